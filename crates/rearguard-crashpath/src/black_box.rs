@@ -1,0 +1,403 @@
+//! The black box: the memory that worker and guard share, and that outlives the worker.
+//!
+//! The worker writes it, in part from inside a crash; the guard reads it and must take every byte of it for hostile.
+//! The layout is fixed by `repr(C)`, and every field is an atomic number, so that any content is a valid content and a racing writer can only make a value wrong, never undefined.
+//! Both sides are the same executable; [`LAYOUT_VERSION`] and the size are compared all the same, since an update may replace the file while the worker runs.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, Ordering};
+
+use crate::limits::STACK_COPY_BYTES_MAX;
+
+/// The first eight bytes of a black box.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"rearguar");
+
+/// Changes whenever the layout or the meaning of a word changes.
+pub const LAYOUT_VERSION: u32 = 1;
+
+/// Set in a futex word when someone may be asleep on it, so that the kernel wakes at the owner's death (`futex(2)`, robust futexes).
+pub const FUTEX_WAITERS: u32 = 0x8000_0000;
+/// Set by the kernel in a robust futex word whose owner has ended.
+pub const FUTEX_OWNER_DIED: u32 = 0x4000_0000;
+/// The part of a futex word that holds the owner's thread id. Linux's largest is 2^22, so larger numbers are free for other meanings.
+pub const FUTEX_TID_MASK: u32 = 0x3fff_ffff;
+
+/// Values of [`Control::bell`] that are no thread id.
+pub mod bell {
+    /// The guard has something to read.
+    pub const RUNG: u32 = 0x3fff_fff0;
+}
+
+/// Values of [`Control::guard`] that are no thread id.
+pub mod guard {
+    /// No guard was ever on duty.
+    pub const VACANT: u32 = 0;
+    /// A crashed thread asks the keeper for a guard.
+    pub const CALLED: u32 = 0x3fff_fff1;
+    /// The waiting crash has its answer.
+    pub const ANSWERED: u32 = 0x3fff_fff2;
+    /// The guard went on purpose; no other is wanted.
+    pub const LEFT: u32 = 0x3fff_fff3;
+}
+
+/// Values of [`Control::crash`].
+pub mod crash {
+    /// No crash.
+    pub const IDLE: u32 = 0;
+    /// A thread is filling the crash slot.
+    pub const CLAIMED: u32 = 1;
+    /// The slot is filled, and its thread waits for the answer.
+    pub const WAITING: u32 = 2;
+    /// The crashed thread goes on to its end.
+    pub const RELEASED: u32 = 3;
+}
+
+/// Values of [`Control::answer`].
+pub mod answer {
+    /// Not yet.
+    pub const NONE: u32 = 0;
+    /// The minidump is in the store.
+    pub const DUMPED: u32 = 1;
+    /// There will be no minidump.
+    pub const FAILED: u32 = 2;
+}
+
+/// Values of [`Control::start`] that are no process id.
+pub mod start {
+    /// Nobody has started the next worker.
+    pub const OPEN: u32 = 0;
+    /// Nobody will.
+    pub const CLOSED: u32 = 0xffff_ffff;
+}
+
+/// Bits of [`CrashSlot::flags`].
+pub mod flags {
+    /// A foreign handler was asked first and did not repair the fault.
+    pub const FOREIGN_ASKED: u32 = 1;
+    /// The foreign handler itself crashed or aborted; the slot holds the fault that it was asked about.
+    pub const FOREIGN_CRASHED: u32 = 2;
+    /// The application's crash callback crashed.
+    pub const CALLBACK_CRASHED: u32 = 4;
+    /// The fault was near the stack pointer: most likely the stack was exhausted.
+    pub const NEAR_STACK_POINTER: u32 = 8;
+    /// The worker survived an earlier crash of this life.
+    pub const SURVIVED_BEFORE: u32 = 16;
+}
+
+/// Whether a word of [`Control::guard`] or [`Control::bell`] says that its owner lives, and which thread that is.
+#[must_use]
+pub fn owner(word: u32) -> Option<u32> {
+    let tid = word & FUTEX_TID_MASK;
+    let special = tid >= bell::RUNG;
+    if word & FUTEX_OWNER_DIED != 0 || tid == 0 || special { None } else { Some(tid) }
+}
+
+/// Bytes in shared memory, kept as words so that a racing writer is harmless.
+#[repr(transparent)]
+pub struct Words<const N: usize>([AtomicU64; N]);
+
+impl<const N: usize> Words<N> {
+    /// How many bytes fit.
+    pub const BYTES: usize = N * 8;
+
+    /// Stores `bytes`; what doesn't fit is left out.
+    pub fn store(&self, bytes: &[u8]) {
+        for (chunk, word) in bytes.chunks(8).zip(&self.0) {
+            let mut value = 0u64;
+            for (position, byte) in chunk.iter().enumerate() {
+                value |= u64::from(*byte) << (position * 8);
+            }
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Fills `out` from the start; what lies beyond the end is left as it was.
+    pub fn load(&self, out: &mut [u8]) {
+        for (chunk, word) in out.chunks_mut(8).zip(&self.0) {
+            let value = word.load(Ordering::Relaxed).to_le_bytes();
+            for (byte, from) in chunk.iter_mut().zip(value) {
+                *byte = from;
+            }
+        }
+    }
+
+    /// Stores one word; an index beyond the end does nothing.
+    pub fn set(&self, index: usize, value: u64) {
+        if let Some(word) = self.0.get(index) {
+            word.store(value, Ordering::Relaxed);
+        }
+    }
+
+    /// Loads one word; zero beyond the end.
+    #[must_use]
+    pub fn get(&self, index: usize) -> u64 {
+        self.0.get(index).map_or(0, |word| word.load(Ordering::Relaxed))
+    }
+
+    /// The address of the first byte, for the kernel to write to.
+    #[must_use]
+    pub fn address(&self) -> *mut u8 {
+        self.0.as_ptr().cast_mut().cast()
+    }
+}
+
+/// A text of bounded length.
+#[repr(C)]
+pub struct Text<const N: usize> {
+    length: AtomicU32,
+    _unused: AtomicU32,
+    words: Words<N>,
+}
+
+impl<const N: usize> Text<N> {
+    /// Stores as much of `text` as fits, cut at a character's boundary.
+    /// The length is cleared first and set last, so a reader after a crash in between finds an empty text, never a torn one.
+    pub fn store(&self, text: &str) {
+        let mut end = text.len().min(Words::<N>::BYTES);
+        while end > 0 && !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.store_bytes(text.as_bytes().get(..end).unwrap_or_default());
+    }
+
+    /// Stores as many of `bytes` as fit.
+    pub fn store_bytes(&self, bytes: &[u8]) {
+        let length = bytes.len().min(Words::<N>::BYTES);
+        self.length.store(0, Ordering::Release);
+        self.words.store(bytes.get(..length).unwrap_or_default());
+        self.length.store(length as u32, Ordering::Release);
+    }
+
+    /// How many bytes are stored; never more than fit.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        (self.length.load(Ordering::Acquire) as usize).min(Words::<N>::BYTES)
+    }
+
+    /// Whether nothing is stored.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Copies as many bytes as are there and fit into `out`, and says how many.
+    pub fn load(&self, out: &mut [u8]) -> usize {
+        let length = self.len().min(out.len());
+        self.words.load(out.get_mut(..length).unwrap_or_default());
+        length
+    }
+}
+
+/// What the box is and whose; written once, before the guard is started.
+#[repr(C)]
+pub struct Header {
+    /// [`MAGIC`].
+    pub magic: AtomicU64,
+    /// [`LAYOUT_VERSION`].
+    pub layout_version: AtomicU32,
+    /// The size of [`BlackBox`] in bytes.
+    pub size_bytes: AtomicU32,
+    /// Random; also in the guard argument and in the launch record.
+    pub nonce: AtomicU64,
+    /// The worker's process id, in its own namespace.
+    pub worker_pid: AtomicU32,
+    /// The keeper's thread id.
+    pub keeper_tid: AtomicU32,
+    /// When `start()` made the box, CLOCK_MONOTONIC in nanoseconds.
+    pub armed_ns: AtomicU64,
+}
+
+/// The words by which the two processes talk. ARCHITECTURE.md has the protocol.
+#[repr(C)]
+pub struct Control {
+    /// What the guard sleeps on.
+    pub bell: AtomicU32,
+    /// What the worker sleeps on.
+    pub guard: AtomicU32,
+    /// The state of the crash slot.
+    pub crash: AtomicU32,
+    /// The guard's answer to the waiting crash.
+    pub answer: AtomicU32,
+    /// Who starts the next worker.
+    pub start: AtomicU32,
+    /// Not zero once the application called `ready()`.
+    pub ready: AtomicU32,
+    /// How often the worker survived a crash of its own.
+    pub survived: AtomicU32,
+    /// How many guards took their place so far.
+    pub guards: AtomicU32,
+    /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.
+    pub worker_released_ns: AtomicU64,
+}
+
+/// How many general registers a slot can hold: x86_64 has 23 in its signal context, aarch64 34.
+pub const GENERAL_WORDS: usize = 40;
+/// Room for the floating-point state: FXSAVE has 512 bytes, aarch64's FPSIMD 520.
+pub const FLOATING_WORDS: usize = 66;
+/// The size of the kernel's `siginfo_t` in words.
+pub const SIGINFO_WORDS: usize = 16;
+
+/// The crash context, as the crash handler saw it.
+#[repr(C)]
+pub struct CrashSlot {
+    /// The UUID of the report that a crash in this slot will get; set when the slot is made ready.
+    pub report_id: Words<2>,
+    /// The crashed thread.
+    pub tid: AtomicU32,
+    /// The signal.
+    pub signal: AtomicI32,
+    /// `si_code`.
+    pub code: AtomicI32,
+    /// `si_errno`.
+    pub errno: AtomicI32,
+    /// `si_addr`; zero where the signal has none.
+    pub address: AtomicU64,
+    /// Who sent the signal, where a process did; else zero.
+    pub sender_pid: AtomicU32,
+    /// See [`flags`].
+    pub flags: AtomicU32,
+    /// When the handler was entered, CLOCK_MONOTONIC in nanoseconds.
+    pub seen_ns: AtomicU64,
+    /// The same moment, CLOCK_REALTIME in nanoseconds.
+    pub seen_real_ns: AtomicU64,
+    /// How many of `general` are filled.
+    pub general_count: AtomicU32,
+    /// How many bytes of `floating` are filled.
+    pub floating_bytes: AtomicU32,
+    /// General registers in the order of the kernel's signal context.
+    pub general: Words<GENERAL_WORDS>,
+    /// Floating-point state as in the signal frame.
+    pub floating: Words<FLOATING_WORDS>,
+    /// The kernel's `siginfo_t`.
+    pub siginfo: Words<SIGINFO_WORDS>,
+    /// Where the copied part of the stack began.
+    pub stack_address: AtomicU64,
+    /// How many bytes of [`BlackBox::stack`] are filled.
+    pub stack_bytes: AtomicU32,
+    _unused: AtomicU32,
+}
+
+/// The last panic that the panic hook saw.
+#[repr(C)]
+pub struct PanicSlot {
+    /// How many panics there were; zero means that the texts mean nothing.
+    pub count: AtomicU32,
+    /// The thread that panicked.
+    pub tid: AtomicU32,
+    /// When, CLOCK_REALTIME in nanoseconds.
+    pub real_ns: AtomicU64,
+    /// The message.
+    pub message: Text<128>,
+    /// `file:line:column`.
+    pub location: Text<32>,
+    /// The thread's name.
+    pub thread: Text<8>,
+}
+
+/// How many annotations fit.
+pub const ANNOTATIONS_MAX: usize = 64;
+
+/// One annotation; an empty key means a free place.
+#[repr(C)]
+pub struct Annotation {
+    /// Up to 64 bytes.
+    pub key: Text<8>,
+    /// Up to 256 bytes.
+    pub value: Text<32>,
+}
+
+/// The log ring's size in words.
+pub const LOG_WORDS: usize = 2048;
+
+/// The last lines that the application logged: a ring of bytes.
+#[repr(C)]
+pub struct LogRing {
+    /// How many bytes were ever written; the next goes to this position modulo the size.
+    pub written: AtomicU64,
+    /// The ring.
+    pub ring: Words<LOG_WORDS>,
+}
+
+/// The largest recovery state in words.
+pub const RECOVERY_WORDS: usize = 512;
+
+/// The whole shared memory.
+#[repr(C)]
+pub struct BlackBox {
+    /// What it is.
+    pub header: Header,
+    /// The words by which the two processes talk.
+    pub control: Control,
+    /// The crash context.
+    pub slot: CrashSlot,
+    /// The last panic.
+    pub panic: PanicSlot,
+    /// Facts that the application wants in the report.
+    pub annotations: [Annotation; ANNOTATIONS_MAX],
+    /// The last lines of its log.
+    pub log: LogRing,
+    /// What the next incarnation gets to recover from.
+    pub recovery: Text<RECOVERY_WORDS>,
+    /// The crashed thread's own copy of its stack.
+    pub stack: Words<{ STACK_COPY_BYTES_MAX / 8 }>,
+}
+
+/// The size of the shared memory in bytes, in whole pages.
+pub const BLACK_BOX_BYTES: usize = size_of::<BlackBox>().next_multiple_of(4096);
+
+impl BlackBox {
+    /// Whether this is a box of this executable's layout that belongs to `nonce`.
+    #[must_use]
+    pub fn is_ours(&self, nonce: u64) -> bool {
+        let header = &self.header;
+        header.magic.load(Ordering::Acquire) == MAGIC
+            && header.layout_version.load(Ordering::Relaxed) == LAYOUT_VERSION
+            && header.size_bytes.load(Ordering::Relaxed) as usize == size_of::<BlackBox>()
+            && header.nonce.load(Ordering::Relaxed) == nonce
+    }
+
+    /// Makes the slot ready for a crash, with the UUID that its report will have.
+    pub fn make_ready(&self, report_id: [u8; 16]) {
+        self.slot.report_id.store(&report_id);
+        self.control.answer.store(answer::NONE, Ordering::Relaxed);
+        self.control.crash.store(crash::IDLE, Ordering::Release);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: no word that means something else is taken for a living owner.
+    #[test]
+    fn special_words_have_no_owner() {
+        for word in [
+            guard::VACANT,
+            guard::CALLED,
+            guard::ANSWERED,
+            guard::LEFT,
+            bell::RUNG,
+            FUTEX_OWNER_DIED | 77,
+            FUTEX_OWNER_DIED | FUTEX_WAITERS,
+        ] {
+            assert_eq!(owner(word), None, "{word:#x}");
+        }
+        assert_eq!(owner(77), Some(77));
+        assert_eq!(owner(FUTEX_WAITERS | 4_194_304), Some(4_194_304));
+    }
+
+    // Goal: a text longer than its place is cut at a character's boundary, and a length from hostile memory is bounded.
+    #[test]
+    fn texts_are_bounded() {
+        let text: Text<1> = Text {
+            length: AtomicU32::new(0),
+            _unused: AtomicU32::new(0),
+            words: Words([AtomicU64::new(0)]),
+        };
+        text.store("1234567é");
+        let mut out = [0; 16];
+        assert_eq!(text.load(&mut out), 7);
+        assert_eq!(&out[..7], b"1234567");
+        text.length.store(u32::MAX, Ordering::Relaxed);
+        assert_eq!(text.len(), 8);
+    }
+}

@@ -1,0 +1,297 @@
+//! The keeper: the one thread that rearguard adds to a worker.
+//!
+//! It owns the descriptors that a guard needs, in a descriptor table of its own, and starts guards; nothing else.
+//! It sleeps on the guard's life and wakes only when a guard ends, a crash is answered, or a crashed thread calls.
+//! It must never touch the heap or a lock: when it is needed most, the process around it has crashed.
+
+use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+
+use super::futex;
+use super::handler;
+use super::spawn::{self, Plan};
+use super::syscall::{self, Errno, call, plain};
+use super::time;
+use crate::black_box::{BlackBox, FUTEX_WAITERS, answer, crash, guard, owner};
+use crate::limits;
+
+/// The place among the handed descriptors of the pipe's end by which a guard's READY, or its end, is seen.
+pub const READY_PLACE: usize = 4;
+
+/// What the keeper works with; it keeps the pointers for the life of the process.
+pub struct Keeping {
+    /// The mapped black box.
+    pub black_box: &'static BlackBox,
+    /// How to start a guard.
+    pub plan: *mut Plan,
+    /// Whether a guard is started at once, or only when a crash calls for one.
+    pub resident: bool,
+}
+
+/// Whether a keeper is there to be called.
+static SERVING: AtomicU32 = AtomicU32::new(0);
+/// The guard that was started last; zero for none.
+static GUARD_PID: AtomicU32 = AtomicU32::new(0);
+/// How many guards were started.
+static STARTS: AtomicU32 = AtomicU32::new(0);
+/// How many of them didn't take their place.
+static FAILURES: AtomicU32 = AtomicU32::new(0);
+/// The error of the last start that failed before its exec; zero for none.
+static LAST_ERRNO: AtomicI32 = AtomicI32::new(0);
+/// Changes whenever something above has changed; the application may wait on it.
+static NEWS: AtomicU32 = AtomicU32::new(0);
+
+/// What the keeper knows of its guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// The guard that was started last; zero for none.
+    pub guard_pid: u32,
+    /// How many guards were started.
+    pub starts: u32,
+    /// How many of them didn't take their place.
+    pub failures: u32,
+    /// The error of the last start that failed before its exec; zero for none.
+    pub last_errno: i32,
+}
+
+/// What the keeper knows of its guards, for the worker's health.
+#[must_use]
+pub fn standing() -> Standing {
+    Standing {
+        guard_pid: GUARD_PID.load(Ordering::Acquire),
+        starts: STARTS.load(Ordering::Relaxed),
+        failures: FAILURES.load(Ordering::Relaxed),
+        last_errno: LAST_ERRNO.load(Ordering::Relaxed),
+    }
+}
+
+/// Sleeps until a guard is on duty; false when none is at `deadline_ns` of CLOCK_MONOTONIC.
+pub fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
+    loop {
+        let news = NEWS.load(Ordering::Acquire);
+        if owner(black_box.control.guard.load(Ordering::Acquire)).is_some() {
+            return true;
+        }
+        if futex::wait(&NEWS, news, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return false;
+        }
+    }
+}
+
+pub(super) fn serves() -> bool {
+    SERVING.load(Ordering::Acquire) != 0
+}
+
+pub(super) fn guard_pid() -> u32 {
+    GUARD_PID.load(Ordering::Acquire)
+}
+
+/// When guards were started lately, for the intensity.
+struct Window {
+    starts_ms: [u64; limits::RESPAWN_INTENSITY_MAX],
+    next: usize,
+}
+
+impl Window {
+    /// Notes a start; false when there were too many within the period.
+    fn admit(&mut self, now_ms: u64) -> bool {
+        let Some(oldest) = self.starts_ms.get_mut(self.next) else { return false };
+        if *oldest != 0 && now_ms.saturating_sub(*oldest) < limits::RESPAWN_PERIOD_MS {
+            return false;
+        }
+        *oldest = now_ms.max(1);
+        self.next = (self.next + 1) % limits::RESPAWN_INTENSITY_MAX;
+        true
+    }
+}
+
+/// The keeper's life. The calling thread becomes the keeper, and its descriptor table is the one that the plan's numbers mean.
+///
+/// # Safety
+///
+/// The plan and all that it points to must be valid for the life of the process, and used by nobody else.
+pub unsafe fn keep(keeping: &Keeping) -> ! {
+    let control = &keeping.black_box.control;
+    let tid = syscall::gettid() as u32;
+    keeping.black_box.header.keeper_tid.store(tid, Ordering::Relaxed);
+    // The guard learns of the worker's end by the end of this thread: death, exec, whatever way.
+    if super::robust::tell_my_end(&control.bell).is_ok() {
+        let _ = control.bell.compare_exchange(
+            0,
+            tid | FUTEX_WAITERS,
+            Ordering::AcqRel,
+            Ordering::Relaxed,
+        );
+    }
+    SERVING.store(1, Ordering::Release);
+    let mut window = Window { starts_ms: [0; limits::RESPAWN_INTENSITY_MAX], next: 0 };
+    let mut wanted = keeping.resident;
+    loop {
+        let word = control.guard.load(Ordering::Acquire);
+        if word == guard::ANSWERED {
+            after_the_answer(keeping.black_box, tid);
+        } else if word == guard::LEFT || owner(word).is_some() {
+            futex::wait_and_pass_on(&control.guard, word, None);
+            wanted = keeping.resident;
+        } else {
+            let crashed = control.crash.load(Ordering::Acquire) != crash::IDLE;
+            let admitted = crashed || (wanted && window.admit(time::monotonic_ns() / 1_000_000));
+            if admitted {
+                // SAFETY: the caller answers for the plan.
+                unsafe { start_guard(keeping) };
+                wanted = keeping.resident;
+            } else {
+                // Nothing more is tried by itself; a crash still calls, and changes the word.
+                wanted = false;
+                futex::wait_and_pass_on(&control.guard, word, None);
+            }
+        }
+    }
+}
+
+/// Starts a guard and waits until it has taken its place, has ended, or is late and is ended.
+///
+/// # Safety
+///
+/// As [`keep`].
+unsafe fn start_guard(keeping: &Keeping) {
+    let Some([read_end, write_end]) = pipe() else {
+        note_failure(libc::EMFILE);
+        return back_off();
+    };
+    // SAFETY: the caller answers for the plan, and no start is under way.
+    let plan = unsafe { &mut *keeping.plan };
+    if let Some(place) = plan.handed.get_mut(READY_PLACE) {
+        *place = spawn::Handed { fd: write_end, until_exec: false };
+    }
+    STARTS.fetch_add(1, Ordering::Relaxed);
+    // SAFETY: as above.
+    let started = unsafe { spawn::spawn(keeping.plan) };
+    syscall::close(write_end);
+    match started {
+        Ok(pid) => {
+            GUARD_PID.store(pid as u32, Ordering::Release);
+            syscall::allow_tracer(pid as u32);
+            await_ready(keeping, pid, read_end);
+        }
+        Err(Errno(error)) => {
+            note_failure(error);
+            back_off();
+        }
+    }
+    syscall::close(read_end);
+    NEWS.fetch_add(1, Ordering::Release);
+    futex::wake_all(&NEWS);
+}
+
+/// Waits for the end of the pipe: the guard closes it when it has taken its place, the kernel when it has ended.
+fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
+    let control = &keeping.black_box.control;
+    let deadline_ns = time::monotonic_ns()
+        .saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
+    let mut late = true;
+    while let left_ns = deadline_ns.saturating_sub(time::monotonic_ns())
+        && left_ns > 0
+    {
+        let mut entry = [libc::pollfd { fd: read_end, events: libc::POLLIN, revents: 0 }];
+        match syscall::poll(&mut entry, (left_ns / 1_000_000) as u32 + 1) {
+            Ok(0) | Err(Errno(libc::EINTR)) => {}
+            Ok(_) => {
+                late = false;
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    // SAFETY: the plan is the keeper's alone.
+    let outcome = unsafe { &(*keeping.plan).outcome };
+    if owner(control.guard.load(Ordering::Acquire)) == Some(pid as u32)
+        || control.answer.load(Ordering::Acquire) != answer::NONE
+    {
+        return;
+    }
+    if late {
+        end_late_starter(pid);
+    }
+    // The stacks and the plan may be used again only when the child has left them.
+    let _ = outcome.wait(time::monotonic_ns().saturating_add(1_000_000_000));
+    note_failure(outcome.errno.load(Ordering::Acquire));
+    back_off();
+}
+
+/// Ends a process that was started as a guard and didn't become one in time.
+/// It is nobody's child that we could wait for, so a pidfd makes sure that the number still means it.
+fn end_late_starter(pid: i32) {
+    let Ok(pidfd) = plain!(libc::SYS_pidfd_open, pid, 0) else { return };
+    let _ = plain!(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, 0, 0);
+    let mut entry = [libc::pollfd { fd: pidfd as i32, events: libc::POLLIN, revents: 0 }];
+    let _ = syscall::poll(&mut entry, limits::GUARD_DEATH_MS_MAX);
+    syscall::close(pidfd as i32);
+}
+
+fn note_failure(error: i32) {
+    FAILURES.fetch_add(1, Ordering::Relaxed);
+    LAST_ERRNO.store(error, Ordering::Relaxed);
+    GUARD_PID.store(0, Ordering::Release);
+}
+
+/// A short pause after a failed start, so that a machine without free processes isn't pressed harder.
+fn back_off() {
+    time::sleep_ns(10_000_000);
+}
+
+/// Waits whether the worker dies of its crash; if it lives, it is armed again with a new slot.
+fn after_the_answer(black_box: &'static BlackBox, tid: u32) {
+    let control = &black_box.control;
+    let deadline_ns =
+        time::monotonic_ns().saturating_add(u64::from(limits::SURVIVED_MS) * 1_000_000);
+    while control.guard.load(Ordering::Acquire) == guard::ANSWERED {
+        if futex::wait(&control.guard, guard::ANSWERED, Some(deadline_ns))
+            == futex::Woken::TimedOut
+        {
+            break;
+        }
+    }
+    if control.crash.load(Ordering::Acquire) != crash::RELEASED {
+        // The crashed thread hasn't left its wait; there is nothing to decide yet.
+        return time::sleep_ns(100_000_000);
+    }
+    control.survived.fetch_add(1, Ordering::Relaxed);
+    let mut id = [0u8; 16];
+    // SAFETY: the pointer refers to sixteen living bytes.
+    let _ = unsafe {
+        call(libc::SYS_getrandom, [id.as_mut_ptr() as usize, id.len(), 0, 0, 0, 0])
+    };
+    black_box.make_ready(id);
+    handler::arm_again();
+    control.bell.store(tid | FUTEX_WAITERS, Ordering::Release);
+    futex::wake_all(&control.bell);
+    // The guard that answered takes its place again; only if it has gone meanwhile is the place given to another.
+    let deadline_ns =
+        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
+    while control.guard.load(Ordering::Acquire) == guard::ANSWERED {
+        if futex::wait(&control.guard, guard::ANSWERED, Some(deadline_ns))
+            == futex::Woken::TimedOut
+        {
+            let _ = control.guard.compare_exchange(
+                guard::ANSWERED,
+                guard::VACANT,
+                Ordering::AcqRel,
+                Ordering::Relaxed,
+            );
+        }
+    }
+}
+
+/// A pipe whose ends are closed by exec.
+fn pipe() -> Option<[i32; 2]> {
+    let mut ends = [-1i32; 2];
+    // SAFETY: the pointer refers to two living numbers.
+    unsafe {
+        call(
+            libc::SYS_pipe2,
+            [ends.as_mut_ptr() as usize, libc::O_CLOEXEC as usize, 0, 0, 0, 0],
+        )
+    }
+    .ok()?;
+    Some(ends)
+}

@@ -1,0 +1,14 @@
+//! The Linux half of the crash path: raw system calls and what is built on them.
+
+#![expect(unsafe_code, reason = "system calls, signal frames and stacks are not expressible in safe code")]
+
+pub mod futex;
+pub mod handler;
+pub mod keeper;
+pub mod robust;
+pub mod spawn;
+pub mod stack;
+pub mod syscall;
+pub mod time;
+
+mod chain;
