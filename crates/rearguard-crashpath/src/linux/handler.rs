@@ -115,6 +115,12 @@ pub(super) fn arm_again() {
     futex::wake_all(&CRASHING);
 }
 
+/// The seven signals that mean a crash, one bit each.
+#[must_use]
+pub const fn crash_signals() -> u64 {
+    chain::crash_bits()
+}
+
 /// Puts back the handlers that were there before [`arm`].
 pub fn disarm() {
     chain::put_back(on_signal as *const () as usize, None);

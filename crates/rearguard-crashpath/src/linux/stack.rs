@@ -3,7 +3,7 @@
 use super::syscall::{Result, call};
 
 /// Memory for a stack with an inaccessible page at either end, never given back by itself.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Stack {
     lowest: usize,
     bytes: usize,

@@ -1,0 +1,93 @@
+//! Annotations, the caller's streams, texts of the system, and what went wrong.
+
+use super::{CRASHPAD_INFO, Encoder, MOZ_SOFT_ERRORS};
+use crate::snapshot::Snapshot;
+use crate::soft_error::Object;
+
+/// The version of MinidumpCrashpadInfo that has all fields written here.
+const CRASHPAD_VERSION: u32 = 1;
+
+/// Report id and client id, which a report of this project has in its metadata.
+const CRASHPAD_IDS_BYTES: usize = 32;
+
+impl Encoder {
+    /// MinidumpCrashpadInfo with a dictionary of simple annotations.
+    pub(super) fn annotations(&mut self, snapshot: &mut Snapshot) {
+        if snapshot.annotations.is_empty() {
+            return;
+        }
+        let mut entries = Vec::with_capacity(snapshot.annotations.len());
+        for (key, value) in &snapshot.annotations {
+            let needed = key.len() + value.len() + 96 + (entries.len() + 1) * 8;
+            if needed > self.out.room() {
+                break;
+            }
+            match (self.out.utf8(key), self.out.utf8(value)) {
+                (Some(key), Some(value)) => entries.push((key, value)),
+                (None, _) | (_, None) => break,
+            }
+        }
+        self.out.align();
+        let start = self.out.rva();
+        self.out.u32(entries.len() as u32);
+        for (key, value) in &entries {
+            self.out.u32(*key);
+            self.out.u32(*value);
+        }
+        let dictionary = self.out.since(start);
+        self.out.align();
+        let start = self.out.rva();
+        self.out.u32(CRASHPAD_VERSION);
+        self.out.zeros(CRASHPAD_IDS_BYTES);
+        self.out.location(dictionary);
+        self.out.zeros(8);
+        self.stream(CRASHPAD_INFO, self.out.since(start));
+        let left_out = (snapshot.annotations.len() - entries.len()) as u64;
+        if left_out > 0 {
+            snapshot.soft_errors.add("keep annotations within the file's limit", Object::Count(left_out), 0);
+        }
+    }
+
+    /// The caller's streams, as they are or not at all.
+    pub(super) fn user_streams(&mut self, snapshot: &mut Snapshot) {
+        for (stream_type, bytes) in core::mem::take(&mut snapshot.user_streams) {
+            self.whole_stream(snapshot, stream_type, &bytes);
+        }
+    }
+
+    /// The texts; each has at most a quarter of what is left and ends with a whole line.
+    pub(super) fn texts(&mut self, snapshot: &mut Snapshot) {
+        for (stream_type, text) in core::mem::take(&mut snapshot.texts) {
+            let limit = self.out.room() / 4;
+            let kept = whole_lines(&text, limit);
+            if kept.len() < text.len() {
+                let object = Object::Count(u64::from(stream_type));
+                snapshot.soft_errors.add("keep text within the file's limit", object, 0);
+            }
+            if !kept.is_empty() {
+                self.whole_stream(snapshot, stream_type, kept);
+            }
+        }
+    }
+
+    /// The JSON array of the soft errors, for which room was held in reserve.
+    pub(super) fn soft_errors(&mut self, snapshot: &Snapshot) {
+        if snapshot.soft_errors.is_empty() {
+            return;
+        }
+        self.out.align();
+        let start = self.out.rva();
+        self.out.bytes(&snapshot.soft_errors.to_json());
+        self.stream(MOZ_SOFT_ERRORS, self.out.since(start));
+    }
+}
+
+/// As many whole lines as `limit` bytes hold.
+pub(crate) fn whole_lines(text: &[u8], limit: usize) -> &[u8] {
+    if text.len() <= limit {
+        return text;
+    }
+    let kept = text.get(..limit).unwrap_or_default();
+    let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    kept.get(..end).unwrap_or_default()
+}

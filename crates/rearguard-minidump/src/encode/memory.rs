@@ -1,0 +1,180 @@
+//! Memory: stacks, other regions, the list of both, and what the mappings allow.
+
+use super::threads::ThreadList;
+use super::writer::Location;
+use super::{Encoder, MEMORY_INFO_LIST, MEMORY_LIST};
+use crate::parse::maps::Mapping;
+use crate::snapshot::{Memory, Snapshot};
+use crate::soft_error::Object;
+
+/// MINIDUMP_MEMORY_DESCRIPTOR.
+const DESCRIPTOR_BYTES: usize = 16;
+
+/// MINIDUMP_MEMORY_INFO_LIST and MINIDUMP_MEMORY_INFO.
+const INFO_HEADER_BYTES: usize = 16;
+const INFO_BYTES: usize = 48;
+
+/// MEM_COMMIT, MEM_PRIVATE, MEM_MAPPED.
+const COMMITTED: u32 = 0x1000;
+const PRIVATE: u32 = 0x2_0000;
+const MAPPED: u32 = 0x4_0000;
+
+/// A region that is in the file.
+pub(super) type Region = (u64, Location);
+
+impl Encoder {
+    /// The stack of the crashing thread, and memory that belongs to no thread.
+    pub(super) fn first_stacks(
+        &mut self,
+        snapshot: &mut Snapshot,
+        list: ThreadList,
+        crash: usize,
+        regions: &mut Vec<Region>,
+    ) {
+        let mut cut = false;
+        for (index, thread) in snapshot.threads.iter().enumerate().take(crash.min(list.count)) {
+            let limit = self.out.room() / 2;
+            if let Some(location) = self.region(&thread.stack, &snapshot.arena, limit, regions) {
+                cut |= (location.size as usize) < thread.stack.place.len();
+                self.thread_stack(list, index, thread.stack.address, location);
+            }
+        }
+        for memory in &snapshot.memory {
+            let limit = self.out.room() / 4;
+            let location = self.region(memory, &snapshot.arena, limit, regions);
+            cut |= location.is_none_or(|location| (location.size as usize) < memory.place.len());
+        }
+        if cut {
+            snapshot.soft_errors.add("keep memory of the crash within the file's limit", Object::Process, 0);
+        }
+    }
+
+    /// The stacks of the other threads, which share what is left, and the list of all memory.
+    pub(super) fn other_stacks(
+        &mut self,
+        snapshot: &mut Snapshot,
+        list: ThreadList,
+        crash: usize,
+        regions: &mut Vec<Region>,
+    ) {
+        let others = || snapshot.threads.iter().enumerate().take(list.count).skip(crash);
+        let lengths: Vec<usize> = others().map(|(_, thread)| thread.stack.place.len()).collect();
+        // Each region costs its descriptor and its alignment.
+        let entries = regions.len() + lengths.iter().filter(|length| **length > 0).count();
+        let overhead = 16 + entries * (DESCRIPTOR_BYTES + 8);
+        let share = fair_share(&lengths, self.out.room().saturating_sub(overhead));
+        let mut cut = 0;
+        for (index, thread) in others() {
+            let wanted = thread.stack.place.len();
+            let got = self.region(&thread.stack, &snapshot.arena, share, regions);
+            if let Some(location) = got {
+                self.thread_stack(list, index, thread.stack.address, location);
+            }
+            cut += u64::from(got.map_or(0, |location| location.size as usize) < wanted);
+        }
+        if cut > 0 {
+            snapshot.soft_errors.add("keep stacks within the file's limit", Object::Count(cut), 0);
+        }
+        self.memory_list(regions);
+    }
+
+    /// Writes at most `limit` bytes of one region, from its lowest address.
+    fn region(&mut self, memory: &Memory, arena: &[u8], limit: usize, regions: &mut Vec<Region>) -> Option<Location> {
+        let bytes = arena.get(memory.place.clone())?;
+        self.out.align();
+        let length = bytes.len().min(limit).min(self.out.room().saturating_sub(DESCRIPTOR_BYTES + 16));
+        let bytes = bytes.get(..length).filter(|bytes| !bytes.is_empty())?;
+        let start = self.out.rva();
+        self.out.bytes(bytes);
+        let location = self.out.since(start);
+        regions.push((memory.address, location));
+        Some(location)
+    }
+
+    /// MINIDUMP_MEMORY_LIST.
+    fn memory_list(&mut self, regions: &[Region]) {
+        self.out.align();
+        let fit = self.out.room().saturating_sub(4) / DESCRIPTOR_BYTES;
+        let start = self.out.rva();
+        self.out.u32(regions.len().min(fit) as u32);
+        for (address, location) in regions.iter().take(fit) {
+            self.out.u64(*address);
+            self.out.location(*location);
+        }
+        self.stream(MEMORY_LIST, self.out.since(start));
+    }
+
+    /// MINIDUMP_MEMORY_INFO_LIST: at most a quarter of what is left.
+    pub(super) fn memory_info(&mut self, snapshot: &mut Snapshot) {
+        self.out.align();
+        let fit = (self.out.room() / 4).saturating_sub(INFO_HEADER_BYTES) / INFO_BYTES;
+        let count = snapshot.mappings.len().min(fit);
+        let start = self.out.rva();
+        self.out.u32(INFO_HEADER_BYTES as u32);
+        self.out.u32(INFO_BYTES as u32);
+        self.out.u64(count as u64);
+        for mapping in snapshot.mappings.iter().take(count) {
+            let protection = protection(mapping);
+            self.out.u64(mapping.start);
+            self.out.u64(mapping.start);
+            self.out.u32(protection);
+            self.out.u32(0);
+            self.out.u64(mapping.end - mapping.start);
+            self.out.u32(COMMITTED);
+            self.out.u32(protection);
+            self.out.u32(if mapping.shared || mapping.file.1 != 0 { MAPPED } else { PRIVATE });
+            self.out.u32(0);
+        }
+        self.stream(MEMORY_INFO_LIST, self.out.since(start));
+        if count < snapshot.mappings.len() {
+            let left_out = (snapshot.mappings.len() - count) as u64;
+            snapshot.soft_errors.add("keep mappings within the file's limit", Object::Count(left_out), 0);
+        }
+    }
+}
+
+/// The PAGE_ constant that says the same.
+fn protection(mapping: &Mapping) -> u32 {
+    match (mapping.readable, mapping.writable, mapping.executable) {
+        (false, false, false) => 0x01,
+        (true, false, false) => 0x02,
+        (_, true, false) => 0x04,
+        (false, false, true) => 0x10,
+        (true, false, true) => 0x20,
+        (_, true, true) => 0x40,
+    }
+}
+
+/// The most that each may have so that all together have no more than `total`: short ones leave theirs to the long.
+pub(crate) fn fair_share(lengths: &[usize], total: usize) -> usize {
+    let sum = |share: usize| lengths.iter().fold(0_usize, |sum, length| sum.saturating_add((*length).min(share)));
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    if sum(longest) <= total {
+        return longest;
+    }
+    let (mut enough, mut too_much) = (0, longest);
+    while too_much - enough > 1 {
+        let middle = enough + (too_much - enough) / 2;
+        if sum(middle) <= total {
+            enough = middle;
+        } else {
+            too_much = middle;
+        }
+    }
+    enough
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_long_shrink_first() {
+        assert_eq!(fair_share(&[], 10), 0);
+        assert_eq!(fair_share(&[5, 6], 100), 6);
+        assert_eq!(fair_share(&[10, 100, 100], 110), 50);
+        assert_eq!(fair_share(&[100; 7], 10), 1);
+        assert_eq!(fair_share(&[100; 7], 0), 0);
+        assert_eq!(fair_share(&[usize::MAX, usize::MAX], 10), 5);
+    }
+}

@@ -1,0 +1,131 @@
+//! From a snapshot to the bytes of a minidump.
+//!
+//! The parts are written in the order of their worth, so that a dump that reaches its limit of bytes has lost the least: the crash first, then where everything was loaded, then the other threads, then texts.
+//! Stacks of the other threads come last and share what is left.
+//! The layouts are those of `minidumpapiset.h`, with Breakpad's and Crashpad's additions for Linux.
+//!
+//! Nothing here asks the system for anything.
+
+mod extras;
+mod memory;
+mod modules;
+mod system;
+mod threads;
+pub(crate) mod writer;
+
+use crate::snapshot::Snapshot;
+use crate::soft_error::{Object, STREAM_BYTES_MAX};
+use writer::{Location, Rva, Writer};
+
+/// Types of streams.
+const THREAD_LIST: u32 = 3;
+const MODULE_LIST: u32 = 4;
+const MEMORY_LIST: u32 = 5;
+const EXCEPTION: u32 = 6;
+const SYSTEM_INFO: u32 = 7;
+const MISC_INFO: u32 = 15;
+const MEMORY_INFO_LIST: u32 = 16;
+const THREAD_NAMES: u32 = 24;
+const LINUX_DSO_DEBUG: u32 = 0x4767_000a;
+const CRASHPAD_INFO: u32 = 0x4350_0001;
+const MOZ_SOFT_ERRORS: u32 = 0x4d7a_0004;
+/// Those that hold a text of the system; `linux` fills them.
+pub(crate) const LINUX_CPU_INFO: u32 = 0x4767_0003;
+pub(crate) const LINUX_PROC_STATUS: u32 = 0x4767_0004;
+pub(crate) const LINUX_LSB_RELEASE: u32 = 0x4767_0005;
+pub(crate) const LINUX_AUXV: u32 = 0x4767_0008;
+pub(crate) const LINUX_MAPS: u32 = 0x4767_0009;
+
+/// `MDMP`, and the version that all writers give.
+const SIGNATURE: u32 = 0x504d_444d;
+const VERSION: u32 = 0xa793;
+
+const HEADER_BYTES: usize = 32;
+const DIRECTORY_ENTRY_BYTES: usize = 12;
+
+/// Streams of this crate: the eleven that are named above, and the texts.
+const OWN_STREAMS_MAX: usize = 16;
+
+/// No dump is smaller than what describes the crash, whatever limit is asked for.
+const FILE_BYTES_MIN: usize = 32 * 1024;
+
+/// A file under construction.
+struct Encoder {
+    out: Writer,
+    streams: usize,
+    streams_max: usize,
+}
+
+/// The bytes of the minidump.
+pub(crate) fn encode(mut snapshot: Snapshot) -> Vec<u8> {
+    let user_streams = snapshot.user_streams.len();
+    let mut encoder = Encoder::new(&snapshot, OWN_STREAMS_MAX + user_streams);
+    encoder.system(&snapshot);
+    encoder.misc(&snapshot);
+    let exception = encoder.exception(&snapshot);
+    let list = encoder.thread_list(&mut snapshot);
+    let crash = usize::from(snapshot.exception.is_some());
+    let mut regions = Vec::new();
+    encoder.contexts(&mut snapshot, list, 0..crash, exception);
+    encoder.first_stacks(&mut snapshot, list, crash, &mut regions);
+    encoder.modules(&mut snapshot);
+    encoder.annotations(&mut snapshot);
+    encoder.user_streams(&mut snapshot);
+    encoder.contexts(&mut snapshot, list, crash..list.count, exception);
+    encoder.thread_names(&mut snapshot);
+    encoder.linker(&mut snapshot);
+    encoder.memory_info(&mut snapshot);
+    encoder.texts(&mut snapshot);
+    encoder.other_stacks(&mut snapshot, list, crash, &mut regions);
+    encoder.out.raise_limit(STREAM_BYTES_MAX);
+    encoder.soft_errors(&snapshot);
+    encoder.finish()
+}
+
+impl Encoder {
+    fn new(snapshot: &Snapshot, streams_max: usize) -> Encoder {
+        let limit = snapshot.file_bytes_max.max(FILE_BYTES_MIN);
+        // What went wrong is known last and has to have a place all the same.
+        let mut out = Writer::new(limit - STREAM_BYTES_MAX);
+        out.reserve(snapshot.arena.len().saturating_add(FILE_BYTES_MIN));
+        out.u32(SIGNATURE);
+        out.u32(VERSION);
+        out.u32(0);
+        out.u32(HEADER_BYTES as u32);
+        // The checksum is optional.
+        out.u32(0);
+        out.u32(snapshot.system.now_s);
+        out.u64(0);
+        out.zeros(streams_max * DIRECTORY_ENTRY_BYTES);
+        out.align();
+        Encoder { out, streams: 0, streams_max }
+    }
+
+    /// Puts a stream into the directory.
+    fn stream(&mut self, stream_type: u32, location: Location) {
+        if self.streams >= self.streams_max {
+            return;
+        }
+        let at = (HEADER_BYTES + self.streams * DIRECTORY_ENTRY_BYTES) as Rva;
+        self.out.patch_u32(at, stream_type);
+        self.out.patch_location(at + 4, location);
+        self.streams += 1;
+    }
+
+    /// Writes `bytes` as a whole stream, or notes that there was no room for it.
+    fn whole_stream(&mut self, snapshot: &mut Snapshot, stream_type: u32, bytes: &[u8]) {
+        self.out.align();
+        if bytes.len() > self.out.room() {
+            snapshot.soft_errors.add("keep stream within the file's limit", Object::Count(u64::from(stream_type)), 0);
+            return;
+        }
+        let start = self.out.rva();
+        self.out.bytes(bytes);
+        self.stream(stream_type, self.out.since(start));
+    }
+
+    fn finish(mut self) -> Vec<u8> {
+        self.out.patch_u32(8, self.streams as u32);
+        self.out.into_bytes()
+    }
+}

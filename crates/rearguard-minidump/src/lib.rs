@@ -1,0 +1,71 @@
+//! Writes a minidump of another Linux process.
+//!
+//! [`capture`] stops the threads of a process for as long as it takes to copy registers and stacks, lets them go, reads what can be read from a running process, and returns a [`Capture`].
+//! [`Capture::encode`] then makes the bytes of a minidump without touching the process again.
+//! The guard of the `rearguard` crate is the main caller, but nothing here depends on it: any program that may trace the target can use the crate.
+//!
+//! Everything that is read from the target is taken for hostile.
+//! Each size and each address is checked before it is used, each loop has a limit that is named in [`Limits`] or beside the loop, and whatever can't be read becomes a [`SoftError`] inside the dump.
+//!
+//! # What it never does
+//!
+//! - It never stops the crashing thread: a thread that is held by a tracer can't give up waiting for an answer.
+//! - It never uses SIGSTOP: what PTRACE_SEIZE holds is released by the kernel when the tracer dies, a thread stopped by a signal stays stopped.
+//! - It never puts the command line or the environment into a dump, not even as the top of the main thread's stack.
+//!
+//! # Systems
+//!
+//! Linux on x86_64 and aarch64.
+//! On other systems the crate compiles, and [`capture`] returns an error for which [`Error::is_unsupported`] is true.
+
+// The code for one system is chosen here and nowhere else, so that the modules below need no `cfg` of their own.
+macro_rules! on_supported_systems {
+    ($($item:item)*) => {$(
+        #[cfg(all(
+            target_os = "linux",
+            target_pointer_width = "64",
+            target_endian = "little",
+            any(target_arch = "x86_64", target_arch = "aarch64")
+        ))]
+        $item
+    )*};
+}
+
+macro_rules! on_other_systems {
+    ($($item:item)*) => {$(
+        #[cfg(not(all(
+            target_os = "linux",
+            target_pointer_width = "64",
+            target_endian = "little",
+            any(target_arch = "x86_64", target_arch = "aarch64")
+        )))]
+        $item
+    )*};
+}
+
+mod error;
+mod request;
+mod soft_error;
+mod text;
+
+pub use error::Error;
+pub use request::{CrashContext, Limits, Request, Step, Times, UserStream};
+pub use soft_error::SoftError;
+
+on_supported_systems! {
+    mod bytes;
+    mod encode;
+    mod linux;
+    mod parse;
+    mod registers;
+    mod snapshot;
+
+    pub use linux::{Capture, capture};
+    pub use registers::Registers;
+}
+
+on_other_systems! {
+    mod unsupported;
+
+    pub use unsupported::{Capture, Registers, capture};
+}

@@ -1,0 +1,142 @@
+//! `/proc/<tid>` of the target: its files, and the list of its threads.
+//!
+//! The directory is that of the crashing thread, since `/proc/<pid>` is empty once the main thread has ended.
+//! It is opened once, so that a process which later gets the same number isn't taken for the target.
+
+use core::ffi::CStr;
+use std::os::fd::OwnedFd;
+
+use super::sys::{self, Errno};
+use crate::parse::{directory, process};
+use crate::text::Decimal;
+
+/// How much one read asks for; the kernel gives at most one page of most of these files at a time.
+const CHUNK_BYTES: usize = 16 * 1024;
+
+/// Reads of one list of threads; each gives several hundred, and a target that makes threads as fast as they are read must not hold us.
+const LIST_READS_MAX: usize = 256;
+
+/// The directory of the target.
+pub(super) struct Proc {
+    directory: OwnedFd,
+    task: OwnedFd,
+}
+
+impl Proc {
+    /// Opens the directory of a thread.
+    pub(super) fn open(tid: i32) -> Result<Proc, Errno> {
+        let path = path(&[b"/proc/", id(tid).as_bytes()]);
+        let directory = sys::open(None, as_c_str(&path), libc::O_DIRECTORY)?;
+        let task = sys::open(Some(&directory), c"task", libc::O_DIRECTORY)?;
+        Ok(Proc { directory, task })
+    }
+
+    /// Reads a file of the directory, and at most `max` bytes of it.
+    pub(super) fn read(&self, name: &CStr, max: usize) -> Result<Vec<u8>, Errno> {
+        read_file(&sys::open(Some(&self.directory), name, 0)?, max)
+    }
+
+    /// Reads a file of one of the target's threads.
+    pub(super) fn read_thread(&self, tid: i32, name: &[u8], max: usize) -> Result<Vec<u8>, Errno> {
+        let path = path(&[id(tid).as_bytes(), b"/", name]);
+        read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max)
+    }
+
+    /// What the symbolic link to the executable says.
+    pub(super) fn executable(&self) -> Option<Vec<u8>> {
+        let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
+        let got = sys::read_link(&self.directory, c"exe", &mut buffer).ok()?;
+        buffer.truncate(got);
+        Some(buffer)
+    }
+
+    /// Opens the target's memory as a file.
+    pub(super) fn open_memory(&self) -> Result<OwnedFd, Errno> {
+        sys::open(Some(&self.directory), c"mem", 0)
+    }
+
+    /// The ids of the threads, at most `max`, in ascending order; and whether that is all.
+    pub(super) fn threads(&self, max: usize) -> Result<(Vec<i32>, bool), Errno> {
+        // A descriptor of its own, so that each list begins at the start.
+        let directory = sys::open(Some(&self.directory), c"task", libc::O_DIRECTORY)?;
+        let mut buffer = vec![0_u8; CHUNK_BYTES];
+        let mut tids = Vec::new();
+        let mut complete = false;
+        for _ in 0..LIST_READS_MAX {
+            let got = sys::entries(&directory, &mut buffer)?;
+            if got == 0 {
+                complete = true;
+                break;
+            }
+            directory::thread_ids(buffer.get(..got).unwrap_or_default(), |tid| tids.push(tid));
+            if tids.len() > max {
+                break;
+            }
+        }
+        tids.sort_unstable();
+        tids.dedup();
+        complete &= tids.len() <= max;
+        tids.truncate(max);
+        Ok((tids, complete))
+    }
+
+    /// How many threads there are, which the kernel gives as links of the directory; far cheaper than their list.
+    pub(super) fn thread_count(&self) -> Option<usize> {
+        let links = sys::link_count(&self.task).ok()?;
+        usize::try_from(links.checked_sub(2)?).ok().filter(|count| *count > 0)
+    }
+
+    /// The letter of a thread's state; `None` when it isn't there.
+    pub(super) fn thread_state(&self, tid: i32) -> Option<u8> {
+        let line = self.read_thread(tid, b"stat", CHUNK_BYTES).ok()?;
+        process::stat(&line).map(|stat| stat.state)
+    }
+
+    /// The tracer of a thread, 0 for none.
+    pub(super) fn thread_tracer(&self, tid: i32) -> Option<u64> {
+        let text = self.read_thread(tid, b"status", CHUNK_BYTES).ok()?;
+        process::status_number(&text, b"TracerPid:")
+    }
+}
+
+/// Reads a file of the system, and at most `max` bytes of it.
+pub(super) fn read_path(path: &CStr, max: usize) -> Result<Vec<u8>, Errno> {
+    read_file(&sys::open(None, path, 0)?, max)
+}
+
+/// Reads until the end or until there are `max` bytes.
+fn read_file(file: &OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
+    let mut bytes = Vec::new();
+    loop {
+        let filled = bytes.len();
+        let chunk = CHUNK_BYTES.min(max.saturating_sub(filled));
+        bytes.resize(filled + chunk, 0);
+        let got = match sys::read(file, bytes.get_mut(filled..).unwrap_or_default()) {
+            Ok(got) => got,
+            // What was read before is worth having; a file of a thread that ends fails in the middle.
+            Err(errno) if filled == 0 => return Err(errno),
+            Err(_) => 0,
+        };
+        bytes.truncate(filled + got);
+        if got == 0 {
+            return Ok(bytes);
+        }
+    }
+}
+
+/// An id that a kernel gave, which is never negative.
+fn id(tid: i32) -> Decimal {
+    Decimal::new(u64::from(tid.unsigned_abs()))
+}
+
+/// A path of several parts, with its NUL.
+fn path(parts: &[&[u8]]) -> Vec<u8> {
+    let mut path = parts.concat();
+    path.push(0);
+    path
+}
+
+/// The path for a system call; the empty path, which no file has, if there is a NUL inside.
+fn as_c_str(path: &[u8]) -> &CStr {
+    CStr::from_bytes_with_nul(path).unwrap_or_default()
+}

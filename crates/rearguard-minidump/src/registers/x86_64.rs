@@ -1,0 +1,209 @@
+//! x86_64: the orders of the kernel's arrays, and CONTEXT_AMD64 of the minidump format.
+
+use crate::encode::writer::Writer;
+
+/// The size of CONTEXT_AMD64.
+pub(crate) const CONTEXT_BYTES: usize = 1232;
+
+/// PROCESSOR_ARCHITECTURE_AMD64.
+pub(crate) const PROCESSOR_ARCHITECTURE: u16 = 9;
+
+/// Words of `user_regs_struct`, and bytes of `user_fpregs_struct`.
+pub(crate) const TRACE_WORDS: usize = 27;
+pub(crate) const TRACE_FP_BYTES: usize = FXSAVE_BYTES;
+
+const FXSAVE_BYTES: usize = 512;
+
+/// Where MXCSR stands in the FXSAVE area.
+const MXCSR_AT: usize = 24;
+
+/// CONTEXT_AMD64 and its parts: control, integer, segments, floating point.
+const FLAG_CONTROL: u32 = 0x0010_0001;
+const FLAG_INTEGER: u32 = 0x0010_0002;
+const FLAG_SEGMENTS: u32 = 0x0010_0004;
+const FLAG_FLOATING_POINT: u32 = 0x0010_0008;
+
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Registers {
+    /// In the order of CONTEXT_AMD64: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15, rip.
+    general: [u64; 17],
+    /// cs, ds, es, fs, gs, ss.
+    segments: [u16; 6],
+    flags: u32,
+    /// 0 when unknown.
+    fs_base: u64,
+    /// All but the two pointers are known.
+    complete: bool,
+    fp: Option<Fxsave>,
+}
+
+#[derive(Clone, Debug)]
+struct Fxsave([u8; FXSAVE_BYTES]);
+
+const RSP: usize = 4;
+const RIP: usize = 16;
+
+impl Registers {
+    pub(crate) fn from_signal_context(general: &[u64], fp: &[u8]) -> Option<Registers> {
+        let [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, flags, selectors] =
+            *general.first_chunk()?;
+        // The word holds cs, gs, fs, ss; the kernel doesn't save ds and es, which 64-bit code doesn't use.
+        let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (selectors >> shift) as u16);
+        Some(Registers {
+            general: [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip],
+            segments: [cs, 0, 0, fs, gs, ss],
+            flags: flags as u32,
+            fs_base: 0,
+            complete: true,
+            fp: fxsave(fp),
+        })
+    }
+
+    pub(crate) fn from_trace(general: &[u64], fp: &[u8]) -> Option<Registers> {
+        let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, _, rip, cs, flags, rsp, ss, fs_base, _, ds, es, fs, gs] =
+            *<&[u64; TRACE_WORDS]>::try_from(general).ok()?;
+        Some(Registers {
+            general: [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip],
+            segments: [cs, ds, es, fs, gs, ss].map(|selector| selector as u16),
+            flags: flags as u32,
+            fs_base,
+            complete: true,
+            fp: fxsave(fp),
+        })
+    }
+
+    pub(crate) fn from_pointers(stack: u64, instruction: u64) -> Registers {
+        let mut registers = Registers::default();
+        registers.general[RSP] = stack;
+        registers.general[RIP] = instruction;
+        registers
+    }
+
+    pub(crate) fn instruction_pointer(&self) -> u64 {
+        self.general[RIP]
+    }
+
+    pub(crate) fn stack_pointer(&self) -> u64 {
+        self.general[RSP]
+    }
+
+    pub(crate) fn thread_pointer(&self) -> Option<u64> {
+        (self.fs_base != 0).then_some(self.fs_base)
+    }
+
+    pub(crate) fn write(&self, out: &mut Writer) {
+        let start = out.len();
+        let mut known = FLAG_CONTROL;
+        if self.complete {
+            known |= FLAG_INTEGER | FLAG_SEGMENTS;
+        }
+        if self.fp.is_some() {
+            known |= FLAG_FLOATING_POINT;
+        }
+        // The homes of the first six arguments belong to a calling convention of another system.
+        out.zeros(6 * 8);
+        out.u32(known);
+        out.u32(self.fp.as_ref().map_or(0, Fxsave::mxcsr));
+        for segment in self.segments {
+            out.u16(segment);
+        }
+        out.u32(self.flags);
+        // Debug registers.
+        out.zeros(6 * 8);
+        for register in self.general {
+            out.u64(register);
+        }
+        match &self.fp {
+            Some(fp) => out.bytes(&fp.0),
+            None => out.zeros(FXSAVE_BYTES),
+        }
+        // Vector registers and the records of branches, which need more than FXSAVE.
+        out.zeros(CONTEXT_BYTES.saturating_sub(out.len() - start));
+    }
+}
+
+impl Fxsave {
+    fn mxcsr(&self) -> u32 {
+        crate::bytes::u32_at(&self.0, MXCSR_AT).unwrap_or(0)
+    }
+}
+
+fn fxsave(bytes: &[u8]) -> Option<Fxsave> {
+    bytes.first_chunk().map(|chunk| Fxsave(*chunk))
+}
+
+/// The processor: level, revision, and the structure for x86 of the minidump format.
+pub(crate) fn processor_info(_cpuinfo: &[u8]) -> (u16, u16, [u8; 24]) {
+    let highest = cpuid(0)[0];
+    let [_, ebx, ecx, edx] = cpuid(0);
+    let [version, _, _, features] = if highest >= 1 { cpuid(1) } else { [0; 4] };
+    let extended = if cpuid(0x8000_0000)[0] >= 0x8000_0001 { cpuid(0x8000_0001)[3] } else { 0 };
+    // The vendor's name is spread over ebx, edx, ecx in this order.
+    let words = [ebx, edx, ecx, version, features, extended];
+    let mut info = [0_u8; 24];
+    for (place, word) in info.chunks_exact_mut(4).zip(words) {
+        place.copy_from_slice(&word.to_le_bytes());
+    }
+    let base_family = version >> 8 & 0xf;
+    let family = if base_family == 0xf { base_family + (version >> 20 & 0xff) } else { base_family };
+    // The upper half of the model number counts for families 6 and 15 only.
+    let extended_model = if matches!(base_family, 6 | 15) { version >> 16 & 0xf } else { 0 };
+    let model = extended_model << 4 | version >> 4 & 0xf;
+    (family as u16, (model << 8 | version & 0xf) as u16, info)
+}
+
+/// eax, ebx, ecx, edx of one leaf.
+#[allow(unsafe_code, unused_unsafe, reason = "the intrinsic is unsafe in the oldest supported compiler, and safe in newer ones")]
+fn cpuid(leaf: u32) -> [u32; 4] {
+    // SAFETY: every processor that runs 64-bit code has the instruction.
+    let result = unsafe { core::arch::x86_64::__cpuid(leaf) };
+    [result.eax, result.ebx, result.ecx, result.edx]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_orders_give_the_same_context() {
+        let mut signal = [0_u64; 23];
+        for (index, word) in signal.iter_mut().enumerate() {
+            *word = index as u64 + 100;
+        }
+        signal[18] = 0x002b_0000_0000_0033;
+        let mut trace = [0_u64; TRACE_WORDS];
+        // Each pair: index in the signal context, index in user_regs_struct.
+        for (from, to) in [
+            (0, 9), (1, 8), (2, 7), (3, 6), (4, 3), (5, 2), (6, 1), (7, 0), (8, 14), (9, 13), (10, 4), (11, 5),
+            (12, 12), (13, 10), (14, 11), (15, 19), (16, 16), (17, 18),
+        ] {
+            trace[to] = signal[from];
+        }
+        trace[17] = 0x33;
+        trace[20] = 0x2b;
+        trace[21] = 0x7f00;
+        let from_signal = Registers::from_signal_context(&signal, &[3; 512]).unwrap();
+        let from_trace = Registers::from_trace(&trace, &[3; 512]).unwrap();
+        let [mut a, mut b] = [Writer::new(4096), Writer::new(4096)];
+        from_signal.write(&mut a);
+        from_trace.write(&mut b);
+        let [a, b] = [a.into_bytes(), b.into_bytes()];
+        assert_eq!(a.len(), CONTEXT_BYTES);
+        assert_eq!(a, b);
+        assert_eq!((from_signal.stack_pointer(), from_signal.instruction_pointer()), (115, 116));
+        assert_eq!((from_signal.thread_pointer(), from_trace.thread_pointer()), (None, Some(0x7f00)));
+    }
+
+    #[test]
+    fn short_arrays_are_refused_or_unknown() {
+        assert!(Registers::from_signal_context(&[0; 16], &[]).is_none());
+        assert!(Registers::from_trace(&[0; 17], &[]).is_none());
+        assert!(Registers::from_signal_context(&[0; 23], &[0; 511]).unwrap().fp.is_none());
+    }
+
+    #[test]
+    fn this_processor_has_a_vendor() {
+        let (_, _, info) = processor_info(&[]);
+        assert!(info[..12].iter().all(u8::is_ascii));
+    }
+}

@@ -1,0 +1,174 @@
+//! What a caller asks for, and the limits that hold whatever the target does.
+//!
+//! Plain data without a system call, so it is the same on every system.
+
+use core::fmt;
+
+use crate::Registers;
+
+/// What the crash handler of the target knows about its crash.
+#[derive(Clone, Debug)]
+pub struct CrashContext<'a> {
+    /// The thread that crashed; it is never stopped.
+    pub tid: i32,
+    /// The number of the signal.
+    pub signal: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// The true `si_addr`.
+    pub address: u64,
+    /// The registers at the fault, from the signal context.
+    pub registers: Registers,
+    /// What the handler itself copied of its stack: start address and bytes.
+    ///
+    /// It is used when the memory of the target can't be read.
+    pub stack_copy: Option<(u64, &'a [u8])>,
+}
+
+/// A stream of the caller's own, put into the dump as it is.
+#[derive(Clone, Copy, Debug)]
+pub struct UserStream<'a> {
+    /// The type in the directory; values above 0xffff are free for the use of applications.
+    pub stream_type: u32,
+    /// The contents.
+    pub bytes: &'a [u8],
+}
+
+/// One dump to take.
+pub struct Request<'a> {
+    /// The process.
+    pub pid: i32,
+    /// The crash, or `None` for a dump of a living process.
+    pub crash: Option<CrashContext<'a>>,
+    /// Threads that are never stopped; the crashing thread is exempt without being named.
+    ///
+    /// A dump of a living process names the thread there that waits for the dump.
+    pub exempt: &'a [i32],
+    /// The limits.
+    pub limits: Limits,
+    /// Keys and values; readers of minidumps know them as Crashpad's simple annotations.
+    pub annotations: &'a [(&'a str, &'a str)],
+    /// Streams of the caller's own.
+    pub user_streams: &'a [UserStream<'a>],
+    /// Called at each step, for tests that end or stop the dumping process there.
+    pub probe: Option<&'a dyn Fn(Step)>,
+}
+
+impl Request<'_> {
+    /// A dump of a living process with the default limits.
+    pub fn new(pid: i32) -> Self {
+        Request {
+            pid,
+            crash: None,
+            exempt: &[],
+            limits: Limits::default(),
+            annotations: &[],
+            user_streams: &[],
+            probe: None,
+        }
+    }
+}
+
+impl fmt::Debug for Request<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Request").field("pid", &self.pid).finish_non_exhaustive()
+    }
+}
+
+/// The steps of a capture, in their order.
+///
+/// From [`Step::Seized`] to [`Step::StacksCopied`] threads of the target are held.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing has been done to the target yet.
+    BeforeSeize,
+    /// The threads known so far are traced, and still run.
+    Seized,
+    /// All threads but the exempt ones are stopped.
+    Stopped,
+    /// Their registers are read.
+    RegistersRead,
+    /// Their stacks are copied.
+    StacksCopied,
+    /// All threads run again, and none is traced.
+    Released,
+    /// Modules, names and texts are read.
+    ModulesRead,
+    /// The target isn't needed any more.
+    BeforeEncode,
+}
+
+impl Step {
+    /// All steps, in their order.
+    pub const ALL: [Step; 8] = [
+        Step::BeforeSeize,
+        Step::Seized,
+        Step::Stopped,
+        Step::RegistersRead,
+        Step::StacksCopied,
+        Step::Released,
+        Step::ModulesRead,
+        Step::BeforeEncode,
+    ];
+}
+
+/// When the target was held, in nanoseconds of CLOCK_MONOTONIC; all 0 when no thread was stopped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// Before the first thread was asked to stop.
+    pub first_stop_ns: u64,
+    /// When all threads were stopped.
+    pub threads_stopped_ns: u64,
+    /// When all threads had been let go.
+    pub threads_released_ns: u64,
+}
+
+/// The limits of one dump.
+///
+/// What is hit shows as a [`SoftError`](crate::SoftError) in the dump; none of them makes the dump fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// How many threads are stopped and described; the others keep running and are left out.
+    pub threads_max: usize,
+    /// Bytes of stack of a thread that didn't crash, counted from its stack pointer.
+    pub stack_bytes_per_thread_max: usize,
+    /// Bytes of stack of the crashing thread; a quarter of them is for the far end of a stack that is larger.
+    pub crash_stack_bytes_max: usize,
+    /// How many mapped files are looked at and listed.
+    pub modules_max: usize,
+    /// Bytes of `/proc/<pid>/maps` that are read; the mappings behind are unknown to the dump.
+    pub maps_bytes_max: usize,
+    /// Bytes of each other text of the system that goes into the dump.
+    pub text_bytes_max: usize,
+    /// Bytes of the whole dump.
+    pub file_bytes_max: usize,
+    /// How long threads are waited for until they stop, in milliseconds.
+    pub stop_wait_ms_max: u32,
+    /// How long an earlier tracer that was just killed is waited for, in milliseconds.
+    pub seize_retry_ms_max: u32,
+}
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            // A thousand threads is the most that measurements of servers show; twice that is room, and holds the contexts under 3 MB.
+            threads_max: 2048,
+            // Holds the frames of nearly every waiting thread, and 200 threads that all fill it under 7 MB.
+            stack_bytes_per_thread_max: 32 * 1024,
+            // An overflow shows its cycle of frames at the near end and who began it at the far end; the 8 MiB between are repetition.
+            crash_stack_bytes_max: 128 * 1024,
+            // Large desktop programs map 400 to 600 files.
+            modules_max: 1024,
+            // About 5,000 mappings; the kernel's own default limit is 65,530, which would take 6 MB.
+            maps_bytes_max: 512 * 1024,
+            // Holds `status` and `os-release` whole, and `cpuinfo` of about ten processors.
+            text_bytes_max: 16 * 1024,
+            // What collectors take without complaint is 20 MB and more, and most dumps are under 1 MB.
+            file_bytes_max: 8 * 1024 * 1024,
+            // A thread that doesn't stop within 0.3 s sleeps in the kernel without regard to signals; the crashing thread waits meanwhile.
+            stop_wait_ms_max: 300,
+            // The kernel takes well under 1 ms a traced thread to end a killed tracer.
+            seize_retry_ms_max: 200,
+        }
+    }
+}

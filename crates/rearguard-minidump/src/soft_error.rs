@@ -1,0 +1,182 @@
+//! What went wrong without making the dump impossible.
+//!
+//! Soft errors travel inside the dump, as a JSON array in the stream that Mozilla's tools read, and are kept for the caller.
+//! Their number is limited, since a hostile target could cause one for each page.
+
+use core::fmt;
+
+use crate::text::{Decimal, push_hex};
+
+/// One thing that could not be read or done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SoftError {
+    operation: &'static str,
+    object: Object,
+    errno: i32,
+}
+
+/// What the operation was done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Object {
+    Process,
+    Thread(i32),
+    Address(u64),
+    Count(u64),
+}
+
+/// How many soft errors one dump keeps; the last place is for the number of those that were left out.
+///
+/// 64 are enough to see a pattern, and keep the stream under [`STREAM_BYTES_MAX`].
+pub(crate) const SOFT_ERRORS_MAX: usize = 64;
+
+/// The longest that the stream can get: 64 entries with an operation of at most 64 bytes each.
+pub(crate) const STREAM_BYTES_MAX: usize = SOFT_ERRORS_MAX * 160;
+
+impl SoftError {
+    /// What was tried, such as `stop thread`.
+    pub fn operation(&self) -> &'static str {
+        self.operation
+    }
+
+    /// The thread that it was tried on, when it was a thread.
+    pub fn thread(&self) -> Option<i32> {
+        match self.object {
+            Object::Thread(tid) => Some(tid),
+            Object::Process | Object::Address(_) | Object::Count(_) => None,
+        }
+    }
+
+    /// The system's error number, or 0 when it wasn't the system that refused.
+    pub fn errno(&self) -> i32 {
+        self.errno
+    }
+
+    /// Appends `,"key":value` for the object.
+    fn push_object(&self, out: &mut Vec<u8>) {
+        match self.object {
+            Object::Process => {}
+            Object::Thread(tid) => {
+                out.extend_from_slice(b",\"thread\":");
+                out.extend_from_slice(Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+            }
+            Object::Address(address) => {
+                out.extend_from_slice(b",\"address\":\"");
+                push_hex(out, address);
+                out.push(b'"');
+            }
+            Object::Count(count) => {
+                out.extend_from_slice(b",\"count\":");
+                out.extend_from_slice(Decimal::new(count).as_bytes());
+            }
+        }
+    }
+}
+
+impl fmt::Display for SoftError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.operation)?;
+        let mut object = Vec::new();
+        match self.object {
+            Object::Process => {}
+            Object::Thread(tid) => {
+                object.extend_from_slice(b" ");
+                object.extend_from_slice(Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+            }
+            Object::Address(address) => {
+                object.push(b' ');
+                push_hex(&mut object, address);
+            }
+            Object::Count(count) => {
+                object.extend_from_slice(b" ");
+                object.extend_from_slice(Decimal::new(count).as_bytes());
+            }
+        }
+        f.write_str(core::str::from_utf8(&object).unwrap_or_default())?;
+        if self.errno != 0 {
+            f.write_str(": error number ")?;
+            f.write_str(Decimal::new(u64::from(self.errno.unsigned_abs())).as_str())?;
+        }
+        Ok(())
+    }
+}
+
+/// The soft errors of one capture.
+#[derive(Debug, Default)]
+pub(crate) struct SoftErrors {
+    kept: Vec<SoftError>,
+    left_out: u64,
+}
+
+impl SoftErrors {
+    /// Keeps one more, or counts it when there are too many.
+    pub(crate) fn add(&mut self, operation: &'static str, object: Object, errno: i32) {
+        if self.kept.len() + 1 < SOFT_ERRORS_MAX {
+            self.kept.push(SoftError { operation, object, errno });
+        } else {
+            self.left_out += 1;
+        }
+    }
+
+    pub(crate) fn as_slice(&self) -> &[SoftError] {
+        &self.kept
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.kept.is_empty()
+    }
+
+    /// The JSON array for the dump.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        out.push(b'[');
+        for (index, error) in self.kept.iter().enumerate() {
+            if index > 0 {
+                out.push(b',');
+            }
+            // The operations are this crate's own literals without a character that JSON escapes.
+            out.extend_from_slice(b"{\"operation\":\"");
+            out.extend_from_slice(error.operation.as_bytes());
+            out.push(b'"');
+            error.push_object(&mut out);
+            if error.errno != 0 {
+                out.extend_from_slice(b",\"errno\":");
+                out.extend_from_slice(Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes());
+            }
+            out.push(b'}');
+        }
+        if self.left_out > 0 {
+            out.extend_from_slice(b",{\"operation\":\"keep soft errors\",\"count\":");
+            out.extend_from_slice(Decimal::new(self.left_out).as_bytes());
+            out.push(b'}');
+        }
+        out.push(b']');
+        out
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stream_keeps_its_limit_and_counts_the_rest() {
+        let mut errors = SoftErrors::default();
+        for tid in 0..1000 {
+            errors.add("stop thread within the limit of time", Object::Thread(tid), 110);
+        }
+        let json = errors.to_json();
+        assert!(json.len() <= STREAM_BYTES_MAX);
+        let text = String::from_utf8(json).unwrap();
+        assert!(text.starts_with("[{\"operation\":\"stop thread within the limit of time\",\"thread\":0,\"errno\":110},"));
+        assert!(text.ends_with("{\"operation\":\"keep soft errors\",\"count\":937}]"));
+    }
+
+    #[test]
+    fn it_shows_operation_object_and_number() {
+        let mut errors = SoftErrors::default();
+        errors.add("read stack", Object::Address(0x10), 14);
+        errors.add("read maps", Object::Process, 0);
+        let shown: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
+        assert_eq!(shown, ["read stack 0x10: error number 14", "read maps"]);
+    }
+}

@@ -1,0 +1,92 @@
+//! Numbers and texts, written and read without `format!`.
+//!
+//! The formatting machinery of the standard library costs kilobytes in the guard, and `str::parse` accepts signs and spaces that no file of the kernel has.
+//! Nothing here panics or allocates without a bound given by its caller.
+
+/// The longest decimal text of a `u64`.
+const DECIMAL_BYTES: usize = 20;
+
+/// A number as decimal text, on the stack.
+pub(crate) struct Decimal {
+    bytes: [u8; DECIMAL_BYTES],
+    start: usize,
+}
+
+impl Decimal {
+    pub(crate) fn new(value: u64) -> Decimal {
+        let mut decimal = Decimal { bytes: [b'0'; DECIMAL_BYTES], start: DECIMAL_BYTES };
+        let mut rest = value;
+        for (at, byte) in decimal.bytes.iter_mut().enumerate().rev() {
+            *byte = b'0' + (rest % 10) as u8;
+            decimal.start = at;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        decimal
+    }
+
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(self.start..).unwrap_or_default()
+    }
+
+    pub(crate) fn as_str(&self) -> &str {
+        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+}
+
+/// Appends `0x` and the hexadecimal digits.
+pub(crate) fn push_hex(out: &mut Vec<u8>, value: u64) {
+    out.extend_from_slice(b"0x");
+    let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
+    for place in (0..digits).rev() {
+        let digit = (value >> (place * 4)) as u8 & 0xf;
+        out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+    }
+}
+
+/// The number that the whole of `text` is in decimal.
+pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
+    number(text, 10)
+}
+
+/// The number that the whole of `text` is in hexadecimal, without a prefix.
+pub(crate) fn hex(text: &[u8]) -> Option<u64> {
+    number(text, 16)
+}
+
+fn number(text: &[u8], radix: u64) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut value = 0_u64;
+    for byte in text {
+        let digit = char::from(*byte).to_digit(radix as u32)?;
+        value = value.checked_mul(radix)?.checked_add(u64::from(digit))?;
+    }
+    Some(value)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_survive_a_round_trip() {
+        for value in [0, 1, 9, 10, 4096, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+            assert_eq!(decimal(Decimal::new(value).as_bytes()), Some(value));
+            let mut text = Vec::new();
+            push_hex(&mut text, value);
+            assert_eq!(hex(&text[2..]), Some(value));
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_is_refused() {
+        for text in ["", "-1", "+1", " 1", "1 ", "0x1", "18446744073709551616", "1a"] {
+            assert_eq!(decimal(text.as_bytes()), None, "{text:?}");
+        }
+        assert_eq!(hex(b"10000000000000000"), None);
+    }
+}

@@ -1,0 +1,65 @@
+//! Step 6 of the story: from the crash slot to a minidump in memory.
+
+use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, Times, capture};
+
+use crate::evidence::Crash;
+use crate::limits::DUMP_BYTES_MAX;
+
+/// A minidump and what is known of its making.
+pub(crate) struct Dump {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) times: Times,
+    pub(crate) threads: usize,
+    pub(crate) soft_errors: Vec<String>,
+}
+
+/// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
+pub(crate) fn take(
+    pid: u32,
+    crash: &Crash,
+    annotations: &[(String, String)],
+    probe: &dyn Fn(&'static str),
+) -> Result<Dump, String> {
+    let Some(registers) = Registers::from_signal_context(&crash.general, &crash.floating) else {
+        return Err(String::from("the crash slot holds no registers"));
+    };
+    let annotations: Vec<(&str, &str)> =
+        annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let at_step = |step: Step| probe(step_name(step));
+    let stack_copy =
+        (!crash.stack.is_empty()).then_some((crash.stack_address, crash.stack.as_slice()));
+    let request = Request {
+        pid: pid as i32,
+        crash: Some(CrashContext {
+            tid: crash.tid,
+            signal: crash.signal,
+            code: crash.code,
+            address: crash.address,
+            registers,
+            stack_copy,
+        }),
+        limits: Limits { file_bytes_max: DUMP_BYTES_MAX, ..Limits::default() },
+        annotations: &annotations,
+        probe: Some(&at_step),
+        ..Request::new(pid as i32)
+    };
+    let captured = capture(&request).map_err(|error| error.to_string())?;
+    let times = captured.times();
+    let threads = captured.thread_count();
+    let soft_errors = captured.soft_errors().iter().map(ToString::to_string).collect();
+    Ok(Dump { bytes: captured.encode(), times, threads, soft_errors })
+}
+
+/// The name of a step for a test's fail spot.
+fn step_name(step: Step) -> &'static str {
+    match step {
+        Step::BeforeSeize => "before-seize",
+        Step::Seized => "seized",
+        Step::Stopped => "stopped",
+        Step::RegistersRead => "registers-read",
+        Step::StacksCopied => "stacks-copied",
+        Step::Released => "released",
+        Step::ModulesRead => "modules-read",
+        Step::BeforeEncode => "before-encode",
+    }
+}

@@ -1,0 +1,89 @@
+//! The one error of this crate: opaque, and it always names the operation and the thing.
+
+use std::fmt;
+
+/// Why something could not be done.
+///
+/// It carries what was tried, on what, and the system's reason; where a caller can act differently, an `is_*` method says so.
+#[derive(Clone, Debug)]
+pub struct Error {
+    kind: Kind,
+    operation: &'static str,
+    object: String,
+}
+
+#[derive(Clone, Debug)]
+enum Kind {
+    Setting(&'static str),
+    System(i32),
+    Refused(&'static str),
+}
+
+impl Error {
+    /// A value of the builder that can't be used.
+    pub(crate) fn setting(field: &'static str, reason: &'static str) -> Error {
+        Error { kind: Kind::Setting(reason), operation: field, object: String::new() }
+    }
+
+    /// As [`Error::setting`], with the value that was given.
+    pub(crate) fn setting_value(field: &'static str, value: &str, reason: &'static str) -> Error {
+        Error { kind: Kind::Setting(reason), operation: field, object: value.to_owned() }
+    }
+
+    /// The operating system said no.
+    pub(crate) fn system(operation: &'static str, object: &str, code: i32) -> Error {
+        Error { kind: Kind::System(code), operation, object: object.to_owned() }
+    }
+
+    /// As [`Error::system`], from the standard library's error.
+    pub(crate) fn io(operation: &'static str, object: &str, error: &std::io::Error) -> Error {
+        match error.raw_os_error() {
+            Some(code) => Error::system(operation, object, code),
+            None => Error::refused(operation, object, "not possible"),
+        }
+    }
+
+    /// A rule of ours says no.
+    pub(crate) fn refused(operation: &'static str, object: &str, reason: &'static str) -> Error {
+        Error { kind: Kind::Refused(reason), operation, object: object.to_owned() }
+    }
+
+    /// The system's error number, where the system gave one.
+    #[must_use]
+    pub fn os_code(&self) -> Option<i32> {
+        match self.kind {
+            Kind::System(code) => Some(code),
+            Kind::Setting(_) | Kind::Refused(_) => None,
+        }
+    }
+
+    /// Whether a value given to the builder is at fault, so that the program itself must change.
+    #[must_use]
+    pub fn is_setting(&self) -> bool {
+        matches!(self.kind, Kind::Setting(_))
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Kind::Setting(_) = self.kind {
+            formatter.write_str("setting `")?;
+            formatter.write_str(self.operation)?;
+            formatter.write_str("`")?;
+        } else {
+            formatter.write_str(self.operation)?;
+        }
+        if !self.object.is_empty() {
+            formatter.write_str(" \"")?;
+            formatter.write_str(&self.object)?;
+            formatter.write_str("\"")?;
+        }
+        formatter.write_str(": ")?;
+        match self.kind {
+            Kind::Setting(reason) | Kind::Refused(reason) => formatter.write_str(reason),
+            Kind::System(code) => fmt::Display::fmt(&std::io::Error::from_raw_os_error(code), formatter),
+        }
+    }
+}
+
+impl std::error::Error for Error {}

@@ -1,0 +1,144 @@
+//! What the black box tells, read once, bounded, and turned into owned values.
+//!
+//! Every byte of it may be hostile: the worker wrote it, perhaps while it was falling apart.
+
+use std::sync::atomic::Ordering;
+
+use rearguard_crashpath::black_box::{
+    ANNOTATIONS_MAX, BlackBox, CrashSlot, FLOATING_WORDS, GENERAL_WORDS, LogRing, Text, flags,
+};
+use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
+
+use crate::limits::LOG_BYTES_MAX;
+
+/// The crash context.
+pub(crate) struct Crash {
+    pub(crate) tid: i32,
+    pub(crate) signal: i32,
+    pub(crate) code: i32,
+    pub(crate) address: u64,
+    pub(crate) sender_pid: u32,
+    pub(crate) flags: u32,
+    pub(crate) seen_ns: u64,
+    pub(crate) seen_real_ns: u64,
+    pub(crate) general: Vec<u64>,
+    pub(crate) floating: Vec<u8>,
+    pub(crate) stack_address: u64,
+    pub(crate) stack: Vec<u8>,
+}
+
+/// The last panic.
+pub(crate) struct Panic {
+    pub(crate) message: String,
+    pub(crate) location: String,
+    pub(crate) thread: String,
+    pub(crate) count: u32,
+}
+
+/// The UUID that a crash of this life has or would have.
+pub(crate) fn report_id(black_box: &BlackBox) -> [u8; 16] {
+    let mut id = [0; 16];
+    black_box.slot.report_id.load(&mut id);
+    id
+}
+
+/// Reads the crash slot.
+pub(crate) fn crash(black_box: &BlackBox) -> Crash {
+    let slot: &CrashSlot = &black_box.slot;
+    let general_count = (slot.general_count.load(Ordering::Acquire) as usize).min(GENERAL_WORDS);
+    let floating_bytes =
+        (slot.floating_bytes.load(Ordering::Relaxed) as usize).min(FLOATING_WORDS * 8);
+    let stack_bytes = (slot.stack_bytes.load(Ordering::Relaxed) as usize).min(STACK_COPY_BYTES_MAX);
+    let mut floating = vec![0; floating_bytes];
+    slot.floating.load(&mut floating);
+    let mut stack = vec![0; stack_bytes];
+    black_box.stack.load(&mut stack);
+    Crash {
+        tid: slot.tid.load(Ordering::Relaxed) as i32,
+        signal: slot.signal.load(Ordering::Relaxed),
+        code: slot.code.load(Ordering::Relaxed),
+        address: slot.address.load(Ordering::Relaxed),
+        sender_pid: slot.sender_pid.load(Ordering::Relaxed),
+        flags: slot.flags.load(Ordering::Relaxed),
+        seen_ns: slot.seen_ns.load(Ordering::Relaxed),
+        seen_real_ns: slot.seen_real_ns.load(Ordering::Relaxed),
+        general: (0..general_count).map(|index| slot.general.get(index)).collect(),
+        floating,
+        stack_address: slot.stack_address.load(Ordering::Relaxed),
+        stack,
+    }
+}
+
+/// The words for the bits of a crash's flags.
+pub(crate) fn flag_names(bits: u32) -> impl Iterator<Item = &'static str> {
+    [
+        (flags::FOREIGN_ASKED, "foreign_handler_asked"),
+        (flags::FOREIGN_CRASHED, "foreign_handler_crashed"),
+        (flags::CALLBACK_CRASHED, "crash_callback_crashed"),
+        (flags::NEAR_STACK_POINTER, "near_stack_pointer"),
+        (flags::SURVIVED_BEFORE, "survived_earlier_crash"),
+    ]
+    .into_iter()
+    .filter(move |(bit, _)| bits & bit != 0)
+    .map(|(_, name)| name)
+}
+
+/// Reads the last panic, if there was one.
+pub(crate) fn panic(black_box: &BlackBox) -> Option<Panic> {
+    let slot = &black_box.panic;
+    let count = slot.count.load(Ordering::Acquire);
+    (count != 0).then(|| Panic {
+        message: text(&slot.message),
+        location: text(&slot.location),
+        thread: text(&slot.thread),
+        count,
+    })
+}
+
+/// Reads the annotations, sorted by key; of equal keys the first counts.
+pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
+    let mut annotations = Vec::new();
+    for annotation in black_box.annotations.iter().take(ANNOTATIONS_MAX) {
+        let key = text(&annotation.key);
+        if !key.is_empty() {
+            annotations.push((key, text(&annotation.value)));
+        }
+    }
+    annotations.sort();
+    annotations.dedup_by(|later, earlier| later.0 == earlier.0);
+    annotations
+}
+
+/// Reads the log ring, oldest line first; a line that the ring has half overwritten is left out.
+pub(crate) fn log(black_box: &BlackBox) -> String {
+    let ring: &LogRing = &black_box.log;
+    let written = ring.written.load(Ordering::Acquire);
+    let mut bytes = vec![0; LOG_BYTES_MAX];
+    ring.ring.load(&mut bytes);
+    if written <= LOG_BYTES_MAX as u64 {
+        bytes.truncate(written as usize);
+    } else {
+        bytes.rotate_left((written % LOG_BYTES_MAX as u64) as usize);
+        let first_whole_line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        bytes.drain(..first_whole_line);
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+/// Reads what the application left for its next life.
+pub(crate) fn recovery(black_box: &BlackBox) -> Option<Vec<u8>> {
+    let length = black_box.recovery.len();
+    if length == 0 {
+        return None;
+    }
+    let mut bytes = vec![0; length];
+    black_box.recovery.load(&mut bytes);
+    Some(bytes)
+}
+
+fn text<const N: usize>(text: &Text<N>) -> String {
+    let mut bytes = vec![0; text.len()];
+    let length = text.load(&mut bytes);
+    bytes.truncate(length);
+    String::from_utf8_lossy(&bytes).into_owned()
+}

@@ -1,0 +1,168 @@
+//! Writing JSON (RFC 8259). Reading it is for the tools at the desk.
+
+/// Builds one JSON value; the caller opens and closes in the right order.
+pub(crate) struct Json {
+    text: String,
+    /// Whether a comma is due before the next item.
+    comma: bool,
+}
+
+impl Json {
+    pub(crate) fn new() -> Json {
+        Json { text: String::with_capacity(4096), comma: false }
+    }
+
+    fn separate(&mut self) {
+        if self.comma {
+            self.text.push(',');
+        }
+        self.comma = true;
+    }
+
+    fn line(&mut self) {
+        self.text.push('\n');
+    }
+
+    fn key(&mut self, key: &str) {
+        self.separate();
+        self.line();
+        self.string(key);
+        self.text.push_str(": ");
+    }
+
+    /// Opens the outermost object.
+    pub(crate) fn open(&mut self) {
+        self.text.push('{');
+        self.comma = false;
+    }
+
+    /// Opens an object under a key.
+    pub(crate) fn object(&mut self, key: &str) {
+        self.key(key);
+        self.open();
+    }
+
+    /// Closes an object.
+    pub(crate) fn close(&mut self) {
+        self.line();
+        self.text.push('}');
+        self.comma = true;
+    }
+
+    /// A list of texts under a key.
+    pub(crate) fn texts<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a str>) {
+        self.key(key);
+        self.text.push('[');
+        self.comma = false;
+        for value in values {
+            self.separate();
+            self.string(value);
+        }
+        self.text.push(']');
+        self.comma = true;
+    }
+
+    pub(crate) fn text(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.string(value);
+    }
+
+    pub(crate) fn optional_text(&mut self, key: &str, value: Option<&str>) {
+        match value {
+            Some(value) => self.text(key, value),
+            None => self.null(key),
+        }
+    }
+
+    pub(crate) fn number(&mut self, key: &str, value: u64) {
+        self.key(key);
+        self.text.push_str(&value.to_string());
+    }
+
+    pub(crate) fn signed(&mut self, key: &str, value: i64) {
+        self.key(key);
+        self.text.push_str(&value.to_string());
+    }
+
+    pub(crate) fn bool(&mut self, key: &str, value: bool) {
+        self.key(key);
+        self.text.push_str(if value { "true" } else { "false" });
+    }
+
+    pub(crate) fn null(&mut self, key: &str) {
+        self.key(key);
+        self.text.push_str("null");
+    }
+
+    fn string(&mut self, value: &str) {
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        self.text.push('"');
+        for character in value.chars() {
+            match character {
+                '"' => self.text.push_str("\\\""),
+                '\\' => self.text.push_str("\\\\"),
+                '\n' => self.text.push_str("\\n"),
+                '\r' => self.text.push_str("\\r"),
+                '\t' => self.text.push_str("\\t"),
+                control if control < ' ' => {
+                    let code = control as usize;
+                    self.text.push_str("\\u00");
+                    self.text.push(char::from(DIGITS[code >> 4 & 15]));
+                    self.text.push(char::from(DIGITS[code & 15]));
+                }
+                other => self.text.push(other),
+            }
+        }
+        self.text.push('"');
+    }
+
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        self.text.push('\n');
+        self.text.into_bytes()
+    }
+}
+
+/// `0x` and the digits.
+pub(crate) fn hexadecimal(value: u64) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut text = String::from("0x");
+    let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
+    for position in (0..digits).rev() {
+        text.push(char::from(DIGITS[(value >> (position * 4)) as usize & 15]));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: whatever a text holds, the result is JSON that other people's parser reads back as the same text.
+    #[test]
+    fn texts_survive() {
+        let hostile = "a\"b\\c\n\r\t\u{0}\u{1f}\u{7f}\u{2028}é😀";
+        let mut json = Json::new();
+        json.open();
+        json.text(hostile, hostile);
+        json.object("inner");
+        json.number("n", u64::MAX);
+        json.null("none");
+        json.close();
+        json.texts("list", ["x", hostile].into_iter());
+        json.bool("b", true);
+        json.close();
+        let value: serde_json::Value =
+            serde_json::from_slice(&json.finish()).expect("it is JSON");
+        assert_eq!(value[hostile], hostile);
+        assert_eq!(value["inner"]["n"], u64::MAX);
+        assert_eq!(value["list"][1], hostile);
+        assert_eq!(value["b"], true);
+    }
+
+    #[test]
+    fn hexadecimals() {
+        assert_eq!(hexadecimal(0), "0x0");
+        assert_eq!(hexadecimal(0x1_0000), "0x10000");
+        assert_eq!(hexadecimal(u64::MAX), "0xffffffffffffffff");
+    }
+}

@@ -1,0 +1,221 @@
+//! The launch record and the succession record.
+//!
+//! The **launch record** holds what is needed to guard this worker and to start it again.
+//! It is sealed before application code runs, so a late guard, which inherits what the worker has become, still starts the next worker as the first one was started.
+//! The **succession record** is what the next worker learns of the lives before it.
+
+use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
+use crate::settings::{Consent, Settings};
+use crate::sys::process::Surroundings;
+use crate::wire::{Reader, Writer};
+
+const LAUNCH_MAGIC: u64 = u64::from_le_bytes(*b"rg-launc");
+const SUCCESSION_MAGIC: u64 = u64::from_le_bytes(*b"rg-succe");
+
+/// Changes whenever one of the two records does.
+const RECORD_VERSION: u32 = 1;
+
+/// Variables that were meant for one start only: a second process that answers them would be an impostor.
+const SINGLE_USE: [&[u8]; 7] = [
+    b"XDG_ACTIVATION_TOKEN=",
+    b"DESKTOP_STARTUP_ID=",
+    b"NOTIFY_SOCKET=",
+    b"LISTEN_PID=",
+    b"LISTEN_FDS=",
+    b"LISTEN_FDNAMES=",
+    b"LISTEN_PIDFDID=",
+];
+
+/// The variable by which a worker learns that it is a successor: its own process id, so that its children don't take it for theirs.
+pub(crate) const LIFE_VARIABLE: &[u8] = b"REARGUARD_LIFE=";
+
+/// What is needed to guard this worker and to start it again.
+pub(crate) struct LaunchRecord {
+    pub(crate) nonce: u64,
+    pub(crate) worker_pid: u32,
+    pub(crate) incarnation: u32,
+    pub(crate) started_boot_ns: u64,
+    pub(crate) name: String,
+    pub(crate) version: String,
+    /// The store's absolute path; empty when none could be found.
+    pub(crate) store: Vec<u8>,
+    pub(crate) collector: Option<String>,
+    pub(crate) consent: Consent,
+    pub(crate) policy: RestartPolicy,
+    pub(crate) history: History,
+    pub(crate) block: Option<StartBlock>,
+    pub(crate) fail_spot: Option<String>,
+    pub(crate) surroundings: Surroundings,
+}
+
+impl LaunchRecord {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.u64(LAUNCH_MAGIC);
+        writer.u32(RECORD_VERSION);
+        writer.u64(self.nonce);
+        writer.u32(self.worker_pid);
+        writer.u32(self.incarnation);
+        writer.u64(self.started_boot_ns);
+        writer.bytes(self.name.as_bytes());
+        writer.bytes(self.version.as_bytes());
+        writer.bytes(&self.store);
+        writer.optional(self.collector.as_ref().map(|url| url.as_bytes()));
+        writer.bool(self.consent == Consent::Granted);
+        writer.words(&self.policy.to_words());
+        writer.words(&self.history.to_words());
+        writer.u32(self.block.map_or(0, |block| block.number()));
+        writer.optional(self.fail_spot.as_ref().map(|spot| spot.as_bytes()));
+        let around = &self.surroundings;
+        writer.bytes(&around.program);
+        writer.list(&around.arguments);
+        writer.list(&around.environment);
+        writer.bytes(&around.directory);
+        writer.u32(around.umask);
+        writer.u64(around.signal_mask);
+        writer.u64(around.ignored_signals);
+        writer.u32(around.user);
+        writer.u32(around.seccomp);
+        let limits: Vec<u64> =
+            around.rlimits.iter().flat_map(|(name, soft, hard)| [*name as u64, *soft, *hard]).collect();
+        writer.words(&limits);
+        writer.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<LaunchRecord> {
+        let mut reader = Reader::new(bytes);
+        (reader.u64()? == LAUNCH_MAGIC).then_some(())?;
+        (reader.u32()? == RECORD_VERSION).then_some(())?;
+        let record = LaunchRecord {
+            nonce: reader.u64()?,
+            worker_pid: reader.u32()?,
+            incarnation: reader.u32()?,
+            started_boot_ns: reader.u64()?,
+            name: reader.text()?,
+            version: reader.text()?,
+            store: reader.bytes()?.to_vec(),
+            collector: text(reader.optional()?)?,
+            consent: if reader.bool()? { Consent::Granted } else { Consent::Denied },
+            policy: RestartPolicy::from_words(&reader.words()?)?,
+            history: History::from_words(&reader.words()?)?,
+            block: match reader.u32()? {
+                0 => None,
+                number => Some(StartBlock::from_number(number)?),
+            },
+            fail_spot: text(reader.optional()?)?,
+            surroundings: Surroundings {
+                program: reader.bytes()?.to_vec(),
+                arguments: reader.list()?,
+                environment: reader.list()?,
+                directory: reader.bytes()?.to_vec(),
+                umask: reader.u32()?,
+                signal_mask: reader.u64()?,
+                ignored_signals: reader.u64()?,
+                user: reader.u32()?,
+                seccomp: reader.u32()?,
+                rlimits: reader
+                    .words()?
+                    .chunks_exact(3)
+                    .map(|limit| match limit {
+                        [name, soft, hard] => (*name as i32, *soft, *hard),
+                        _ => (-1, 0, 0),
+                    })
+                    .collect(),
+            },
+        };
+        reader.end()?;
+        Some(record)
+    }
+
+    /// Makes the record of a worker that begins now.
+    pub(crate) fn of_this_worker(
+        settings: &Settings,
+        mut surroundings: Surroundings,
+        store: Vec<u8>,
+        succession: Option<&Succession>,
+        (nonce, started_boot_ns): (u64, u64),
+        block: Option<StartBlock>,
+    ) -> LaunchRecord {
+        surroundings.environment.retain(|entry| {
+            !entry.starts_with(LIFE_VARIABLE)
+                && !SINGLE_USE.iter().any(|single_use| entry.starts_with(single_use))
+        });
+        LaunchRecord {
+            nonce,
+            worker_pid: std::process::id(),
+            incarnation: succession.map_or(0, |succession| succession.incarnation),
+            started_boot_ns,
+            name: settings.name.clone(),
+            version: settings.version.clone(),
+            store,
+            collector: settings.collector.clone(),
+            consent: settings.consent,
+            policy: settings.restart,
+            history: succession.map_or_else(History::default, |succession| succession.history),
+            block,
+            fail_spot: settings.fail_spot.clone(),
+            surroundings,
+        }
+    }
+}
+
+fn text(bytes: Option<&[u8]>) -> Option<Option<String>> {
+    match bytes {
+        None => Some(None),
+        Some(bytes) => Some(Some(core::str::from_utf8(bytes).ok()?.to_owned())),
+    }
+}
+
+/// What the next worker learns of the lives before it.
+#[derive(Clone)]
+pub(crate) struct Succession {
+    /// The number of the life that begins.
+    pub(crate) incarnation: u32,
+    pub(crate) history: History,
+    /// How the life before ended.
+    pub(crate) last_class: ExitClass,
+    /// The report of that end, if there is one.
+    pub(crate) last_report: Option<[u8; 16]>,
+    /// Whether the standard streams could not be handed on, and are null.
+    pub(crate) streams_lost: bool,
+    /// What the application left for the next life.
+    pub(crate) recovery: Option<Vec<u8>>,
+}
+
+impl Succession {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let mut writer = Writer::new();
+        writer.u64(SUCCESSION_MAGIC);
+        writer.u32(RECORD_VERSION);
+        writer.u32(self.incarnation);
+        writer.words(&self.history.to_words());
+        writer.bytes(self.last_class.label().as_bytes());
+        writer.u32(self.last_class.value().unwrap_or(0) as u32);
+        writer.optional(self.last_report.as_ref().map(<[u8; 16]>::as_slice));
+        writer.bool(self.streams_lost);
+        writer.optional(self.recovery.as_deref());
+        writer.finish()
+    }
+
+    pub(crate) fn decode(bytes: &[u8]) -> Option<Succession> {
+        let mut reader = Reader::new(bytes);
+        (reader.u64()? == SUCCESSION_MAGIC).then_some(())?;
+        (reader.u32()? == RECORD_VERSION).then_some(())?;
+        let succession = Succession {
+            incarnation: reader.u32()?,
+            history: History::from_words(&reader.words()?)?,
+            last_class: {
+                let label = reader.text()?;
+                ExitClass::from_label(&label, Some(reader.u32()? as i32))?
+            },
+            last_report: match reader.optional()? {
+                None => None,
+                Some(id) => Some(id.try_into().ok()?),
+            },
+            streams_lost: reader.bool()?,
+            recovery: reader.optional()?.map(<[u8]>::to_vec),
+        };
+        reader.end()?;
+        Some(succession)
+    }
+}

@@ -1,0 +1,421 @@
+//! Crash capture and recovery from one executable file.
+//!
+//! The application calls rearguard in the first lines of `main`.
+//! The same file, started again with a reserved first argument, stands behind it as its **guard**: when the application (the **worker**) dies of a crash, the guard writes a minidump from outside, waits until the worker is really gone, starts it again, delivers the report, and leaves.
+//!
+//! ```no_run
+//! use rearguard::{Consent, Rearguard};
+//!
+//! fn main() -> Result<(), rearguard::Error> {
+//!     let guard = Rearguard::new("my-app", env!("CARGO_PKG_VERSION"))
+//!         .collector("https://crashes.example.com/submit")
+//!         .consent(Consent::Granted)
+//!         .start()?; // never returns in the guard
+//!     if let Some(report) = guard.last_report() {
+//!         eprintln!("the last run crashed; its report is {}", report.id());
+//!     }
+//!     // argument parsing, logging, windows: everything else of the application
+//!     guard.ready();
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # What a guard process does with `main`
+//!
+//! Everything of `main` before [`Rearguard::start`] runs in the guard too, everything after it never does.
+//! So call it first, or call [`run_guard_if_asked`] first and `start()` when the settings are known.
+
+mod config;
+mod error;
+mod evidence;
+mod guard;
+mod json;
+mod launch;
+mod limits;
+mod metadata;
+mod report_id;
+mod role;
+mod settings;
+mod store;
+// mod supervisor;
+mod sys;
+mod dump;
+mod upload;
+mod wire;
+mod worker;
+
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+pub use config::{ExitClass, RestartPolicy, RestartWhen, signal_name};
+pub use error::Error;
+pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
+pub use settings::{Consent, Topology};
+pub use sys::channel::{CrashInfo, ThreadProtection};
+
+use settings::Settings;
+use sys::{channel, process};
+use worker::{Off, Worker};
+
+/// The builder: an application's name, version and choices.
+#[derive(Clone, Debug)]
+#[must_use = "nothing is guarded until `start` is called"]
+pub struct Rearguard {
+    settings: Settings,
+}
+
+impl Rearguard {
+    /// An application by its name (1 to 64 bytes; it names the default store, the report's product and the guard process) and version (1 to 64 bytes).
+    pub fn new(name: impl Into<String>, version: impl Into<String>) -> Rearguard {
+        Rearguard { settings: Settings::new(name.into(), version.into()) }
+    }
+
+    /// The directory for reports. Without it: `$STATE_DIRECTORY/crashes`, `$XDG_STATE_HOME/<name>/crashes`, or `~/.local/state/<name>/crashes`.
+    pub fn store(mut self, directory: impl Into<PathBuf>) -> Rearguard {
+        self.settings.store = Some(directory.into());
+        self
+    }
+
+    /// The URL that takes reports, `https://` or `http://`, at most 2048 bytes. Nothing is sent without [`Rearguard::consent`].
+    pub fn collector(mut self, url: impl Into<String>) -> Rearguard {
+        self.settings.collector = Some(url.into());
+        self
+    }
+
+    /// Whether reports may leave this machine; [`Consent::Denied`] unless set.
+    pub fn consent(mut self, consent: Consent) -> Rearguard {
+        self.settings.consent = consent;
+        self
+    }
+
+    /// When and how often the worker is started again. A policy that is set here holds under a service manager too; the default leaves restarts to it.
+    pub fn restart(mut self, policy: RestartPolicy) -> Rearguard {
+        self.settings.restart = policy;
+        self.settings.restart.explicit = true;
+        self
+    }
+
+    /// Where the guard stands; [`Topology::WorkerFirst`] unless set.
+    pub fn topology(mut self, topology: Topology) -> Rearguard {
+        self.settings.topology = topology;
+        self
+    }
+
+    /// Lets [`Rearguard::start`] wait until the guard is on duty, at most this long. By default it doesn't wait: from its return on, a crash finds at least a guard that is started for it.
+    pub fn wait_ready(mut self, wait_max: Duration) -> Rearguard {
+        self.settings.wait_ready = Some(wait_max);
+        self
+    }
+
+    /// How long a crashed worker waits for its dump, 1 ms to 60 s; 5 s unless set. Afterwards the guard is ended and another is tried, at most three in all.
+    pub fn dump_wait(mut self, wait_max: Duration) -> Rearguard {
+        self.settings.dump_wait = wait_max;
+        self
+    }
+
+    /// A function that the crashing thread calls before the guard is told.
+    ///
+    /// # Signal safety
+    ///
+    /// It runs in a signal handler on a stack of 64 KiB, in a process that is broken: it must not allocate, lock, or panic. If it crashes itself, the report says so and goes on without it.
+    pub fn on_crash(mut self, callback: fn(&CrashInfo)) -> Rearguard {
+        self.settings.callback = Some(callback);
+        self
+    }
+
+    /// Makes the guard end, stop or wait at one of its steps: `step:kill`, `step:stop`, `step:sleep`, with `@n` behind it for the incarnation; for tests only.
+    #[cfg(feature = "fail-spots")]
+    pub fn fail_spot(mut self, spot: impl Into<String>) -> Rearguard {
+        self.settings.fail_spot = Some(spot.into());
+        self
+    }
+
+    /// Takes this process's role.
+    ///
+    /// In the worker it makes the channel, starts the guard, arms the crash handler for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS, and returns within a fraction of a millisecond.
+    /// In the guard it never returns.
+    ///
+    /// # Errors
+    ///
+    /// A setting that can't be used ([`Error::is_setting`]), or a second call in one process.
+    /// Whatever else goes wrong leaves the application running and is told by [`Handle::health`].
+    pub fn start(self) -> Result<Handle, Error> {
+        run_guard_if_asked();
+        self.settings.check()?;
+        Ok(Handle { worker: worker::start(&self.settings)?, last_report: None }.with_last_report())
+    }
+}
+
+/// Becomes the guard and never returns, if this process was started as one; returns at once otherwise.
+///
+/// [`Rearguard::start`] does this by itself. It is of use when the settings of `start` are read from arguments or files first.
+///
+/// A guard argument that can't be used (cut short, of another version, repeated, not first, with descriptors that are closed or somebody else's) ends the process with [`EXIT_GUARD_ARGUMENT`] and one line on standard error.
+pub fn run_guard_if_asked() {
+    match role::role_of(&process::arguments()) {
+        role::Role::Worker => {}
+        role::Role::Guard { nonce } => guard::run(nonce),
+        role::Role::Refused(reason) => guard::refuse(reason),
+    }
+}
+
+/// Gives the calling thread an alternate signal stack, so that a stack overflow there can be reported.
+///
+/// Threads of Rust's standard library have one. Call it first in threads that foreign code made, and keep the value for the thread's life.
+///
+/// # Errors
+///
+/// ENOMEM when there is no memory for 64 KiB and two guard pages.
+pub fn protect_this_thread() -> Result<ThreadProtection, Error> {
+    channel::protect_this_thread()
+}
+
+/// Whether the calling thread is the one whose crash is being handled.
+///
+/// # Signal safety
+///
+/// Signal-safe: an application's own allocator or logger can ask it.
+#[must_use]
+pub fn is_crashing_thread() -> bool {
+    channel::is_crashing_thread()
+}
+
+/// The worker's view of its guard and of the lives before.
+///
+/// Dropping it changes nothing: the guard stays until the process ends.
+pub struct Handle {
+    worker: Worker,
+    last_report: Option<LastReport>,
+}
+
+impl Handle {
+    fn with_last_report(mut self) -> Handle {
+        if let (Some(id), Some(exit_class)) = (&self.worker.last_report, self.worker.last_class) {
+            self.last_report = Some(LastReport { id: id.clone(), exit_class });
+        }
+        self
+    }
+
+    /// Which life this is, from 0.
+    #[must_use]
+    pub fn incarnation(&self) -> u32 {
+        self.worker.incarnation
+    }
+
+    /// The report about the end of the life before, if there was one and it left one.
+    #[must_use]
+    pub fn last_report(&self) -> Option<&LastReport> {
+        self.last_report.as_ref()
+    }
+
+    /// How the life before ended, if there was one.
+    #[must_use]
+    pub fn last_exit_class(&self) -> Option<ExitClass> {
+        self.worker.last_class
+    }
+
+    /// What the life before left with [`Handle::set_recovery_state`].
+    #[must_use]
+    pub fn recovery_state(&self) -> Option<&[u8]> {
+        self.worker.recovery.as_deref()
+    }
+
+    /// Keeps up to 4096 bytes for the next life, in memory that survives a crash. Each call replaces the earlier state.
+    ///
+    /// # Errors
+    ///
+    /// A state that is larger.
+    pub fn set_recovery_state(&self, state: &[u8]) -> Result<(), Error> {
+        self.worker.set_recovery_state(state)
+    }
+
+    /// Says that this life has proved itself: the restart backoff and the count of short lives begin anew.
+    pub fn ready(&self) {
+        self.worker.ready();
+    }
+
+    /// Puts a fact into the reports of this life. A key (1 to 64 bytes) that is there already gets the new value (cut at 256 bytes).
+    ///
+    /// # Errors
+    ///
+    /// An empty or longer key, or more than 64 different ones.
+    pub fn annotate(&self, key: &str, value: &str) -> Result<(), Error> {
+        self.worker.annotate(key, value)
+    }
+
+    /// Appends a line to the log ring, whose last 16 KiB go into a report.
+    pub fn log(&self, line: &str) {
+        self.worker.log(line);
+    }
+
+    /// The guard's process id, while one is there.
+    #[must_use]
+    pub fn guard_pid(&self) -> Option<u32> {
+        self.worker.black_box?;
+        match channel::standing().guard_pid {
+            0 => None,
+            pid => Some(pid),
+        }
+    }
+
+    /// Waits until a guard is on duty; false when none is after `wait_max`.
+    #[must_use]
+    pub fn wait_guarded(&self, wait_max: Duration) -> bool {
+        self.worker.black_box.is_some_and(|black_box| worker::wait_guarded(black_box, wait_max))
+    }
+
+    /// How well this process is guarded, and why not better.
+    #[must_use]
+    pub fn health(&self) -> Health {
+        let mut remarks = Vec::new();
+        let guarded = match (&self.worker.off, self.worker.black_box) {
+            (Some(Off::OptedOut), _) => remark(&mut remarks, "turned off by its variable"),
+            (Some(Off::Debugger), _) => remark(&mut remarks, "turned off: a debugger is attached"),
+            (Some(Off::PidOne), _) => remark(
+                &mut remarks,
+                "worker-first can't guard PID 1: the kernel ends the guard with it",
+            ),
+            (Some(Off::Failed(error)), _) => remark(&mut remarks, &error.to_string()),
+            (None, Some(black_box)) => self.guard_remarks(black_box, &mut remarks),
+            (None, None) => false,
+        };
+        if let Some(error) = &self.worker.arm_error {
+            remarks.push(error.to_string());
+        }
+        if let Some(error) = &self.worker.store_error {
+            remarks.push(error.to_string());
+        }
+        if self.worker.streams_lost {
+            remarks.push(String::from("the standard streams could not be kept over the restart"));
+        }
+        Health {
+            guarded,
+            armed: self.worker.black_box.is_some() && self.worker.arm_error.is_none(),
+            storing: self.worker.store_error.is_none(),
+            remarks,
+        }
+    }
+
+    /// Says how the keeper fares with its guards.
+    fn guard_remarks(
+        &self,
+        black_box: &rearguard_crashpath::black_box::BlackBox,
+        remarks: &mut Vec<String>,
+    ) -> bool {
+        use std::sync::atomic::Ordering;
+        let standing = channel::standing();
+        let word = black_box.control.guard.load(Ordering::Acquire);
+        let guarded = rearguard_crashpath::black_box::owner(word).is_some();
+        if standing.failures > 0 {
+            let mut text = standing.failures.to_string();
+            text.push_str(" of ");
+            text.push_str(&standing.starts.to_string());
+            text.push_str(" guards did not take their place");
+            if standing.last_errno != 0 {
+                text.push_str(": ");
+                text.push_str(
+                    &std::io::Error::from_raw_os_error(standing.last_errno).to_string(),
+                );
+            }
+            remarks.push(text);
+        }
+        if !guarded {
+            remarks.push(String::from("no guard is on duty; a crash starts one"));
+        }
+        guarded
+    }
+
+    /// Puts back the signal handlers that were there before [`Rearguard::start`]. The guard stays, and still sees how the process ends.
+    pub fn disarm(&self) {
+        if self.worker.black_box.is_some() {
+            channel::disarm();
+        }
+    }
+}
+
+/// Notes why there is no guard.
+fn remark(remarks: &mut Vec<String>, text: &str) -> bool {
+    remarks.push(text.to_owned());
+    false
+}
+
+impl fmt::Debug for Handle {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Handle")
+            .field("incarnation", &self.incarnation())
+            .field("guard_pid", &self.guard_pid())
+            .field("last_report", &self.last_report)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The report about the end of the life before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastReport {
+    id: String,
+    exit_class: ExitClass,
+}
+
+impl LastReport {
+    /// The report's UUID, lower case with dashes; files of the report in the store are named by it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How the life that it is about ended.
+    #[must_use]
+    pub fn exit_class(&self) -> ExitClass {
+        self.exit_class
+    }
+}
+
+/// How well a process is guarded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Health {
+    guarded: bool,
+    armed: bool,
+    storing: bool,
+    remarks: Vec<String>,
+}
+
+impl Health {
+    /// Whether a guard is on duty now.
+    #[must_use]
+    pub fn is_guarded(&self) -> bool {
+        self.guarded
+    }
+
+    /// Whether the crash handler is installed.
+    #[must_use]
+    pub fn is_armed(&self) -> bool {
+        self.armed
+    }
+
+    /// Whether reports can be kept.
+    #[must_use]
+    pub fn is_storing(&self) -> bool {
+        self.storing
+    }
+
+    /// What is not as it should be, a sentence each; empty when all is well.
+    #[must_use]
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
+    }
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(if self.guarded { "guarded" } else { "not guarded" })?;
+        formatter.write_str(if self.armed { ", armed" } else { ", not armed" })?;
+        formatter.write_str(if self.storing { ", reports are kept" } else { ", reports are lost" })?;
+        for remark in &self.remarks {
+            formatter.write_str("; ")?;
+            formatter.write_str(remark)?;
+        }
+        Ok(())
+    }
+}

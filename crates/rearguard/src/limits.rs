@@ -1,0 +1,65 @@
+//! Every limit of the library, in one place, with its reason and what happens when it is hit.
+//! The crash path has its own in `rearguard_crashpath::limits`, restart policy its own in [`crate::config`].
+
+/// The longest application name or version, in bytes. Both become file names and form fields; a longer one is a builder error.
+pub(crate) const NAME_BYTES_MAX: usize = 64;
+
+/// The longest collector URL, in bytes. What proxies and servers accept; a longer one is a builder error.
+pub(crate) const URL_BYTES_MAX: usize = 2_048;
+
+/// The largest launch record, in bytes. The kernel accepts arguments and environment of about 6 MiB together (`execve(2)`); a larger record is an error of `start()`, and the worker runs without a guard.
+pub(crate) const RECORD_BYTES_MAX: usize = 16 << 20;
+
+/// The largest succession record, in bytes: recovery state and a page of numbers.
+pub(crate) const SUCCESSION_BYTES_MAX: usize = 64 << 10;
+
+/// How many strings one list of a record may have. Each takes at least five bytes of the record's limit anyway; a longer list makes the record unreadable.
+pub(crate) const LIST_ENTRIES_MAX: usize = 1 << 20;
+
+/// How long a guard waits for the full exit of its worker, in milliseconds. See `FULL_EXIT_MS_MAX` of the crash path; afterwards the guard reports what it knows and leaves.
+pub(crate) const FULL_EXIT_MS_MAX: u64 = rearguard_crashpath::limits::FULL_EXIT_MS_MAX as u64;
+
+/// How long a guard waits for the kernel to tell the exit status after the full exit, in milliseconds. The real parent may be slow to reap; afterwards the black box has to do.
+pub(crate) const EXIT_STATUS_MS_MAX: u64 = 200;
+
+/// How long after its keeper's end a living worker is asked whether it exec'd another program, in milliseconds.
+pub(crate) const EXEC_CHECK_MS: u32 = 20;
+
+/// How long the delivery may keep the guard, in milliseconds; the seed's figure. What isn't delivered stays pending.
+pub(crate) const DELIVERY_MS_MAX: u64 = 15_000;
+
+/// How long a connection to the collector may take, in milliseconds.
+pub(crate) const CONNECT_MS_MAX: u64 = 5_000;
+
+/// How much of a collector's answer is read, in bytes. The rest is dropped; ids are short.
+pub(crate) const ANSWER_BYTES_MAX: usize = 4_096;
+
+/// The longest wait that a collector's `Retry-After` can ask for, in seconds.
+pub(crate) const RETRY_AFTER_S_MAX: u64 = 86_400;
+
+/// The largest minidump, in bytes. Collectors refuse more than 20 MiB; the writer drops the least useful parts first.
+pub(crate) const DUMP_BYTES_MAX: usize = 4 << 20;
+
+/// How much of the log ring goes into a report, in bytes; the ring's size.
+pub(crate) const LOG_BYTES_MAX: usize = rearguard_crashpath::black_box::LOG_WORDS * 8;
+
+/// How many newest reports a store keeps. The oldest completed go first, then the oldest pending.
+pub(crate) const REPORTS_MAX: usize = 10;
+
+/// How many bytes of a store's reports are kept.
+pub(crate) const STORE_BYTES_MAX: u64 = 128 << 20;
+
+/// How many entries of one store directory are looked at. More are not ours, or a store that another limit has failed to hold.
+pub(crate) const STORE_ENTRIES_MAX: usize = 4_096;
+
+/// The largest metadata file that is read back, in bytes.
+pub(crate) const METADATA_BYTES_MAX: usize = 1 << 20;
+
+/// How much of a `/proc` text is read, in bytes.
+pub(crate) const PROC_BYTES_MAX: usize = 64 << 10;
+
+/// How much of a worker's memory map is searched for the black box, in bytes.
+pub(crate) const MAPS_BYTES_MAX: usize = 16 << 20;
+
+/// How long a line to the user's terminal may block, in milliseconds. A terminal that was stopped with Ctrl-S must not hold the guard.
+pub(crate) const TERMINAL_MS_MAX: u32 = 200;

@@ -1,0 +1,229 @@
+//! A report's metadata: everything that is known of one end of a worker, written as JSON beside the minidump.
+
+use crate::config::ExitClass;
+use crate::evidence::{self, Crash, Panic};
+use crate::json::{Json, hexadecimal};
+use crate::report_id::readable_time;
+
+/// The schema's number; a reader refuses a larger one.
+const SCHEMA: u64 = 1;
+
+/// The moments of one crash, CLOCK_MONOTONIC in nanoseconds; zero for what didn't happen or isn't known.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Timeline {
+    pub(crate) crash_seen: u64,
+    pub(crate) threads_stopped: u64,
+    pub(crate) threads_released: u64,
+    pub(crate) dump_finished: u64,
+    pub(crate) worker_released: u64,
+    pub(crate) full_exit: u64,
+    pub(crate) restarted: u64,
+}
+
+/// What became of the delivery.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery {
+    /// It waits, and why.
+    Pending(String),
+    /// A server took it, and answered this.
+    Uploaded {
+        /// The HTTP status.
+        status: u16,
+        /// What the server said, most often an id.
+        answer: String,
+    },
+    /// It will not be sent, and why.
+    Skipped(String),
+    /// A server refused it.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// What the server said.
+        answer: String,
+    },
+}
+
+/// Everything that is known of one end.
+pub(crate) struct Metadata {
+    pub(crate) uuid: String,
+    pub(crate) application: String,
+    pub(crate) version: String,
+    pub(crate) incarnation: u32,
+    pub(crate) worker_pid: u32,
+    pub(crate) guard_pid: u32,
+    /// Whether the guard was started only when the crash waited already.
+    pub(crate) late_guard: bool,
+    pub(crate) system: String,
+    pub(crate) real_ns: u64,
+    pub(crate) uptime_ms: u64,
+    pub(crate) exit: Option<ExitClass>,
+    pub(crate) crash: Option<Crash>,
+    pub(crate) panic: Option<Panic>,
+    /// The minidump's size in bytes, if there is one.
+    pub(crate) dump_bytes: Option<usize>,
+    /// Why there is none.
+    pub(crate) dump_error: Option<String>,
+    pub(crate) threads: usize,
+    pub(crate) timeline: Timeline,
+    /// Whether the worker is started again, after how long, and why or why not.
+    pub(crate) decision: Option<(Option<u64>, &'static str)>,
+    pub(crate) next_pid: Option<u32>,
+    pub(crate) annotations: Vec<(String, String)>,
+    pub(crate) log: String,
+    pub(crate) soft_errors: Vec<String>,
+    pub(crate) delivery: Delivery,
+}
+
+impl Metadata {
+    /// The JSON text.
+    pub(crate) fn to_json(&self) -> Vec<u8> {
+        let mut json = Json::new();
+        json.open();
+        json.number("schema", SCHEMA);
+        json.text("id", &self.uuid);
+        json.text("application", &self.application);
+        json.text("version", &self.version);
+        json.text("time", &readable_time(self.real_ns));
+        json.number("incarnation", u64::from(self.incarnation));
+        json.number("worker_pid", u64::from(self.worker_pid));
+        json.number("guard_pid", u64::from(self.guard_pid));
+        json.bool("late_guard", self.late_guard);
+        json.text("system", &self.system);
+        json.number("uptime_ms", self.uptime_ms);
+        self.exit(&mut json);
+        self.crash(&mut json);
+        self.panic(&mut json);
+        self.minidump(&mut json);
+        self.timeline(&mut json);
+        self.decision(&mut json);
+        self.application_facts(&mut json);
+        json.texts("soft_errors", self.soft_errors.iter().map(String::as_str));
+        self.delivery(&mut json);
+        json.close();
+        json.finish()
+    }
+
+    fn exit(&self, json: &mut Json) {
+        let Some(class) = self.exit else { return json.null("exit") };
+        json.object("exit");
+        json.text("class", class.label());
+        match class.value() {
+            Some(value) => json.signed("value", i64::from(value)),
+            None => json.null("value"),
+        }
+        let name = match class {
+            ExitClass::Crash(signal) | ExitClass::Killed(signal) => {
+                Some(crate::config::signal_name(signal))
+            }
+            ExitClass::Clean | ExitClass::Code(_) | ExitClass::Hang | ExitClass::Unknown => None,
+        };
+        json.optional_text("signal", name);
+        json.close();
+    }
+
+    fn crash(&self, json: &mut Json) {
+        let Some(crash) = &self.crash else { return json.null("crash") };
+        json.object("crash");
+        json.signed("signal", i64::from(crash.signal));
+        json.text("signal_name", crate::config::signal_name(crash.signal));
+        json.signed("code", i64::from(crash.code));
+        json.text("address", &hexadecimal(crash.address));
+        json.signed("thread", i64::from(crash.tid));
+        if crash.sender_pid == 0 {
+            json.null("sender_pid");
+        } else {
+            json.number("sender_pid", u64::from(crash.sender_pid));
+        }
+        json.texts("flags", evidence::flag_names(crash.flags));
+        json.close();
+    }
+
+    fn panic(&self, json: &mut Json) {
+        let Some(panic) = &self.panic else { return json.null("panic") };
+        json.object("panic");
+        json.text("message", &panic.message);
+        json.text("location", &panic.location);
+        json.text("thread", &panic.thread);
+        json.number("count", u64::from(panic.count));
+        json.close();
+    }
+
+    fn minidump(&self, json: &mut Json) {
+        match self.dump_bytes {
+            Some(bytes) => {
+                json.object("minidump");
+                let mut file = self.uuid.clone();
+                file.push_str(".dmp");
+                json.text("file", &file);
+                json.number("bytes", bytes as u64);
+                json.number("threads", self.threads as u64);
+                json.close();
+            }
+            None => json.null("minidump"),
+        }
+        json.optional_text("minidump_error", self.dump_error.as_deref());
+    }
+
+    fn timeline(&self, json: &mut Json) {
+        let timeline = &self.timeline;
+        json.object("timeline");
+        for (name, at_ns) in [
+            ("crash_seen", timeline.crash_seen),
+            ("threads_stopped", timeline.threads_stopped),
+            ("threads_released", timeline.threads_released),
+            ("dump_finished", timeline.dump_finished),
+            ("worker_released", timeline.worker_released),
+            ("full_exit", timeline.full_exit),
+            ("restarted", timeline.restarted),
+        ] {
+            match at_ns {
+                0 => json.null(name),
+                at_ns => json.number(name, at_ns),
+            }
+        }
+        json.close();
+    }
+
+    fn decision(&self, json: &mut Json) {
+        let Some((restart, reason)) = self.decision else { return json.null("decision") };
+        json.object("decision");
+        json.bool("restart", restart.is_some());
+        match restart {
+            Some(delay_ms) => json.number("delay_ms", delay_ms),
+            None => json.null("delay_ms"),
+        }
+        json.text("reason", reason);
+        match self.next_pid {
+            Some(pid) => json.number("next_pid", u64::from(pid)),
+            None => json.null("next_pid"),
+        }
+        json.close();
+    }
+
+    fn application_facts(&self, json: &mut Json) {
+        json.object("annotations");
+        for (key, value) in &self.annotations {
+            json.text(key, value);
+        }
+        json.close();
+        json.text("log", &self.log);
+    }
+
+    fn delivery(&self, json: &mut Json) {
+        json.object("delivery");
+        let (state, status, text) = match &self.delivery {
+            Delivery::Pending(reason) => ("pending", None, ("reason", reason)),
+            Delivery::Uploaded { status, answer } => {
+                ("uploaded", Some(*status), ("answer", answer))
+            }
+            Delivery::Skipped(reason) => ("skipped", None, ("reason", reason)),
+            Delivery::Refused { status, answer } => ("refused", Some(*status), ("answer", answer)),
+        };
+        json.text("state", state);
+        if let Some(status) = status {
+            json.number("status", u64::from(status));
+        }
+        json.text(text.0, text.1);
+        json.close();
+    }
+}

@@ -1,0 +1,120 @@
+//! A report's UUID and name.
+
+/// Writes sixteen random bytes as a UUID of version 4 (RFC 9562).
+pub(crate) fn uuid_text(random: [u8; 16]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = random;
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    let mut text = String::with_capacity(36);
+    for (position, byte) in bytes.iter().enumerate() {
+        if matches!(position, 4 | 6 | 8 | 10) {
+            text.push('-');
+        }
+        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+    }
+    text
+}
+
+/// The parts of a moment in UTC.
+struct Moment {
+    year: u64,
+    month: u64,
+    day: u64,
+    second_of_day: u64,
+    microsecond: u64,
+}
+
+/// Splits nanoseconds since 1970 into a date and a time (days to civil date, proleptic Gregorian calendar).
+fn moment(real_ns: u64) -> Moment {
+    let seconds = real_ns / 1_000_000_000;
+    let day_number = seconds / 86_400;
+    // Years that begin in March have the leap day at their end, which makes the month's length a formula.
+    let shifted = day_number + 719_468;
+    let era = shifted / 146_097;
+    let day_of_era = shifted % 146_097;
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted_month = (5 * day_of_year + 2) / 153;
+    let month = if shifted_month < 10 { shifted_month + 3 } else { shifted_month - 9 };
+    Moment {
+        year: era * 400 + year_of_era + u64::from(month <= 2),
+        month,
+        day: day_of_year - (153 * shifted_month + 2) / 5 + 1,
+        second_of_day: seconds % 86_400,
+        microsecond: real_ns % 1_000_000_000 / 1_000,
+    }
+}
+
+/// Appends `value` with at least `digits` digits.
+fn push_number(text: &mut String, value: u64, digits: usize) {
+    let number = value.to_string();
+    for _ in number.len()..digits {
+        text.push('0');
+    }
+    text.push_str(&number);
+}
+
+/// `20260131T235959.123456Z`: sorts by time, and is a file name everywhere.
+pub(crate) fn compact_time(real_ns: u64) -> String {
+    let moment = moment(real_ns);
+    let mut text = String::with_capacity(24);
+    push_number(&mut text, moment.year, 4);
+    push_number(&mut text, moment.month, 2);
+    push_number(&mut text, moment.day, 2);
+    text.push('T');
+    push_number(&mut text, moment.second_of_day / 3_600, 2);
+    push_number(&mut text, moment.second_of_day / 60 % 60, 2);
+    push_number(&mut text, moment.second_of_day % 60, 2);
+    text.push('.');
+    push_number(&mut text, moment.microsecond, 6);
+    text.push('Z');
+    text
+}
+
+/// `2026-01-31T23:59:59.123456Z` (RFC 3339).
+pub(crate) fn readable_time(real_ns: u64) -> String {
+    let compact = compact_time(real_ns);
+    let mut text = String::with_capacity(28);
+    for (position, character) in compact.chars().enumerate() {
+        match position {
+            4 | 6 => text.push('-'),
+            11 | 13 => text.push(':'),
+            _ => {}
+        }
+        text.push(character);
+    }
+    text
+}
+
+/// A report's name in the store: its time, then its UUID.
+pub(crate) fn report_name(real_ns: u64, uuid: &str) -> String {
+    let mut name = compact_time(real_ns);
+    name.push('-');
+    name.push_str(uuid);
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: names are dates, in both forms, over leap years and century turns.
+    #[test]
+    fn dates() {
+        let day = 86_400 * 1_000_000_000;
+        assert_eq!(compact_time(0), "19700101T000000.000000Z");
+        assert_eq!(compact_time(11_016 * day + 1_000), "20000229T000000.000001Z");
+        assert_eq!(compact_time(20_454 * day - 1), "20251231T235959.999999Z");
+        assert_eq!(readable_time(47_541 * day), "2100-03-01T00:00:00.000000Z");
+    }
+
+    // Goal: the text is a UUID of version 4 whatever the bytes are.
+    #[test]
+    fn uuids() {
+        assert_eq!(uuid_text([0; 16]), "00000000-0000-4000-8000-000000000000");
+        assert_eq!(uuid_text([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
+    }
+}

@@ -1,0 +1,143 @@
+//! The role of this process: worker or guard, chosen by the first argument alone.
+//!
+//! Never by an environment variable: a restarted worker would inherit it and become a guard.
+//! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
+
+/// What a guard argument begins with.
+pub const GUARD_ARGUMENT_PREFIX: &str = "--rearguard-guard";
+
+/// Changes whenever guard and worker of different versions could misunderstand each other.
+pub(crate) const PROTOCOL: u32 = 1;
+
+/// Exit status of a process whose guard argument could not be used.
+pub const EXIT_GUARD_ARGUMENT: i32 = 98;
+
+/// Exit status of a guard that found its place taken or its worker gone before it began.
+pub const EXIT_GUARD_NOT_NEEDED: i32 = 97;
+
+/// What the arguments say that this process is.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    /// The application.
+    Worker,
+    /// The guard of the worker whose records carry this nonce.
+    Guard {
+        /// Random; also in black box and launch record.
+        nonce: u64,
+    },
+    /// A guard argument that can't be used, and why.
+    Refused(&'static str),
+}
+
+/// Reads the role from the arguments, the program's own name first.
+pub(crate) fn role_of(arguments: &[Vec<u8>]) -> Role {
+    let prefix = GUARD_ARGUMENT_PREFIX.as_bytes();
+    let mut ours =
+        arguments.iter().enumerate().filter(|(_, argument)| argument.starts_with(prefix));
+    let Some((position, argument)) = ours.next() else { return Role::Worker };
+    if position == 0 {
+        // A file that is really named so; its own name is no argument.
+        return match ours.next() {
+            Some(_) => Role::Refused("it is not usable in a program of this name"),
+            None => Role::Worker,
+        };
+    }
+    if position != 1 {
+        return Role::Refused("it is not the first argument");
+    }
+    if ours.next().is_some() {
+        return Role::Refused("it is repeated");
+    }
+    if arguments.len() > 2 {
+        return Role::Refused("other arguments follow it");
+    }
+    match parse(argument.get(prefix.len()..).unwrap_or_default()) {
+        Ok(nonce) => Role::Guard { nonce },
+        Err(reason) => Role::Refused(reason),
+    }
+}
+
+/// Reads `=<protocol>:<nonce>`.
+fn parse(rest: &[u8]) -> Result<u64, &'static str> {
+    let rest = rest.strip_prefix(b"=").ok_or("its value is missing")?;
+    if rest.is_empty() {
+        return Err("its value is empty");
+    }
+    let colon = rest.iter().position(|byte| *byte == b':').ok_or("its value is cut short")?;
+    let (protocol, nonce) = rest.split_at(colon);
+    let protocol: u32 = core::str::from_utf8(protocol)
+        .ok()
+        .and_then(|protocol| protocol.parse().ok())
+        .ok_or("its version is no number")?;
+    if protocol != PROTOCOL {
+        return Err("it is of another version");
+    }
+    let nonce = nonce.get(1..).unwrap_or_default();
+    if nonce.len() != 16 {
+        return Err("its nonce is cut short or too long");
+    }
+    if !nonce.iter().all(u8::is_ascii_hexdigit) {
+        return Err("its nonce is no hexadecimal number");
+    }
+    core::str::from_utf8(nonce)
+        .ok()
+        .and_then(|nonce| u64::from_str_radix(nonce, 16).ok())
+        .ok_or("its nonce is no hexadecimal number")
+}
+
+/// Writes the guard argument.
+pub(crate) fn guard_argument(nonce: u64) -> Vec<u8> {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut argument = GUARD_ARGUMENT_PREFIX.as_bytes().to_vec();
+    argument.extend_from_slice(b"=1:");
+    for shift in (0..16).rev() {
+        argument.push(DIGITS[(nonce >> (shift * 4)) as usize & 15]);
+    }
+    argument
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn role(arguments: &[&str]) -> Role {
+        let mut all = vec![b"app".to_vec()];
+        all.extend(arguments.iter().map(|argument| argument.as_bytes().to_vec()));
+        role_of(&all)
+    }
+
+    // Goal: what is written is read back, whatever the nonce.
+    #[test]
+    fn written_arguments_are_read_back() {
+        for nonce in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
+            let argument = guard_argument(nonce);
+            assert_eq!(role_of(&[b"app".to_vec(), argument]), Role::Guard { nonce });
+        }
+    }
+
+    // Goal: an argument that only looks like ours never lets the application go on.
+    #[test]
+    fn unusable_arguments_are_refused() {
+        let good = "--rearguard-guard=1:0123456789abcdef";
+        for arguments in [
+            &["--rearguard-guard"][..],
+            &["--rearguard-guard="],
+            &["--rearguard-guard=1"],
+            &["--rearguard-guard=1:"],
+            &["--rearguard-guard=1:0123"],
+            &["--rearguard-guard=1:0123456789abcdef0"],
+            &["--rearguard-guard=1:0123456789abcdeg"],
+            &["--rearguard-guard=1:+123456789abcdef"],
+            &["--rearguard-guard=2:0123456789abcdef"],
+            &["--rearguard-guard=x:0123456789abcdef"],
+            &["--rearguard-guardian"],
+            &[good, good],
+            &["file", good],
+            &[good, "file"],
+        ] {
+            assert!(matches!(role(arguments), Role::Refused(_)), "{arguments:?}");
+        }
+        assert_eq!(role(&[]), Role::Worker);
+        assert_eq!(role(&["file", "--other"]), Role::Worker);
+    }
+}

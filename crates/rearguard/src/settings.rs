@@ -1,0 +1,176 @@
+//! What the application chose, checked once: the builder's values in the form that worker and guard work with.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use rearguard_crashpath::limits::{DUMP_WAIT_MS_DEFAULT, DUMP_WAIT_MS_MAX};
+
+use crate::config::RestartPolicy;
+use crate::error::Error;
+use crate::limits;
+
+/// Where the guard stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Topology {
+    /// The application is the first process and starts its guard. For desktop programs; the default.
+    #[default]
+    WorkerFirst,
+    /// The first process becomes the guard and starts the application below it. Not built yet: a builder error.
+    GuardFirst,
+    /// No guard until a crash; the crashing worker starts one. Not built yet: a builder error.
+    AtCrash,
+}
+
+/// Whether reports may leave this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Consent {
+    /// Nothing is sent; reports stay in the store. The default.
+    #[default]
+    Denied,
+    /// Reports are sent to the collector.
+    Granted,
+}
+
+/// The application's choices.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: String,
+    pub(crate) version: String,
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) collector: Option<String>,
+    pub(crate) consent: Consent,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) topology: Topology,
+    pub(crate) wait_ready: Option<Duration>,
+    pub(crate) dump_wait: Duration,
+    pub(crate) callback: Option<fn(&crate::CrashInfo)>,
+    pub(crate) fail_spot: Option<String>,
+}
+
+impl Settings {
+    pub(crate) fn new(name: String, version: String) -> Settings {
+        Settings {
+            name,
+            version,
+            store: None,
+            collector: None,
+            consent: Consent::Denied,
+            restart: RestartPolicy::default(),
+            topology: Topology::WorkerFirst,
+            wait_ready: None,
+            dump_wait: Duration::from_millis(u64::from(DUMP_WAIT_MS_DEFAULT)),
+            callback: None,
+            fail_spot: None,
+        }
+    }
+
+    /// How long a crashed worker waits for its guard, in milliseconds.
+    pub(crate) fn dump_wait_ms(&self) -> u32 {
+        u32::try_from(self.dump_wait.as_millis()).unwrap_or(DUMP_WAIT_MS_MAX)
+    }
+
+    /// Checks every value; the first that can't be used is the error.
+    pub(crate) fn check(&self) -> Result<(), Error> {
+        check_name("name", &self.name)?;
+        check_name("version", &self.version)?;
+        if let Some(url) = &self.collector {
+            check_url(url)?;
+        }
+        if let Some(store) = &self.store
+            && store.as_os_str().is_empty()
+        {
+            return Err(Error::setting("store", "the path is empty"));
+        }
+        if let Err((field, reason)) = self.restart.validate() {
+            return Err(Error::setting(field, reason));
+        }
+        match self.topology {
+            Topology::WorkerFirst => {}
+            Topology::GuardFirst => {
+                return Err(Error::setting("topology", "guard-first is not built yet"));
+            }
+            Topology::AtCrash => {
+                return Err(Error::setting("topology", "at-crash is not built yet"));
+            }
+        }
+        let wait = self.dump_wait.as_millis();
+        if wait == 0 || wait > u128::from(DUMP_WAIT_MS_MAX) {
+            return Err(Error::setting("dump_wait", "it must be between 1 ms and 60 s"));
+        }
+        Ok(())
+    }
+}
+
+/// Names become directories and form fields, so what they may hold is narrow.
+fn check_name(field: &'static str, value: &str) -> Result<(), Error> {
+    if value.is_empty() {
+        return Err(Error::setting(field, "it is empty"));
+    }
+    if value.len() > limits::NAME_BYTES_MAX {
+        return Err(Error::setting_value(field, value, "it is longer than 64 bytes"));
+    }
+    if value.bytes().any(|byte| byte < b' ' || byte == 0x7f || byte == b'/' || byte == b'\\') {
+        return Err(Error::setting_value(
+            field,
+            value,
+            "it has a control character or a path separator",
+        ));
+    }
+    if value.starts_with('.') {
+        return Err(Error::setting_value(field, value, "it begins with a dot"));
+    }
+    Ok(())
+}
+
+fn check_url(url: &str) -> Result<(), Error> {
+    if !url.starts_with("https://") && !url.starts_with("http://") {
+        return Err(Error::setting_value(
+            "collector",
+            url,
+            "it begins with neither https:// nor http://",
+        ));
+    }
+    if url.len() > limits::URL_BYTES_MAX {
+        return Err(Error::setting_value("collector", url, "it is longer than 2048 bytes"));
+    }
+    if url.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+        return Err(Error::setting_value(
+            "collector",
+            url,
+            "it has a space or a control character",
+        ));
+    }
+    let host = url.split_once("://").map_or("", |(_, rest)| rest);
+    if host.is_empty() || host.starts_with('/') {
+        return Err(Error::setting_value("collector", url, "it names no host"));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(change: impl FnOnce(&mut Settings)) -> String {
+        let mut settings = Settings::new("app".into(), "1.0".into());
+        change(&mut settings);
+        settings.check().expect_err("it must be refused").to_string()
+    }
+
+    // Goal: every bad value is refused by an error that names the field and the reason.
+    #[test]
+    fn bad_values_name_field_and_reason() {
+        assert_eq!(refused(|s| s.name.clear()), "setting `name`: it is empty");
+        assert!(refused(|s| s.name = "a/b".into()).contains("`name` \"a/b\""));
+        assert!(refused(|s| s.name = "x".repeat(65)).contains("longer than 64 bytes"));
+        assert!(refused(|s| s.version = "..".into()).contains("begins with a dot"));
+        assert!(refused(|s| s.version = "1\n2".into()).contains("control character"));
+        assert!(refused(|s| s.collector = Some("ftp://x".into())).contains("`collector`"));
+        assert!(refused(|s| s.collector = Some("http://".into())).contains("no host"));
+        assert!(refused(|s| s.collector = Some("http://a b".into())).contains("space"));
+        assert!(refused(|s| s.store = Some(PathBuf::new())).contains("`store`"));
+        assert!(refused(|s| s.dump_wait = Duration::ZERO).contains("`dump_wait`"));
+        assert!(refused(|s| s.topology = Topology::AtCrash).contains("`topology`"));
+        assert!(Settings::new("app".into(), "1.0".into()).check().is_ok());
+    }
+}

@@ -1,0 +1,306 @@
+//! Reports on disk: `new/` → `pending/` → `completed/`.
+//!
+//! A report is a directory. It is built in `tmp/` under a lock that dies with its builder, and appears in `new/` whole, by one rename; every later step is one rename too.
+//! So a process that is killed at any instruction leaves the whole report in one place, or rubbish in `tmp/` that the next opener removes.
+//! It never waits for anybody, and never deletes what it doesn't know.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::error::Error;
+use crate::limits;
+use crate::report_id::report_name;
+use crate::sys::file;
+
+/// Where a report is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Written, not yet durable.
+    New,
+    /// Durable, not yet delivered.
+    Pending,
+    /// Delivered, refused, or kept for the user alone.
+    Completed,
+}
+
+impl Stage {
+    const ALL: [Stage; 3] = [Stage::New, Stage::Pending, Stage::Completed];
+
+    fn directory(self) -> &'static str {
+        match self {
+            Stage::New => "new",
+            Stage::Pending => "pending",
+            Stage::Completed => "completed",
+        }
+    }
+}
+
+/// One report in a store.
+#[derive(Clone, Debug)]
+pub(crate) struct Report {
+    pub(crate) uuid: String,
+    name: String,
+    stage: Stage,
+}
+
+/// A store, open for use.
+pub(crate) struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// Makes what is missing of a store, and removes what dead builders left.
+    pub(crate) fn open(root: &Path) -> Result<Store, Error> {
+        let error = |operation, path: &Path, failed: &io::Error| {
+            Error::io(operation, &path.to_string_lossy(), failed)
+        };
+        for directory in ["tmp", "new", "pending", "completed"] {
+            let path = root.join(directory);
+            file::create_directory(&path)
+                .map_err(|failed| error("making the store", &path, &failed))?;
+        }
+        let store = Store { root: root.to_owned() };
+        store.remove_rubbish();
+        Ok(store)
+    }
+
+    /// Makes the store's directories, for a worker that wants to know at its start whether reports can be kept.
+    pub(crate) fn prepare(root: &Path) -> Result<(), Error> {
+        Store::open(root)?;
+        let probe = root.join("tmp").join(probe_name());
+        file::write_new(&probe, b"")
+            .and_then(|()| fs::remove_file(&probe))
+            .map_err(|failed| Error::io("writing to the store", &root.to_string_lossy(), &failed))
+    }
+
+    /// The UUID by which collectors know this installation: random, made at first use, gone with the store.
+    pub(crate) fn installation_id(&self) -> String {
+        let path = self.root.join("installation");
+        let read = || fs::read_to_string(&path).ok().filter(|id| id.len() == 36);
+        if let Some(id) = read() {
+            return id;
+        }
+        let mut random = [0; 16];
+        crate::sys::process::random(&mut random);
+        let id = crate::report_id::uuid_text(random);
+        match file::write_new(&path, id.as_bytes()) {
+            Ok(()) => id,
+            // Another guard was faster; its id is as good.
+            Err(_) => read().unwrap_or(id),
+        }
+    }
+
+    fn path(&self, stage: Stage, name: &str) -> PathBuf {
+        self.root.join(stage.directory()).join(name)
+    }
+
+    /// Where a report's directory is now.
+    pub(crate) fn directory(&self, report: &Report) -> PathBuf {
+        self.path(report.stage, &report.name)
+    }
+
+    /// Finds a report that an earlier guard of the same crash has finished writing.
+    pub(crate) fn find(&self, real_ns: u64, uuid: &str) -> Option<Report> {
+        let name = report_name(real_ns, uuid);
+        Stage::ALL
+            .into_iter()
+            .find(|stage| self.path(*stage, &name).is_dir())
+            .map(|stage| Report { uuid: uuid.to_owned(), name, stage })
+    }
+
+    /// Puts a report into `new/`, whole.
+    pub(crate) fn create(
+        &self,
+        real_ns: u64,
+        uuid: &str,
+        dump: Option<&[u8]>,
+        metadata: &[u8],
+    ) -> Result<Report, Error> {
+        let name = report_name(real_ns, uuid);
+        let mut building = name.clone();
+        building.push('.');
+        building.push_str(&std::process::id().to_string());
+        let building = self.root.join("tmp").join(building);
+        let error = |failed: io::Error| {
+            Error::io("writing a report", &building.to_string_lossy(), &failed)
+        };
+        // What an earlier guard with our number left is rubbish by now: that process is gone.
+        let _ = fs::remove_dir_all(&building);
+        file::create_directory(&building).map_err(error)?;
+        let _lock = file::try_lock(&building);
+        let mut written = Ok(());
+        if let Some(dump) = dump {
+            written = file::write_new(&building.join(file_name(uuid, "dmp")), dump);
+        }
+        let written = written
+            .and_then(|()| file::write_new(&building.join(file_name(uuid, "json")), metadata))
+            .and_then(|()| fs::rename(&building, self.path(Stage::New, &name)));
+        if let Err(failed) = written {
+            let _ = fs::remove_dir_all(&building);
+            return Err(error(failed));
+        }
+        Ok(Report { uuid: uuid.to_owned(), name, stage: Stage::New })
+    }
+
+    /// Replaces a report's metadata by one rename.
+    pub(crate) fn update(&self, report: &Report, metadata: &[u8]) -> Result<(), Error> {
+        let directory = self.directory(report);
+        let next = directory.join(file_name(&report.uuid, "json.next"));
+        let _ = fs::remove_file(&next);
+        file::write_new(&next, metadata)
+            .and_then(|()| fs::rename(&next, directory.join(file_name(&report.uuid, "json"))))
+            .map_err(|failed| {
+                Error::io("updating a report", &directory.to_string_lossy(), &failed)
+            })
+    }
+
+    /// Makes a report durable and moves it to `pending/`; makes room for it by the store's limits.
+    pub(crate) fn make_durable(&self, report: &mut Report) -> Result<(), Error> {
+        let directory = self.directory(report);
+        let error = |failed: io::Error| {
+            Error::io("making a report durable", &directory.to_string_lossy(), &failed)
+        };
+        for extension in ["dmp", "json"] {
+            let path = directory.join(file_name(&report.uuid, extension));
+            if path.exists() {
+                file::sync(&path).map_err(error)?;
+            }
+        }
+        file::sync(&directory).map_err(error)?;
+        self.move_to(report, Stage::Pending)?;
+        self.make_room(report);
+        Ok(())
+    }
+
+    /// Moves a report to `completed/`.
+    pub(crate) fn complete(&self, report: &mut Report) -> Result<(), Error> {
+        self.move_to(report, Stage::Completed)
+    }
+
+    fn move_to(&self, report: &mut Report, stage: Stage) -> Result<(), Error> {
+        if report.stage == stage {
+            return Ok(());
+        }
+        let (from, to) = (self.directory(report), self.path(stage, &report.name));
+        fs::rename(&from, &to)
+            .map_err(|failed| Error::io("moving a report", &from.to_string_lossy(), &failed))?;
+        report.stage = stage;
+        // The rename is done; that a power cut could undo it is worth no failure.
+        let _ = file::sync(&self.root.join(stage.directory()));
+        Ok(())
+    }
+
+    /// A report's minidump, if it has one.
+    pub(crate) fn read_dump(&self, report: &Report) -> Option<Vec<u8>> {
+        let path = self.directory(report).join(file_name(&report.uuid, "dmp"));
+        let length = fs::metadata(&path).ok()?.len();
+        if length > limits::DUMP_BYTES_MAX as u64 * 2 {
+            return None;
+        }
+        fs::read(path).ok()
+    }
+
+    /// The names of the reports of one stage, oldest first, at most as many as one directory is allowed.
+    fn names(&self, stage: Stage) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.root.join(stage.directory())) else {
+            return Vec::new();
+        };
+        let mut names: Vec<String> = entries
+            .take(limits::STORE_ENTRIES_MAX)
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| is_report_name(name))
+            .collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Removes the oldest reports beyond the limits: completed ones first, then pending ones, never the one that just came.
+    fn make_room(&self, newcomer: &Report) {
+        let mut kept = Vec::new();
+        for stage in [Stage::Completed, Stage::Pending] {
+            for name in self.names(stage) {
+                let bytes = directory_bytes(&self.path(stage, &name));
+                kept.push((stage, name, bytes));
+            }
+        }
+        let mut count = kept.len();
+        let mut bytes: u64 = kept.iter().map(|(_, _, bytes)| *bytes).sum();
+        for (stage, name, size) in kept {
+            if count <= limits::REPORTS_MAX && bytes <= limits::STORE_BYTES_MAX {
+                return;
+            }
+            if name == newcomer.name {
+                continue;
+            }
+            if fs::remove_dir_all(self.path(stage, &name)).is_ok() {
+                count -= 1;
+                bytes = bytes.saturating_sub(size);
+            }
+        }
+    }
+
+    /// Removes what builders left that are gone; one that lives holds its lock.
+    fn remove_rubbish(&self) {
+        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
+        for entry in entries.take(limits::STORE_ENTRIES_MAX).flatten() {
+            let name = entry.file_name();
+            let is_ours = name.to_str().is_some_and(|name| {
+                name.rsplit_once('.').is_some_and(|(report, _)| is_report_name(report))
+            });
+            if is_ours && let Some(_lock) = file::try_lock(&entry.path()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
+/// A name that no other process uses at the same time.
+fn probe_name() -> String {
+    let mut name = String::from("probe.");
+    name.push_str(&std::process::id().to_string());
+    name
+}
+
+fn file_name(uuid: &str, extension: &str) -> String {
+    let mut name = String::from(uuid);
+    name.push('.');
+    name.push_str(extension);
+    name
+}
+
+/// Whether a name has the form that this store gives: time, dash, UUID.
+fn is_report_name(name: &str) -> bool {
+    name.len() == 24 + 36
+        && name.as_bytes().iter().enumerate().all(|(position, byte)| match position {
+            8 => *byte == b'T',
+            15 => *byte == b'.',
+            22 => *byte == b'Z',
+            23 | 32 | 37 | 42 | 47 => *byte == b'-',
+            0..=22 => byte.is_ascii_digit(),
+            _ => byte.is_ascii_hexdigit(),
+        })
+}
+
+fn directory_bytes(path: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(path) else { return 0 };
+    entries
+        .take(limits::STORE_ENTRIES_MAX)
+        .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: only the store's own form counts as a report, so nothing foreign is ever moved or removed.
+    #[test]
+    fn report_names() {
+        let uuid = "01234567-89ab-4cde-8f01-23456789abcd";
+        assert!(is_report_name(&report_name(1_700_000_000_000_000_000, uuid)));
+        assert!(!is_report_name("README"));
+        assert!(!is_report_name(&report_name(0, uuid).replace('T', "t")));
+        assert!(!is_report_name(&report_name(0, uuid)[1..]));
+    }
+}

@@ -1,0 +1,272 @@
+//! The guard's side of the channel: what was inherited is checked and mapped, the place is taken, and the guard sleeps until something happens.
+
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
+
+use rearguard_crashpath::black_box::{
+    BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, answer, bell, crash, guard, owner,
+};
+use rearguard_crashpath::keeper::READY_PLACE;
+use rearguard_crashpath::spawn::FIRST_FD;
+use rearguard_crashpath::{futex, robust, syscall, time};
+
+use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
+use super::process::last_errno;
+use super::{memfd, proc_text};
+use crate::launch::LaunchRecord;
+use crate::limits;
+
+const BLACK_BOX_FD: RawFd = FIRST_FD + BLACK_BOX_PLACE as RawFd;
+const RECORD_FD: RawFd = FIRST_FD + RECORD_PLACE as RawFd;
+pub(crate) const EXECUTABLE_FD: RawFd = FIRST_FD + EXECUTABLE_PLACE as RawFd;
+pub(crate) const PIDFD: RawFd = FIRST_FD + PIDFD_PLACE as RawFd;
+const READY_FD: RawFd = FIRST_FD + READY_PLACE as RawFd;
+
+/// What a guard works with.
+pub(crate) struct Attached {
+    pub(crate) black_box: &'static BlackBox,
+    pub(crate) record: LaunchRecord,
+}
+
+/// Checks and maps what was inherited; the error says what is wrong with it.
+pub(crate) fn attach(nonce: u64) -> Result<Attached, &'static str> {
+    if !memfd::has_seals(BLACK_BOX_FD, memfd::SIZE_SEALS) {
+        return Err("descriptor 3 is no black box");
+    }
+    if memfd::size(BLACK_BOX_FD) != Some(BLACK_BOX_BYTES) {
+        return Err("the black box has another size");
+    }
+    if !memfd::has_seals(RECORD_FD, memfd::ALL_SEALS) {
+        return Err("descriptor 4 is no launch record");
+    }
+    let bytes = memfd::read(RECORD_FD, limits::RECORD_BYTES_MAX)
+        .ok_or("the launch record can't be read")?;
+    let record = LaunchRecord::decode(&bytes).ok_or("the launch record is of another version")?;
+    if record.nonce != nonce {
+        return Err("the launch record belongs to another worker");
+    }
+    let mapping = memfd::map(BLACK_BOX_FD, BLACK_BOX_BYTES)
+        .map_err(|_| "the black box can't be mapped")?;
+    // SAFETY: the mapping has the box's size, which is sealed, is aligned to a page and never given back; every content is valid.
+    let black_box = unsafe { &*mapping.cast::<BlackBox>() };
+    if !black_box.is_ours(nonce) {
+        return Err("the black box is of another version or another worker");
+    }
+    // Signal 0 asks only whether this is a pidfd and we may signal; ESRCH is a worker that has gone already.
+    // SAFETY: no memory is involved.
+    let asked = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, PIDFD, 0, 0, 0) };
+    if asked != 0 && last_errno() != libc::ESRCH && last_errno() != libc::EPERM {
+        return Err("descriptor 6 is no pidfd");
+    }
+    for fd in FIRST_FD..=READY_FD {
+        // SAFETY: no memory is involved; a descriptor that isn't there stays so.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    Ok(Attached { black_box, record })
+}
+
+/// Set by SIGTERM.
+static STOP: AtomicBool = AtomicBool::new(false);
+/// The word that this guard sleeps on, for the handler of SIGTERM.
+static BELL: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
+
+/// Notes the request, and changes the word that the guard is about to sleep on, so that a request between look and sleep isn't slept over.
+/// Without the waiters' bit the kernel would not wake us at the worker's end, but a guard that stops waits for that no more.
+extern "C" fn on_stop(_signal: i32) {
+    STOP.store(true, Ordering::Release);
+    // SAFETY: the pointer is null, or refers to the black box, which is never unmapped.
+    if let Some(bell) = unsafe { BELL.load(Ordering::Acquire).as_ref() } {
+        bell.fetch_and(!FUTEX_WAITERS, Ordering::AcqRel);
+    }
+}
+
+/// Whether this guard was asked to stop.
+pub(crate) fn stop_requested() -> bool {
+    STOP.load(Ordering::Acquire)
+}
+
+/// Makes a process that looks and behaves like a guard: named, nowhere in the way, deaf to the terminal.
+pub(crate) fn become_guard(application: &str, black_box: &'static BlackBox) {
+    let bell = core::ptr::from_ref(&black_box.control.bell).cast_mut();
+    BELL.store(bell, Ordering::Release);
+    let mut name = [0u8; 16];
+    let suffix = b"-guard";
+    let length = application.len().min(15 - suffix.len());
+    for (place, byte) in name.iter_mut().zip(application.bytes().take(length).chain(*suffix)) {
+        *place = byte;
+    }
+    // SAFETY: sixteen bytes with a NUL at the end.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    for signal in [
+        libc::SIGHUP,
+        libc::SIGINT,
+        libc::SIGQUIT,
+        libc::SIGTSTP,
+        libc::SIGTTIN,
+        libc::SIGTTOU,
+        libc::SIGPIPE,
+    ] {
+        // SAFETY: ignoring a signal has no conditions.
+        unsafe { libc::signal(signal, libc::SIG_IGN) };
+    }
+    let mut action = core::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: every bit pattern is valid for the structure, and it was zeroed.
+    let action = unsafe { action.assume_init_mut() };
+    // Without SA_RESTART: a sleep must end so that the request is seen.
+    action.sa_sigaction = on_stop as *const () as usize;
+    // SAFETY: the handler only sets a flag.
+    unsafe { libc::sigaction(libc::SIGTERM, action, core::ptr::null_mut()) };
+}
+
+/// Takes the guard's place, so that the kernel tells our end to the worker; false when it is taken.
+pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
+    let control = &black_box.control;
+    if robust::tell_my_end(&control.guard).is_err() {
+        return false;
+    }
+    // The place is free when nobody was there, when the last one died, or when a crash calls.
+    let taken = control
+        .guard
+        .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
+            let free = owner(word).is_none() && word != guard::LEFT && word != guard::ANSWERED;
+            free.then_some(own_word())
+        })
+        .is_ok();
+    if taken {
+        control.guards.fetch_add(1, Ordering::Relaxed);
+        futex::wake_all(&control.guard);
+    }
+    // The end of the pipe tells the keeper to look.
+    syscall::close(READY_FD);
+    taken
+}
+
+fn own_word() -> u32 {
+    syscall::gettid() as u32 | FUTEX_WAITERS
+}
+
+/// Takes the place again after the worker survived the crash that was answered.
+pub(crate) fn take_place_again(black_box: &BlackBox) -> bool {
+    let word = &black_box.control.guard;
+    let taken = word
+        .compare_exchange(guard::ANSWERED, own_word(), Ordering::AcqRel, Ordering::Relaxed)
+        .is_ok();
+    futex::wake_all(word);
+    taken
+}
+
+/// Answers the waiting crash.
+pub(crate) fn answer_crash(black_box: &BlackBox, dumped: bool) {
+    let control = &black_box.control;
+    let value = if dumped { answer::DUMPED } else { answer::FAILED };
+    control.answer.store(value, Ordering::Release);
+    control.guard.store(guard::ANSWERED, Ordering::Release);
+    futex::wake_all(&control.guard);
+}
+
+/// Leaves on purpose: the worker needs no other guard.
+pub(crate) fn leave(black_box: &BlackBox) {
+    black_box.control.guard.store(guard::LEFT, Ordering::Release);
+    futex::wake_all(&black_box.control.guard);
+}
+
+/// What ended a guard's sleep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Heard {
+    /// A crash waits in the slot.
+    Crash,
+    /// The worker is gone, by the pidfd.
+    Gone,
+    /// The worker's process runs another program.
+    Replaced,
+    /// The worker survived the crash that was answered.
+    Survived,
+    /// This guard was asked to stop.
+    Stop,
+    /// The deadline passed.
+    Nothing,
+}
+
+/// Sleeps until a crash waits, the worker ends, or this guard is to stop. While all is well nothing wakes it.
+pub(crate) fn watch(attached: &Attached) -> Heard {
+    let control = &attached.black_box.control;
+    loop {
+        if stop_requested() {
+            return Heard::Stop;
+        }
+        if control.crash.load(Ordering::Acquire) == crash::WAITING
+            && control.answer.load(Ordering::Acquire) == answer::NONE
+        {
+            return Heard::Crash;
+        }
+        let word = control.bell.load(Ordering::Acquire);
+        if owner(word).is_some() {
+            futex::wait(&control.bell, word, None);
+            continue;
+        }
+        // The keeper's thread has ended, isn't there yet, or a crash has moved on without us: the pidfd knows.
+        if wait_gone(limits::EXEC_CHECK_MS) {
+            return Heard::Gone;
+        }
+        if word != bell::RUNG && word != 0 && is_replaced(attached.record.worker_pid) {
+            return Heard::Replaced;
+        }
+    }
+}
+
+/// Waits for the full exit after the answer, or for the news that the worker survived.
+pub(crate) fn await_end(attached: &Attached, survived_before: u32, deadline_ns: u64) -> Heard {
+    const SLICE_MS: u32 = 250;
+    let control = &attached.black_box.control;
+    while time::monotonic_ns() < deadline_ns {
+        if wait_gone(SLICE_MS) {
+            return Heard::Gone;
+        }
+        if stop_requested() {
+            return Heard::Stop;
+        }
+        if control.survived.load(Ordering::Acquire) != survived_before {
+            return Heard::Survived;
+        }
+    }
+    Heard::Nothing
+}
+
+/// Waits until the worker's process is gone; false when it isn't after `wait_ms`.
+fn wait_gone(wait_ms: u32) -> bool {
+    let mut entry = [libc::pollfd { fd: PIDFD, events: libc::POLLIN, revents: 0 }];
+    matches!(syscall::poll(&mut entry, wait_ms), Ok(count) if count > 0)
+}
+
+/// Whether a living process has maps, and the black box isn't among them: it exec'd.
+fn is_replaced(pid: u32) -> bool {
+    use std::io::Read;
+    let mut maps = Vec::new();
+    let Ok(file) = std::fs::File::open(proc_text::of_process(pid, "maps")) else { return false };
+    if file.take(limits::MAPS_BYTES_MAX as u64).read_to_end(&mut maps).is_err() || maps.is_empty() {
+        return false;
+    }
+    let name = b"/memfd:rearguard-black-box";
+    !maps.windows(name.len()).any(|window| window == name)
+}
+
+/// Takes the worker's standard streams while it waits at its crash; a place is empty where that isn't allowed.
+pub(crate) fn take_streams() -> [Option<OwnedFd>; 3] {
+    [0, 1, 2].map(|number| {
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, PIDFD, number, 0) };
+        // SAFETY: the descriptor was just made and is nobody else's.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    })
+}
+
+/// Whether the worker gave up rights since its launch, so that a late guard, which inherited that, must not start the next one.
+pub(crate) fn gave_up_rights(record: &LaunchRecord) -> Option<crate::config::StartBlock> {
+    if super::process::effective_user() != record.surroundings.user {
+        return Some(crate::config::StartBlock::PrivilegeDrop);
+    }
+    if super::process::seccomp() != record.surroundings.seccomp {
+        return Some(crate::config::StartBlock::Seccomp);
+    }
+    None
+}

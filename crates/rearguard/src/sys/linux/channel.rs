@@ -1,0 +1,435 @@
+//! The worker's side of the channel: black box, launch record, keeper, crash handler.
+//!
+//! All descriptors are made by the keeper, in a descriptor table of its own, so that the application's table never shows them.
+
+use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC};
+use rearguard_crashpath::handler::{self, Arming};
+use rearguard_crashpath::keeper::{self, Keeping};
+use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
+use rearguard_crashpath::stack::{self, Stack};
+use rearguard_crashpath::{futex, limits, syscall, time};
+
+use super::process::last_errno;
+use super::strings::{StringArray, string_array};
+use super::{memfd, process};
+use crate::error::Error;
+use crate::launch::{LIFE_VARIABLE, Succession};
+use crate::limits::SUCCESSION_BYTES_MAX;
+
+pub use rearguard_crashpath::handler::CrashInfo;
+
+/// Where each thing lies among the descriptors that a guard gets, from number 3 on.
+pub(crate) const BLACK_BOX_PLACE: usize = 0;
+pub(crate) const RECORD_PLACE: usize = 1;
+pub(crate) const EXECUTABLE_PLACE: usize = 2;
+pub(crate) const PIDFD_PLACE: usize = 3;
+
+/// How long `start()` waits for the keeper to make the channel, in milliseconds. It takes a tenth of one; a machine that can't run a thread for two seconds runs the application without a guard.
+const CHANNEL_MS_MAX: u64 = 2_000;
+
+/// The keeper's stack in bytes: the C library takes a part of it for thread-local storage, and the rest of rearguard's own use is below 8 KiB.
+const KEEPER_STACK_BYTES: usize = 128 * 1024;
+
+/// Signals that the C library keeps for itself: cancellation, and telling every thread of a change of user. The latter must reach the keeper too.
+const LIBRARY_SIGNALS: u64 = syscall::signal_bit(32) | syscall::signal_bit(33);
+
+/// What the channel is made from.
+pub(crate) struct Request {
+    pub(crate) nonce: u64,
+    pub(crate) record: Vec<u8>,
+    /// The guard's arguments, its own name first.
+    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) environment: Vec<Vec<u8>>,
+}
+
+/// A request on its way to the keeper, and the answer on its way back.
+struct Exchange {
+    request: Request,
+    /// 0 until the keeper has answered, then 1.
+    answered: AtomicU32,
+    black_box: AtomicPtr<BlackBox>,
+    errno: AtomicI32,
+    stage: AtomicU32,
+}
+
+/// What can fail, in order; the number travels, the text is for the error.
+const STAGES: [&str; 6] = [
+    "starting the keeper",
+    "making the black box",
+    "sealing the launch record",
+    "opening the worker's own pidfd",
+    "preparing the guard's arguments",
+    "answering in time",
+];
+
+/// Makes the channel and starts the guard; returns when the black box is there, not when the guard is.
+pub(crate) fn open(request: Request) -> Result<&'static BlackBox, Error> {
+    let exchange = Arc::new(Exchange {
+        request,
+        answered: AtomicU32::new(0),
+        black_box: AtomicPtr::new(core::ptr::null_mut()),
+        errno: AtomicI32::new(0),
+        stage: AtomicU32::new(0),
+    });
+    let error = |stage: usize, errno| {
+        Error::system("opening the channel", STAGES.get(stage).unwrap_or(&""), errno)
+    };
+    start_thread(Arc::clone(&exchange)).map_err(|errno| error(0, errno))?;
+    let deadline_ns = time::monotonic_ns() + CHANNEL_MS_MAX * 1_000_000;
+    while exchange.answered.load(Ordering::Acquire) == 0 {
+        if futex::wait(&exchange.answered, 0, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return Err(error(5, libc::ETIMEDOUT));
+        }
+    }
+    // SAFETY: the keeper stores the mapping, which lives as long as the process, or nothing.
+    match unsafe { exchange.black_box.load(Ordering::Acquire).as_ref() } {
+        Some(black_box) => Ok(black_box),
+        None => Err(error(
+            exchange.stage.load(Ordering::Relaxed) as usize,
+            exchange.errno.load(Ordering::Relaxed),
+        )),
+    }
+}
+
+/// Starts the keeper's thread by the C library, so that it takes part in what the library tells all threads.
+/// It is born with every signal blocked but the seven: a fault of its own must reach the handler, nothing else must.
+fn start_thread(exchange: Arc<Exchange>) -> Result<(), i32> {
+    let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    // SAFETY: the pointer refers to room for the structure.
+    if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
+        return Err(libc::ENOMEM);
+    }
+    // SAFETY: the structure was initialised.
+    unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), KEEPER_STACK_BYTES) };
+    // SAFETY: as above.
+    unsafe {
+        libc::pthread_attr_setdetachstate(
+            attributes.as_mut_ptr(),
+            libc::PTHREAD_CREATE_DETACHED,
+        )
+    };
+    let argument = Arc::into_raw(exchange);
+    let earlier = syscall::set_signal_mask(!(handler::crash_signals() | LIBRARY_SIGNALS));
+    let mut thread: libc::pthread_t = 0;
+    // SAFETY: the entry has the C library's type, and takes over the reference that the argument is.
+    let mut failed = unsafe {
+        libc::pthread_create(
+            &raw mut thread,
+            attributes.as_ptr(),
+            keeper_entry,
+            argument.cast_mut().cast(),
+        )
+    };
+    if failed == libc::EINVAL {
+        // A program with very much thread-local storage needs more than our small stack; it gets its usual one.
+        // SAFETY: as above.
+        failed = unsafe {
+            libc::pthread_create(
+                &raw mut thread,
+                core::ptr::null(),
+                keeper_entry,
+                argument.cast_mut().cast(),
+            )
+        };
+    }
+    syscall::set_signal_mask(earlier);
+    // SAFETY: the structure was initialised and is used no more.
+    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
+    if failed != 0 {
+        // SAFETY: no thread was made, so the reference is still ours.
+        drop(unsafe { Arc::from_raw(argument) });
+        return Err(failed);
+    }
+    Ok(())
+}
+
+/// The keeper's first steps: its own descriptors, black box, record, plan. Then it keeps.
+extern "C" fn keeper_entry(argument: *mut libc::c_void) -> *mut libc::c_void {
+    // SAFETY: the argument is the reference that `start_thread` gave away.
+    let exchange = unsafe { Arc::from_raw(argument.cast_const().cast::<Exchange>()) };
+    // SAFETY: the name is NUL-terminated and shorter than sixteen bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"rearguard".as_ptr()) };
+    own_descriptor_table();
+    let keeping = match prepare(&exchange.request) {
+        Ok(keeping) => keeping,
+        Err((stage, errno)) => {
+            exchange.stage.store(stage, Ordering::Relaxed);
+            exchange.errno.store(errno, Ordering::Relaxed);
+            answer(&exchange);
+            return core::ptr::null_mut();
+        }
+    };
+    exchange.black_box.store(core::ptr::from_ref(keeping.black_box).cast_mut(), Ordering::Release);
+    answer(&exchange);
+    drop(exchange);
+    // SAFETY: plan, strings and mapping were made for this call and are never given back.
+    unsafe { keeper::keep(&keeping) }
+}
+
+fn answer(exchange: &Exchange) {
+    exchange.answered.store(1, Ordering::Release);
+    futex::wake_all(&exchange.answered);
+}
+
+/// Gives this thread a descriptor table of its own, empty.
+/// `close_range` does it in one call, and is open in containers whose filters refuse `unshare`.
+/// Where neither works the table stays shared: the descriptors are then the application's to see, and nothing is closed.
+fn own_descriptor_table() {
+    let unshare_flag = libc::CLOSE_RANGE_UNSHARE;
+    // SAFETY: with the flag, only this thread's own new copy of the table is closed.
+    let done = unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, unshare_flag) };
+    if done == 0 {
+        return;
+    }
+    // SAFETY: no memory is involved.
+    if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 {
+        for fd in 0..65_536 {
+            syscall::close(fd);
+        }
+    }
+}
+
+/// Makes everything that a guard will need.
+fn prepare(request: &Request) -> Result<Keeping, (u32, i32)> {
+    let box_fd = memfd::create(c"rearguard-black-box", BLACK_BOX_BYTES).map_err(|e| (1, e))?;
+    memfd::seal(&box_fd, memfd::SIZE_SEALS).map_err(|e| (1, e))?;
+    let mapping = memfd::map(box_fd.as_raw_fd(), BLACK_BOX_BYTES).map_err(|e| (1, e))?;
+    // SAFETY: the mapping is large enough, aligned to a page, zeroed, and never given back; every content is valid.
+    let black_box = unsafe { &*mapping.cast::<BlackBox>() };
+    fill_header(black_box, request.nonce);
+    let record_fd =
+        memfd::sealed(c"rearguard-launch-record", &request.record).map_err(|e| (2, e))?;
+    let pidfd = own_pidfd().map_err(|e| (3, e))?;
+    let executable = open_executable();
+    let plan = guard_plan(request, [&box_fd, &record_fd, &pidfd], executable.as_ref())
+        .map_err(|e| (4, e))?;
+    // The keeper uses them for as long as the process lives.
+    for fd in [Some(box_fd), Some(record_fd), Some(pidfd), executable].into_iter().flatten() {
+        let _ = fd.into_raw_fd();
+    }
+    Ok(Keeping { black_box, plan: Box::into_raw(Box::new(plan)), resident: true })
+}
+
+fn fill_header(black_box: &BlackBox, nonce: u64) {
+    let header = &black_box.header;
+    header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
+    header.size_bytes.store(size_of::<BlackBox>() as u32, Ordering::Relaxed);
+    header.nonce.store(nonce, Ordering::Relaxed);
+    header.worker_pid.store(std::process::id(), Ordering::Relaxed);
+    header.armed_ns.store(time::monotonic_ns(), Ordering::Relaxed);
+    let mut report_id = [0; 16];
+    process::random(&mut report_id);
+    black_box.make_ready(report_id);
+    header.magic.store(MAGIC, Ordering::Release);
+}
+
+/// A pidfd on ourselves: the guard inherits it, so it never depends on a number that could be used again.
+fn own_pidfd() -> Result<OwnedFd, i32> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, std::process::id(), 0) };
+    if fd < 0 {
+        return Err(last_errno());
+    }
+    // SAFETY: the descriptor was just made and is nobody else's.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+}
+
+/// Holds the executable's inode, so that a guard is the same program although the file was replaced meanwhile.
+fn open_executable() -> Option<OwnedFd> {
+    let by_name = |name: &[u8]| {
+        let name = std::ffi::CString::new(name).ok()?;
+        // SAFETY: the name is NUL-terminated.
+        let fd = unsafe { libc::open(name.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
+        // SAFETY: the descriptor was just made and is nobody else's.
+        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
+    };
+    by_name(b"/proc/self/exe").or_else(|| by_name(&process::executed_name()?))
+}
+
+/// How to start a guard. Its strings lie in memory of their own, since the heap may be torn when it is used.
+fn guard_plan(
+    request: &Request,
+    [box_fd, record_fd, pidfd]: [&OwnedFd; 3],
+    executable: Option<&OwnedFd>,
+) -> Result<Plan, i32> {
+    let slices = |strings: &[Vec<u8>]| -> Result<StringArray, i32> {
+        let slices: Vec<&[u8]> = strings.iter().map(Vec::as_slice).collect();
+        string_array(&slices, false)
+    };
+    let mut handed = [Handed::NONE; HANDOVER_MAX];
+    let given = [
+        (BLACK_BOX_PLACE, Some(box_fd)),
+        (RECORD_PLACE, Some(record_fd)),
+        (EXECUTABLE_PLACE, executable),
+        (PIDFD_PLACE, Some(pidfd)),
+    ];
+    for (place, fd) in given {
+        if let (Some(handed), Some(fd)) = (handed.get_mut(place), fd) {
+            handed.fd = fd.as_raw_fd();
+        }
+    }
+    let stack = || Stack::map(limits::SPAWN_STACK_BYTES, false).map_err(|error| error.0);
+    Ok(Plan {
+        path: core::ptr::null(),
+        executable_place: EXECUTABLE_PLACE,
+        arguments: slices(&request.arguments)?.0,
+        environment: slices(&request.environment)?.0,
+        streams: [-1; 3],
+        handed,
+        signal_mask: 0,
+        ignored_signals: 0,
+        directory: c"/".as_ptr().cast(),
+        umask: u32::MAX,
+        rlimits: [(-1, 0, 0); RLIMITS_MAX],
+        gate: None,
+        outcome: Outcome::new(),
+        stacks: [stack()?, stack()?],
+    })
+}
+
+/// Installs the crash handler, and gives the calling thread an alternate stack if it has none.
+pub(crate) fn arm(
+    black_box: &'static BlackBox,
+    dump_wait_ms: u32,
+    callback: Option<fn(&CrashInfo)>,
+) -> Result<(), Error> {
+    // The application's first thread is protected for the life of the process.
+    core::mem::forget(ThreadProtection::new()?);
+    handler::arm(&Arming { black_box, dump_wait_ms, callback, runtime_handler: runtime_handler() })
+        .map_err(|error| Error::system("installing the crash handler", "", error.0))
+}
+
+/// The Rust runtime's own handler for stack overflows, if that is what is installed.
+///
+/// It can't be named, so it is known by its traces: one handler for SIGSEGV and SIGBUS, none for the others, with the runtime's flags, in the same object as this code.
+fn runtime_handler() -> usize {
+    let action = |signal| {
+        let mut action = core::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: the pointer refers to room for the structure; asking changes nothing.
+        unsafe { libc::sigaction(signal, core::ptr::null(), action.as_mut_ptr()) };
+        // SAFETY: every bit pattern is valid for the structure, and it was zeroed.
+        unsafe { action.assume_init() }
+    };
+    let (segv, bus, ill) = (action(libc::SIGSEGV), action(libc::SIGBUS), action(libc::SIGILL));
+    let flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+    let alike = segv.sa_sigaction == bus.sa_sigaction && segv.sa_sigaction != ill.sa_sigaction;
+    let is_runtime = alike
+        && segv.sa_sigaction > libc::SIG_IGN
+        && segv.sa_flags & flags == flags
+        && segv.sa_flags & libc::SA_NODEFER == 0
+        && object_of(segv.sa_sigaction) == object_of(runtime_handler as *const () as usize);
+    if is_runtime { segv.sa_sigaction } else { 0 }
+}
+
+/// Where the loaded object begins that an address belongs to; zero where that isn't known, as in a static program.
+fn object_of(address: usize) -> usize {
+    let mut info = core::mem::MaybeUninit::<libc::Dl_info>::zeroed();
+    // SAFETY: the pointer refers to room for the structure; any address may be asked about.
+    if unsafe { libc::dladdr(address as *const libc::c_void, info.as_mut_ptr()) } == 0 {
+        return 0;
+    }
+    // SAFETY: dladdr filled it; it was zeroed before.
+    unsafe { info.assume_init() }.dli_fbase as usize
+}
+
+/// An alternate signal stack for the calling thread, so that a stack overflow there can be handled.
+///
+/// Threads of Rust's standard library have one already. Dropping it, on the same thread, takes it away again.
+#[derive(Debug)]
+pub struct ThreadProtection {
+    /// `None` when the thread had one already.
+    stack: Option<Stack>,
+    /// An alternate stack belongs to its thread.
+    _this_thread_only: core::marker::PhantomData<*const ()>,
+}
+
+impl ThreadProtection {
+    fn new() -> Result<ThreadProtection, Error> {
+        let current = stack::alternate();
+        if current.ss_flags & libc::SS_DISABLE == 0 {
+            return Ok(ThreadProtection { stack: None, _this_thread_only: core::marker::PhantomData });
+        }
+        let error = |errno| Error::system("making an alternate signal stack", "", errno);
+        let memory =
+            Stack::map(limits::ALTERNATE_STACK_BYTES, true).map_err(|failed| error(failed.0))?;
+        // SAFETY: the memory is new, and given back only after it is no alternate stack any more.
+        unsafe { stack::set_alternate(memory.lowest(), memory.bytes()) }
+            .map_err(|failed| error(failed.0))?;
+        Ok(ThreadProtection {
+            stack: Some(memory),
+            _this_thread_only: core::marker::PhantomData,
+        })
+    }
+}
+
+impl Drop for ThreadProtection {
+    fn drop(&mut self) {
+        let Some(memory) = self.stack else { return };
+        if stack::alternate().ss_sp as usize != memory.lowest() {
+            // Somebody else has put another in its place; ours may still be in use by what they saved.
+            return;
+        }
+        let none = libc::stack_t {
+            ss_sp: core::ptr::null_mut(),
+            ss_flags: libc::SS_DISABLE,
+            ss_size: 0,
+        };
+        // SAFETY: taking an alternate stack away has no conditions; on the stack itself it is refused.
+        if unsafe { stack::exchange_alternate(&none) }.is_ok() {
+            // SAFETY: the memory is ours and no longer in use.
+            unsafe { memory.unmap() };
+        }
+    }
+}
+
+/// Gives the calling thread an alternate signal stack, unless it has one.
+pub(crate) fn protect_this_thread() -> Result<ThreadProtection, Error> {
+    ThreadProtection::new()
+}
+
+/// Whether the calling thread is the one whose crash is being handled.
+pub(crate) fn is_crashing_thread() -> bool {
+    handler::crashing_thread().is_some_and(|tid| tid == syscall::gettid() as u32)
+}
+
+/// What the keeper knows of its guards.
+pub(crate) fn standing() -> keeper::Standing {
+    keeper::standing()
+}
+
+/// Waits until a guard is on duty.
+pub(crate) fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
+    keeper::wait_guarded(black_box, deadline_ns)
+}
+
+/// Puts back the handlers that were there before.
+pub(crate) fn disarm() {
+    handler::disarm();
+}
+
+/// Takes what an old guard left for this life, and every trace of it out of the environment and the descriptor table.
+pub(crate) fn take_succession() -> Option<Succession> {
+    let name = LIFE_VARIABLE.strip_suffix(b"=")?;
+    let name = std::ffi::CString::new(name).ok()?;
+    // SAFETY: the name is NUL-terminated; `start()` is called before other threads could change the environment.
+    let value = unsafe { libc::getenv(name.as_ptr()) };
+    if value.is_null() {
+        return None;
+    }
+    // SAFETY: the C library's value is NUL-terminated.
+    let value = unsafe { std::ffi::CStr::from_ptr(value) }.to_str().ok()?.to_owned();
+    // SAFETY: as for reading.
+    unsafe { libc::unsetenv(name.as_ptr()) };
+    if value.parse::<u32>().ok()? != std::process::id() || !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS) {
+        return None;
+    }
+    let content = memfd::read(spawn::FIRST_FD, SUCCESSION_BYTES_MAX);
+    let succession = Succession::decode(&content?)?;
+    // Only what has proved to be ours is closed.
+    syscall::close(spawn::FIRST_FD);
+    Some(succession)
+}

@@ -1,0 +1,31 @@
+//! Files and directories for the user only, made durable when asked.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::Path;
+
+/// Makes a directory and what is missing above it, each for the user only; one that is there is left as it is.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes a new file for the user only with this content. It must not exist: nothing of anybody's is overwritten.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
+    file.write_all(content)
+}
+
+/// Makes a file's or directory's content durable.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Holds an advisory lock that dies with its holder, if nobody else holds it.
+pub(crate) fn try_lock(path: &Path) -> Option<File> {
+    let file = File::open(path).ok()?;
+    // SAFETY: no memory is involved.
+    let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;
+    locked.then_some(file)
+}

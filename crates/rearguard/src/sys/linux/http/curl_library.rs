@@ -1,0 +1,238 @@
+//! libcurl, loaded in the guard only, and only when there is something to send.
+//!
+//! The names and numbers are libcurl's stable ABI (curl/curl.h); it is soname 4 since 2006.
+
+use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+
+use super::{Answer, Post, retry_after};
+use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
+
+const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcurl-nss.so.4"];
+
+const OPT_URL: c_int = 10_002;
+const OPT_POST: c_int = 47;
+const OPT_POSTFIELDS: c_int = 10_015;
+const OPT_POSTFIELDSIZE_LARGE: c_int = 30_120;
+const OPT_HTTPHEADER: c_int = 10_023;
+const OPT_USERAGENT: c_int = 10_018;
+const OPT_WRITEFUNCTION: c_int = 20_011;
+const OPT_WRITEDATA: c_int = 10_001;
+const OPT_HEADERFUNCTION: c_int = 20_079;
+const OPT_HEADERDATA: c_int = 10_029;
+const OPT_TIMEOUT_MS: c_int = 155;
+const OPT_CONNECTTIMEOUT_MS: c_int = 156;
+const OPT_NOSIGNAL: c_int = 99;
+const OPT_FOLLOWLOCATION: c_int = 52;
+const OPT_MAXREDIRS: c_int = 68;
+const OPT_POSTREDIR: c_int = 161;
+const OPT_PROTOCOLS: c_int = 181;
+const OPT_REDIR_PROTOCOLS: c_int = 182;
+const PROTOCOL_HTTP: c_long = 1;
+const PROTOCOL_HTTPS: c_long = 2;
+const INFO_RESPONSE_CODE: c_int = 0x20_0002;
+/// How many redirects are followed; a collector needs one, a loop is cut here.
+const REDIRECTS_MAX: c_long = 5;
+/// `CURL_REDIR_POST_ALL`: a redirected POST stays one.
+const REDIR_POST_ALL: c_long = 7;
+
+type Easy = *mut c_void;
+type List = *mut c_void;
+type Receive = unsafe extern "C" fn(*const c_char, usize, usize, *mut c_void) -> usize;
+
+/// The functions that are used.
+struct Library {
+    init: unsafe extern "C" fn() -> Easy,
+    setopt: unsafe extern "C" fn(Easy, c_int, ...) -> c_int,
+    perform: unsafe extern "C" fn(Easy) -> c_int,
+    getinfo: unsafe extern "C" fn(Easy, c_int, ...) -> c_int,
+    cleanup: unsafe extern "C" fn(Easy),
+    append: unsafe extern "C" fn(List, *const c_char) -> List,
+    free_all: unsafe extern "C" fn(List),
+    strerror: unsafe extern "C" fn(c_int) -> *const c_char,
+}
+
+/// Loads the library; it stays loaded, since the guard ends soon.
+fn load() -> Option<Library> {
+    let handle = LIBRARIES.iter().find_map(|name| {
+        // SAFETY: the name is NUL-terminated; the library's initialisers are the system's own.
+        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+        (!handle.is_null()).then_some(handle)
+    })?;
+    let symbol = |name: &CStr| {
+        // SAFETY: the handle is open and the name NUL-terminated.
+        let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
+        (!address.is_null()).then_some(address)
+    };
+    /// Gives a symbol its type.
+    macro_rules! typed {
+        ($name:expr) => {{
+            let address = symbol($name)?;
+            // SAFETY: libcurl's ABI gives this name the field's type.
+            unsafe { core::mem::transmute(address) }
+        }};
+    }
+    Some(Library {
+        init: typed!(c"curl_easy_init"),
+        setopt: typed!(c"curl_easy_setopt"),
+        perform: typed!(c"curl_easy_perform"),
+        getinfo: typed!(c"curl_easy_getinfo"),
+        cleanup: typed!(c"curl_easy_cleanup"),
+        append: typed!(c"curl_slist_append"),
+        free_all: typed!(c"curl_slist_free_all"),
+        strerror: typed!(c"curl_easy_strerror"),
+    })
+}
+
+/// What the callbacks fill.
+#[derive(Default)]
+struct Received {
+    body: Vec<u8>,
+    retry_after_s: Option<u64>,
+}
+
+/// The memory that libcurl hands to a callback.
+///
+/// # Safety
+///
+/// `data` must be valid for `size * count` bytes, as libcurl promises.
+unsafe fn given<'a>(data: *const c_char, size: usize, count: usize) -> &'a [u8] {
+    let Some(bytes) = size.checked_mul(count).filter(|bytes| *bytes > 0) else { return &[] };
+    // SAFETY: the caller's promise.
+    unsafe { core::slice::from_raw_parts(data.cast(), bytes) }
+}
+
+/// Keeps the beginning of the body and lets the rest pass.
+unsafe extern "C" fn receive_body(
+    data: *const c_char,
+    size: usize,
+    count: usize,
+    to: *mut c_void,
+) -> usize {
+    // SAFETY: libcurl's promise.
+    let data = unsafe { given(data, size, count) };
+    // SAFETY: `to` is the value that was set with OPT_WRITEDATA, which outlives the transfer.
+    let received = unsafe { &mut *to.cast::<Received>() };
+    let room = ANSWER_BYTES_MAX.saturating_sub(received.body.len());
+    received.body.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+    data.len()
+}
+
+/// Looks for `Retry-After`.
+unsafe extern "C" fn receive_header(
+    data: *const c_char,
+    size: usize,
+    count: usize,
+    to: *mut c_void,
+) -> usize {
+    // SAFETY: libcurl's promise.
+    let data = unsafe { given(data, size, count) };
+    // SAFETY: `to` is the value that was set with OPT_HEADERDATA, which outlives the transfer.
+    let received = unsafe { &mut *to.cast::<Received>() };
+    if let Some(seconds) = retry_after(data) {
+        received.retry_after_s = Some(seconds);
+    }
+    data.len()
+}
+
+pub(super) fn post(post: &Post<'_>) -> Answer {
+    let Some(library) = load() else { return Answer::NoBackEnd };
+    // SAFETY: no conditions; a second global initialisation can't happen in this process.
+    let easy = unsafe { (library.init)() };
+    if easy.is_null() {
+        return Answer::NoBackEnd;
+    }
+    let answer = transfer(&library, easy, post);
+    // SAFETY: the handle is libcurl's and is used no more.
+    unsafe { (library.cleanup)(easy) };
+    answer
+}
+
+fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
+    let mut content_type = String::from("Content-Type: ");
+    content_type.push_str(post.content_type);
+    // Without this line libcurl asks before it sends and waits a second for servers that don't answer that.
+    let lines = [content_type.as_str(), "Expect:"];
+    let mut headers: List = core::ptr::null_mut();
+    for line in lines {
+        let Ok(line) = CString::new(line) else { continue };
+        // SAFETY: list and line are valid; libcurl copies the line.
+        headers = unsafe { (library.append)(headers, line.as_ptr()) };
+    }
+    let mut received = Received::default();
+    let answer = match set_up(library, easy, post, headers, &mut received) {
+        Some(()) => perform(library, easy, &mut received),
+        None => Answer::NoBackEnd,
+    };
+    // SAFETY: the list is libcurl's, and the transfer that used it is over.
+    unsafe { (library.free_all)(headers) };
+    answer
+}
+
+/// Sets every option; `None` when the library doesn't know one that matters.
+fn set_up(
+    library: &Library,
+    easy: Easy,
+    post: &Post<'_>,
+    headers: List,
+    received: &mut Received,
+) -> Option<()> {
+    // libcurl copies strings, so these may go when this function ends.
+    let url = CString::new(post.url).ok()?;
+    let agent = CString::new(post.user_agent).ok()?;
+    let number = |option: c_int, value: c_long| {
+        // SAFETY: the option takes a long.
+        (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
+    };
+    let pointer = |option: c_int, value: *const c_void| {
+        // SAFETY: the option takes a pointer, which libcurl copies from or which outlives the transfer.
+        (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
+    };
+    let callback = |option: c_int, value: Receive| {
+        // SAFETY: the option takes a function of this type.
+        (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
+    };
+    pointer(OPT_URL, url.as_ptr().cast())?;
+    pointer(OPT_USERAGENT, agent.as_ptr().cast())?;
+    number(OPT_POST, 1)?;
+    pointer(OPT_POSTFIELDS, post.body.as_ptr().cast())?;
+    // SAFETY: the option takes a curl_off_t, 64 bits wide.
+    (unsafe { (library.setopt)(easy, OPT_POSTFIELDSIZE_LARGE, post.body.len() as i64) } == 0)
+        .then_some(())?;
+    pointer(OPT_HTTPHEADER, headers)?;
+    number(OPT_NOSIGNAL, 1)?;
+    number(OPT_TIMEOUT_MS, post.timeout_ms as c_long)?;
+    number(OPT_CONNECTTIMEOUT_MS, CONNECT_MS_MAX.min(post.timeout_ms) as c_long)?;
+    number(OPT_FOLLOWLOCATION, 1)?;
+    number(OPT_MAXREDIRS, REDIRECTS_MAX)?;
+    number(OPT_POSTREDIR, REDIR_POST_ALL)?;
+    let redirects = if post.url.starts_with("https://") {
+        PROTOCOL_HTTPS
+    } else {
+        PROTOCOL_HTTP | PROTOCOL_HTTPS
+    };
+    number(OPT_PROTOCOLS, PROTOCOL_HTTP | PROTOCOL_HTTPS)?;
+    number(OPT_REDIR_PROTOCOLS, redirects)?;
+    let to = core::ptr::from_mut(received).cast_const().cast();
+    callback(OPT_WRITEFUNCTION, receive_body)?;
+    pointer(OPT_WRITEDATA, to)?;
+    callback(OPT_HEADERFUNCTION, receive_header)?;
+    pointer(OPT_HEADERDATA, to)
+}
+
+fn perform(library: &Library, easy: Easy, received: &mut Received) -> Answer {
+    // SAFETY: the handle is set up, and everything that it points to is alive.
+    let code = unsafe { (library.perform)(easy) };
+    if code != 0 {
+        // SAFETY: libcurl returns a static NUL-terminated text for every code.
+        let text = unsafe { CStr::from_ptr((library.strerror)(code)) };
+        return Answer::Failed(text.to_string_lossy().into_owned());
+    }
+    let mut status: c_long = 0;
+    // SAFETY: the information is a long.
+    unsafe { (library.getinfo)(easy, INFO_RESPONSE_CODE, &raw mut status) };
+    Answer::Response {
+        status: u16::try_from(status).unwrap_or(0),
+        body: core::mem::take(&mut received.body),
+        retry_after_s: received.retry_after_s,
+    }
+}

@@ -1,0 +1,223 @@
+//! The `curl` program, where libcurl isn't.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+use rearguard_crashpath::{syscall, time};
+
+use super::super::{memfd, process};
+use super::{Answer, Post, retry_after};
+use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
+
+/// How much of the program's output is read: headers and the beginning of the body.
+const OUTPUT_BYTES_MAX: usize = ANSWER_BYTES_MAX + 16 * 1024;
+
+/// How long the program may overrun its own time-out before it is ended, in milliseconds.
+const OVERRUN_MS: u64 = 1_000;
+
+/// The exit status of a shell, and of `posix_spawnp` in some C libraries, for a program that isn't there.
+const NOT_FOUND: i32 = 127;
+
+pub(super) fn post(post: &Post<'_>) -> Answer {
+    let Ok(body) = memfd::sealed(c"rearguard-upload", post.body) else {
+        return Answer::Failed(String::from("no memory for the upload"));
+    };
+    let mut ends = [-1; 2];
+    // SAFETY: the pointer refers to two living numbers.
+    if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
+        return Answer::Failed(String::from("no descriptor for the upload"));
+    }
+    // SAFETY: the descriptor was just made and is nobody else's.
+    let read_end = unsafe { OwnedFd::from_raw_fd(ends[0]) };
+    // SAFETY: as above.
+    let write_end = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    let Some(pid) = start(&arguments(post), &body, &write_end) else { return Answer::NoBackEnd };
+    drop(write_end);
+    let deadline_ns = time::monotonic_ns() + (post.timeout_ms + OVERRUN_MS) * 1_000_000;
+    let output = read_output(&read_end, deadline_ns);
+    if output.is_none() {
+        let _ = syscall::kill(pid, libc::SIGKILL);
+    }
+    match (wait(pid), output) {
+        (Some(0), Some(output)) => parse(&output),
+        (Some(NOT_FOUND), _) => Answer::NoBackEnd,
+        (_, None) => Answer::Failed(String::from("curl did not end in time")),
+        (code, Some(_)) => {
+            let mut reason = String::from("curl ended with status ");
+            reason.push_str(&code.unwrap_or(-1).to_string());
+            Answer::Failed(reason)
+        }
+    }
+}
+
+fn arguments(post: &Post<'_>) -> Vec<CString> {
+    let seconds = |milliseconds: u64| {
+        let mut text = (milliseconds / 1000).to_string();
+        text.push('.');
+        let rest = (milliseconds % 1000 + 1000).to_string();
+        text.push_str(rest.get(1..).unwrap_or("0"));
+        text
+    };
+    let mut content_type = String::from("Content-Type: ");
+    content_type.push_str(post.content_type);
+    let redirects = if post.url.starts_with("https://") { "=https" } else { "=http,https" };
+    [
+        "curl",
+        "--silent",
+        "--include",
+        "--location",
+        "--max-redirs",
+        "5",
+        "--post301",
+        "--post302",
+        "--post303",
+        "--proto",
+        "=http,https",
+        "--proto-redir",
+        redirects,
+        "--max-time",
+        &seconds(post.timeout_ms),
+        "--connect-timeout",
+        &seconds(CONNECT_MS_MAX.min(post.timeout_ms)),
+        "--user-agent",
+        post.user_agent,
+        "--header",
+        &content_type,
+        "--header",
+        "Expect:",
+        "--data-binary",
+        "@-",
+        "--url",
+        post.url,
+    ]
+    .iter()
+    .filter_map(|argument| CString::new(*argument).ok())
+    .collect()
+}
+
+/// Starts the program with the body as its input; a privileged process doesn't look for it along a path of its caller's.
+fn start(arguments: &[CString], body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
+    unsafe extern "C" {
+        static environ: *const *mut libc::c_char;
+    }
+    let mut pointers: Vec<*mut libc::c_char> =
+        arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
+    pointers.push(core::ptr::null_mut());
+    let mut actions = core::mem::MaybeUninit::<libc::posix_spawn_file_actions_t>::uninit();
+    // SAFETY: the pointer refers to room for the structure.
+    unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) };
+    for (from, to) in [(body.as_raw_fd(), 0), (output.as_raw_fd(), 1)] {
+        // SAFETY: the structure was initialised.
+        unsafe { libc::posix_spawn_file_actions_adddup2(actions.as_mut_ptr(), from, to) };
+    }
+    let mut pid = 0;
+    let privileged = process::is_privileged();
+    let program = if privileged { c"/usr/bin/curl" } else { c"curl" };
+    let spawn = if privileged { libc::posix_spawn } else { libc::posix_spawnp };
+    // SAFETY: the C library keeps this array for the life of the process.
+    let environment = unsafe { environ };
+    // SAFETY: all arrays are null-terminated, all strings NUL-terminated, and alive.
+    let failed = unsafe {
+        spawn(
+            &raw mut pid,
+            program.as_ptr(),
+            actions.as_ptr(),
+            core::ptr::null(),
+            pointers.as_ptr(),
+            environment,
+        )
+    };
+    // SAFETY: the structure was initialised and is used no more.
+    unsafe { libc::posix_spawn_file_actions_destroy(actions.as_mut_ptr()) };
+    (failed == 0).then_some(pid)
+}
+
+/// Reads to the end of the output, keeping its beginning; `None` at the deadline.
+fn read_output(from: &OwnedFd, deadline_ns: u64) -> Option<Vec<u8>> {
+    let mut output = Vec::new();
+    let mut piece = [0u8; 4096];
+    loop {
+        let left_ms = deadline_ns.saturating_sub(time::monotonic_ns()) / 1_000_000;
+        if left_ms == 0 {
+            return None;
+        }
+        let mut entry = [libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
+        if !matches!(syscall::poll(&mut entry, left_ms as u32), Ok(count) if count > 0) {
+            continue;
+        }
+        // SAFETY: pointer and length are those of a living array.
+        let count =
+            unsafe { libc::read(from.as_raw_fd(), piece.as_mut_ptr().cast(), piece.len()) };
+        match usize::try_from(count) {
+            Ok(0) => return Some(output),
+            Ok(count) => {
+                let room = OUTPUT_BYTES_MAX.saturating_sub(output.len());
+                output.extend_from_slice(piece.get(..count.min(room)).unwrap_or_default());
+            }
+            Err(_) if process::last_errno() == libc::EINTR => {}
+            Err(_) => return Some(output),
+        }
+    }
+}
+
+/// Reaps the program, whose output has ended or which has been killed.
+fn wait(pid: i32) -> Option<i32> {
+    let mut status = 0;
+    loop {
+        // SAFETY: the pointer refers to a living number.
+        let done = unsafe { libc::waitpid(pid, &raw mut status, 0) };
+        if done == pid {
+            return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+        }
+        if process::last_errno() != libc::EINTR {
+            return None;
+        }
+    }
+}
+
+/// Takes the last block of headers, after redirects, and the body behind it.
+fn parse(output: &[u8]) -> Answer {
+    let mut rest = output;
+    let mut answer = None;
+    while rest.starts_with(b"HTTP/") {
+        let end = rest.windows(4).position(|window| window == b"\r\n\r\n");
+        let (head, body) = match end {
+            Some(end) => (rest.get(..end).unwrap_or_default(), rest.get(end + 4..).unwrap_or_default()),
+            None => (rest, &[][..]),
+        };
+        let mut lines = head.split(|byte| *byte == b'\n');
+        let status = lines
+            .next()
+            .and_then(|line| core::str::from_utf8(line).ok())
+            .and_then(|line| line.split_ascii_whitespace().nth(1))
+            .and_then(|status| status.parse().ok());
+        answer = status.map(|status| (status, body, lines.find_map(retry_after)));
+        rest = body;
+    }
+    match answer {
+        Some((status, body, retry_after_s)) => Answer::Response {
+            status,
+            body: body.get(..ANSWER_BYTES_MAX.min(body.len())).unwrap_or_default().to_vec(),
+            retry_after_s,
+        },
+        None => Answer::Failed(String::from("curl gave no answer of the server's")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: the answer behind a redirect and an interim answer counts, and nonsense is a failure.
+    #[test]
+    fn answers_are_parsed() {
+        let output = b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\nHTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\nlater";
+        assert_eq!(
+            parse(output),
+            Answer::Response { status: 503, body: b"later".to_vec(), retry_after_s: Some(7) }
+        );
+        assert!(matches!(parse(b"nonsense"), Answer::Failed(_)));
+        assert!(matches!(parse(b"HTTP/1.1"), Answer::Failed(_)));
+        assert!(matches!(parse(b""), Answer::Failed(_)));
+    }
+}

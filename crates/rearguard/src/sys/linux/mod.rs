@@ -1,0 +1,16 @@
+//! Linux.
+
+#![expect(unsafe_code, reason = "system calls and memory shared between processes")]
+
+pub(crate) mod attach;
+pub(crate) mod channel;
+pub(crate) mod exit_status;
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod successor;
+pub(crate) mod terminal;
+
+mod memfd;
+mod proc_text;
+mod strings;

@@ -1,0 +1,87 @@
+//! Texts of `/proc`, read with a bound, and what is looked up in them.
+
+use std::fs::File;
+use std::io::Read;
+
+use crate::limits::PROC_BYTES_MAX;
+
+/// Reads a `/proc` file; `None` where there is no `/proc` or no right to read it.
+pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
+    let mut text = Vec::new();
+    File::open(path).ok()?.take(PROC_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
+    Some(text)
+}
+
+/// `/proc/<pid>/<name>`.
+pub(crate) fn of_process(pid: u32, name: &str) -> String {
+    let mut path = String::from("/proc/");
+    path.push_str(&pid.to_string());
+    path.push('/');
+    path.push_str(name);
+    path
+}
+
+/// The value after `key` at the beginning of a line, without the white space around it.
+pub(crate) fn field<'a>(text: &'a [u8], key: &str) -> Option<&'a str> {
+    text.split(|byte| *byte == b'\n')
+        .find_map(|line| line.strip_prefix(key.as_bytes()))
+        .and_then(|value| core::str::from_utf8(value).ok())
+        .map(str::trim)
+}
+
+/// What `/proc/<pid>/stat` says (`proc_pid_stat(5)`), as far as it is needed here.
+pub(crate) struct Stat {
+    pub(crate) state: u8,
+    pub(crate) process_group: i32,
+    pub(crate) terminal: i32,
+    pub(crate) foreground_group: i32,
+    /// The wait status; meaningful for a zombie only, and zero without the right to see it.
+    pub(crate) exit_code: i32,
+}
+
+/// Reads `/proc/<pid>/stat`.
+pub(crate) fn stat(pid: u32) -> Option<Stat> {
+    parse_stat(&read(&of_process(pid, "stat"))?)
+}
+
+fn parse_stat(text: &[u8]) -> Option<Stat> {
+    // The second field is a name in parentheses that may itself hold spaces and parentheses.
+    let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
+    let rest = core::str::from_utf8(text.get(after_name..)?).ok()?;
+    let mut fields = rest.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let _parent = fields.next()?;
+    let process_group = fields.next()?.parse().ok()?;
+    let _session = fields.next()?;
+    let terminal = fields.next()?.parse().ok()?;
+    let foreground_group = fields.next()?.parse().ok()?;
+    // That was field 8; the exit code is field 52.
+    let exit_code = fields.nth(52 - 8 - 1)?.parse().ok()?;
+    Some(Stat { state, process_group, terminal, foreground_group, exit_code })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: a name made to confuse doesn't, and a shortened line is no answer.
+    #[test]
+    fn stat_lines() {
+        let line = "17 (a) b (c)) Z 1 17 16 34816 17 4227084 0 0 0 0 0 0 0 0 20 0 1 0 100 0 0 \
+                    18446744073709551615 0 0 0 0 0 0 0 0 0 0 0 0 17 1 0 0 0 0 0 0 0 0 0 0 0 0 11\n";
+        let stat = parse_stat(line.as_bytes()).expect("it is whole");
+        assert_eq!(stat.state, b'Z');
+        assert_eq!((stat.process_group, stat.terminal, stat.foreground_group), (17, 34816, 17));
+        assert_eq!(stat.exit_code, 11);
+        assert!(parse_stat(b"17 (a) Z 1 17").is_none());
+        assert!(parse_stat(b"").is_none());
+    }
+
+    // Goal: a field is found at the beginning of its line only.
+    #[test]
+    fn fields() {
+        let text = b"Name:\tx TracerPid: 9\nTracerPid:\t0\n";
+        assert_eq!(field(text, "TracerPid:"), Some("0"));
+        assert_eq!(field(text, "Umask:"), None);
+    }
+}

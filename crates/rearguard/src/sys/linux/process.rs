@@ -1,0 +1,291 @@
+//! What this process is, and where it began.
+
+use std::ffi::CStr;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::PathBuf;
+
+use rearguard_crashpath::{syscall, time};
+
+use super::proc_text;
+use crate::config::StartBlock;
+
+/// What a process was started with and in.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    /// The program's path; empty when it can't be found out.
+    pub(crate) program: Vec<u8>,
+    /// Arguments, the program's own name first.
+    pub(crate) arguments: Vec<Vec<u8>>,
+    /// Environment, `NAME=value` each.
+    pub(crate) environment: Vec<Vec<u8>>,
+    /// The working directory; empty when it was removed.
+    pub(crate) directory: Vec<u8>,
+    pub(crate) umask: u32,
+    pub(crate) signal_mask: u64,
+    pub(crate) ignored_signals: u64,
+    /// The effective user.
+    pub(crate) user: u32,
+    /// The seccomp mode: 0 is none.
+    pub(crate) seccomp: u32,
+    /// Resource, soft, hard.
+    pub(crate) rlimits: Vec<(i32, u64, u64)>,
+}
+
+/// The last error of the C library.
+pub(crate) fn last_errno() -> i32 {
+    std::io::Error::last_os_error().raw_os_error().unwrap_or(0)
+}
+
+/// The program's arguments, its own name first.
+pub(crate) fn arguments() -> Vec<Vec<u8>> {
+    std::env::args_os().map(OsStringExt::into_vec).collect()
+}
+
+/// The environment as it is, malformed entries included.
+fn environment() -> Vec<Vec<u8>> {
+    unsafe extern "C" {
+        static environ: *const *const libc::c_char;
+    }
+    let mut entries = Vec::new();
+    // SAFETY: the C library keeps this array; `start()` is called before other threads could change it.
+    let mut at = unsafe { environ };
+    while !at.is_null() {
+        // SAFETY: the array is null-terminated, and we have not passed its end.
+        let entry = unsafe { at.read() };
+        if entry.is_null() {
+            break;
+        }
+        // SAFETY: every entry is NUL-terminated.
+        entries.push(unsafe { CStr::from_ptr(entry) }.to_bytes().to_vec());
+        // SAFETY: the entry wasn't the last, so there is one more.
+        at = unsafe { at.add(1) };
+    }
+    entries
+}
+
+/// Gathers what the next worker is to be started with.
+pub(crate) fn surroundings() -> Surroundings {
+    Surroundings {
+        program: program(),
+        arguments: arguments(),
+        environment: environment(),
+        directory: std::env::current_dir()
+            .map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec()),
+        umask: umask(),
+        signal_mask: signal_mask(),
+        ignored_signals: ignored_signals(),
+        user: effective_user(),
+        seccomp: seccomp(),
+        rlimits: rlimits(),
+    }
+}
+
+/// The path to start again: the package's own file where the program runs from a mounted image, else the executable.
+fn program() -> Vec<u8> {
+    if !is_privileged()
+        && let Some(image) = std::env::var_os("APPIMAGE")
+        && image.as_bytes().first() == Some(&b'/')
+    {
+        return image.into_vec();
+    }
+    match std::fs::read_link("/proc/self/exe") {
+        Ok(path) => path.into_os_string().into_vec(),
+        Err(_) => executed_name().map_or_else(Vec::new, |name| {
+            std::path::absolute(PathBuf::from(std::ffi::OsString::from_vec(name)))
+                .map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec())
+        }),
+    }
+}
+
+/// The path that the kernel executed, for where there is no `/proc`.
+pub(crate) fn executed_name() -> Option<Vec<u8>> {
+    // SAFETY: asking for an entry of the auxiliary vector has no conditions.
+    let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
+    if address.is_null() {
+        return None;
+    }
+    // SAFETY: the kernel put a NUL-terminated string there for the life of the process.
+    Some(unsafe { CStr::from_ptr(address) }.to_bytes().to_vec())
+}
+
+/// Whether the kernel gave this process more rights than its caller has; then no variable of the caller's is believed.
+pub(crate) fn is_privileged() -> bool {
+    // SAFETY: asking for an entry of the auxiliary vector has no conditions.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
+}
+
+fn umask() -> u32 {
+    if let Some(status) = proc_text::read("/proc/self/status")
+        && let Some(mask) = proc_text::field(&status, "Umask:")
+        && let Ok(mask) = u32::from_str_radix(mask, 8)
+    {
+        return mask;
+    }
+    // SAFETY: no memory is involved; the two calls leave the mask as it was.
+    let mask = unsafe { libc::umask(0o077) };
+    // SAFETY: as above.
+    unsafe { libc::umask(mask) };
+    mask
+}
+
+fn signal_mask() -> u64 {
+    let mask = syscall::block_all_signals();
+    syscall::set_signal_mask(mask);
+    mask
+}
+
+fn ignored_signals() -> u64 {
+    let mut ignored = 0;
+    for signal in 1..=64 {
+        let mut action = core::mem::MaybeUninit::<libc::sigaction>::zeroed();
+        // SAFETY: the pointer refers to room for the structure; asking changes nothing.
+        if unsafe { libc::sigaction(signal, core::ptr::null(), action.as_mut_ptr()) } != 0 {
+            continue;
+        }
+        // SAFETY: sigaction filled it; it was zeroed before.
+        if unsafe { action.assume_init() }.sa_sigaction == libc::SIG_IGN {
+            ignored |= syscall::signal_bit(signal);
+        }
+    }
+    // Rust's runtime ignores SIGPIPE before `main`; a new start of the same program does so by itself, and one that doesn't wants the default.
+    ignored & !syscall::signal_bit(libc::SIGPIPE)
+}
+
+/// The effective user.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() }
+}
+
+/// The seccomp mode of this process.
+pub(crate) fn seccomp() -> u32 {
+    // SAFETY: no memory is involved. In strict mode this call would be the end, but then we would not be here.
+    let mode = unsafe { libc::prctl(libc::PR_GET_SECCOMP) };
+    u32::try_from(mode).unwrap_or(0)
+}
+
+fn rlimits() -> Vec<(i32, u64, u64)> {
+    let mut limits = Vec::with_capacity(16);
+    for resource in 0..16 {
+        let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: the pointer refers to a living structure.
+        if unsafe { libc::prlimit64(0, resource, core::ptr::null(), &raw mut limit) } == 0 {
+            limits.push((resource as i32, limit.rlim_cur, limit.rlim_max));
+        }
+    }
+    limits
+}
+
+/// Whether a debugger is on this process.
+pub(crate) fn is_traced() -> bool {
+    proc_text::read("/proc/self/status")
+        .as_deref()
+        .and_then(|status| proc_text::field(status, "TracerPid:"))
+        .is_some_and(|tracer| tracer != "0")
+}
+
+/// Whether a process is the foreground job of a terminal: the shell takes the terminal back when it ends, and nothing can be started in its place.
+pub(crate) fn is_foreground_job(pid: u32) -> bool {
+    proc_text::stat(pid)
+        .is_some_and(|stat| stat.terminal != 0 && stat.foreground_group == stat.process_group)
+}
+
+/// Who else restarts this process, if anybody does.
+pub(crate) fn outer_supervisor() -> Option<StartBlock> {
+    if std::process::id() == 1 {
+        return Some(StartBlock::PidOne);
+    }
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Some(StartBlock::Kubernetes);
+    }
+    let exec_pid = std::env::var("SYSTEMD_EXEC_PID").ok()?.parse::<u32>().ok()?;
+    if exec_pid != std::process::id() {
+        return None;
+    }
+    // Desktop sessions start applications as units of their own named `app-…`; those are no services.
+    let group = proc_text::read("/proc/self/cgroup").unwrap_or_default();
+    let is_application = group.windows(5).any(|window| window == b"/app-");
+    (!is_application).then_some(StartBlock::Service)
+}
+
+/// Fills `bytes` with randomness of the kernel's.
+pub(crate) fn random(bytes: &mut [u8]) {
+    // SAFETY: pointer and length are those of a living slice. Up to 256 bytes come whole (getrandom(2)).
+    unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+}
+
+/// CLOCK_MONOTONIC in nanoseconds.
+pub(crate) fn monotonic_ns() -> u64 {
+    time::monotonic_ns()
+}
+
+/// CLOCK_BOOTTIME in nanoseconds.
+pub(crate) fn boot_ns() -> u64 {
+    time::boot_ns()
+}
+
+/// CLOCK_REALTIME in nanoseconds.
+pub(crate) fn real_ns() -> u64 {
+    time::real_ns()
+}
+
+/// Ends the process at once, without exit handlers of the application's.
+pub(crate) fn exit(status: i32) -> ! {
+    syscall::exit_group(status)
+}
+
+/// The name of the machine's kernel and its release, for the report.
+pub(crate) fn system_name() -> String {
+    let mut name = core::mem::MaybeUninit::<libc::utsname>::zeroed();
+    // SAFETY: the pointer refers to room for the structure.
+    if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
+        return String::from("Linux");
+    }
+    // SAFETY: uname filled it; it was zeroed before.
+    let name = unsafe { name.assume_init() };
+    // SAFETY: the field is NUL-terminated.
+    let release = unsafe { CStr::from_ptr(name.release.as_ptr()) };
+    let mut text = String::from("Linux ");
+    text.push_str(&release.to_string_lossy());
+    text
+}
+
+/// Turns bytes that came from a path into one again.
+pub(crate) fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+}
+
+/// The bytes of a path.
+pub(crate) fn path_bytes(path: &std::path::Path) -> Vec<u8> {
+    path.as_os_str().as_bytes().to_vec()
+}
+
+/// Where this application's reports go unless it says otherwise: `$STATE_DIRECTORY`, `$XDG_STATE_HOME/<app>/crashes`, or `~/.local/state/<app>/crashes`.
+pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
+    if is_privileged() {
+        return None;
+    }
+    let absolute = |variable: &str| {
+        std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
+    };
+    if let Some(state) = absolute("STATE_DIRECTORY") {
+        return Some(state.join("crashes"));
+    }
+    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    Some(state.join(name).join("crashes"))
+}
+
+/// Ends this process as nothing can prevent; for fail spots.
+pub(crate) fn kill_self() {
+    let _ = syscall::kill(syscall::getpid(), libc::SIGKILL);
+}
+
+/// Stops this process; for fail spots.
+pub(crate) fn stop_self() {
+    let _ = syscall::kill(syscall::getpid(), libc::SIGSTOP);
+}
+
+/// Sleeps; for fail spots.
+pub(crate) fn sleep_ms(duration_ms: u64) {
+    time::sleep_ns(duration_ms.saturating_mul(1_000_000));
+}

@@ -1,0 +1,207 @@
+//! Starting the next worker: a *starter* is made that waits for the full exit by itself, claims the one start, and execs.
+//!
+//! From then on the restart no longer hangs on the guard that made it.
+
+use std::ffi::CString;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
+use rearguard_crashpath::black_box::{BlackBox, start};
+use rearguard_crashpath::spawn::{
+    self, Gate, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX,
+};
+use rearguard_crashpath::stack::Stack;
+use rearguard_crashpath::{limits, syscall, time};
+use std::sync::atomic::Ordering;
+
+use super::attach::{EXECUTABLE_FD, PIDFD};
+use super::memfd;
+use super::strings::string_array;
+use crate::error::Error;
+use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
+
+/// Where each thing lies among the starter's descriptors, from number 3 on; only the succession record survives the exec.
+const SUCCESSION_PLACE: usize = 0;
+const EXECUTABLE_PLACE: usize = 1;
+const PIDFD_PLACE: usize = 2;
+
+/// A process that will become the next worker.
+pub(crate) struct Starter {
+    plan: *mut Plan,
+    pid: i32,
+    /// Held until the starter has them; the worker's pipes must not stay open in the guard.
+    _streams: [Option<OwnedFd>; 3],
+    _succession: OwnedFd,
+}
+
+/// What became of a start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Started {
+    /// The next worker runs.
+    Yes,
+    /// Another starter was chosen.
+    Lost,
+    /// The worker before it was not gone in time.
+    Late,
+    /// The exec failed with this error.
+    Failed(i32),
+    /// It is still under way at the deadline.
+    NotYet,
+}
+
+/// Makes the starter. It returns at once; the start itself happens `delay_ms` after the worker's full exit.
+pub(crate) fn prepare(
+    record: &LaunchRecord,
+    succession: &Succession,
+    streams: [Option<OwnedFd>; 3],
+    delay_ms: u64,
+    black_box: &'static BlackBox,
+) -> Result<Starter, Error> {
+    let failed = |errno| Error::system("preparing the next worker", "", errno);
+    let succession = memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
+    let mut environment: Vec<&[u8]> =
+        record.surroundings.environment.iter().map(Vec::as_slice).collect();
+    let mut life = LIFE_VARIABLE.to_vec();
+    life.extend_from_slice(b"0000000000");
+    environment.push(&life);
+    let place_of_life = environment.len() - 1;
+    let environment = string_array(&environment, true).map_err(failed)?;
+    let arguments: Vec<&[u8]> = record.surroundings.arguments.iter().map(Vec::as_slice).collect();
+    let arguments = string_array(&arguments, false).map_err(failed)?;
+    // SAFETY: the array has an entry at this place, just put there.
+    let life = unsafe { environment.0.add(place_of_life) };
+    // SAFETY: as above.
+    let life = unsafe { life.read() }.cast_mut();
+    // SAFETY: the string is longer than the variable's name.
+    let pid_digits = unsafe { life.add(LIFE_VARIABLE.len()) };
+    let stack = || Stack::map(limits::SPAWN_STACK_BYTES, false).map_err(|error| failed(error.0));
+    let plan = Plan {
+        path: leaked(&record.surroundings.program),
+        executable_place: EXECUTABLE_PLACE,
+        arguments: arguments.0,
+        environment: environment.0,
+        streams: [0, 1, 2].map(|number: usize| {
+            streams.get(number).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
+        }),
+        handed: handed(succession.as_raw_fd()),
+        signal_mask: record.surroundings.signal_mask,
+        ignored_signals: record.surroundings.ignored_signals,
+        directory: leaked(&record.surroundings.directory),
+        umask: record.surroundings.umask,
+        rlimits: rlimits(record),
+        gate: Some(Gate {
+            pidfd_place: PIDFD_PLACE,
+            delay_ns: delay_ms * 1_000_000,
+            start: &raw const black_box.control.start,
+            pid_digits,
+        }),
+        outcome: Outcome::new(),
+        stacks: [stack()?, stack()?],
+    };
+    // Never given back: a starter that outlives this guard still reads it.
+    let plan = Box::into_raw(Box::new(plan));
+    // SAFETY: plan and strings live as long as this process and its memory.
+    let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
+    Ok(Starter { plan, pid, _streams: streams, _succession: succession })
+}
+
+/// A NUL-terminated copy for as long as the memory lives; null for an empty one.
+fn leaked(bytes: &[u8]) -> *const u8 {
+    if bytes.is_empty() {
+        return core::ptr::null();
+    }
+    CString::new(bytes).map_or(core::ptr::null(), |text| text.into_raw().cast_const().cast())
+}
+
+fn handed(succession: RawFd) -> [Handed; HANDOVER_MAX] {
+    let mut handed = [Handed::NONE; HANDOVER_MAX];
+    let given = [
+        (SUCCESSION_PLACE, succession, false),
+        (EXECUTABLE_PLACE, EXECUTABLE_FD, true),
+        (PIDFD_PLACE, PIDFD, true),
+    ];
+    for (place, fd, until_exec) in given {
+        if let Some(handed) = handed.get_mut(place) {
+            *handed = Handed { fd, until_exec };
+        }
+    }
+    // SAFETY: no memory is involved.
+    if unsafe { libc::fcntl(EXECUTABLE_FD, libc::F_GETFD) } < 0 {
+        // Where there is no `/proc` there may be no inode to hold; the path has to do.
+        handed[EXECUTABLE_PLACE] = Handed::NONE;
+    }
+    handed
+}
+
+fn rlimits(record: &LaunchRecord) -> [(i32, u64, u64); RLIMITS_MAX] {
+    let mut limits = [(-1, 0, 0); RLIMITS_MAX];
+    for (place, limit) in limits.iter_mut().zip(&record.surroundings.rlimits) {
+        *place = *limit;
+    }
+    limits
+}
+
+impl Starter {
+    fn outcome(&self) -> &Outcome {
+        // SAFETY: the plan is never given back.
+        unsafe { &(*self.plan).outcome }
+    }
+
+    /// Waits until the start has happened or failed.
+    pub(crate) fn wait(&self, deadline_ns: u64) -> Started {
+        let outcome = self.outcome();
+        if !outcome.wait(deadline_ns) {
+            return Started::NotYet;
+        }
+        if outcome.lost.load(Ordering::Acquire) != 0 {
+            return Started::Lost;
+        }
+        if outcome.late.load(Ordering::Acquire) != 0 {
+            return Started::Late;
+        }
+        match outcome.errno.load(Ordering::Acquire) {
+            0 => Started::Yes,
+            errno => Started::Failed(errno),
+        }
+    }
+
+    /// The next worker's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        self.pid as u32
+    }
+
+    /// Whether the recorded directory was gone, and `/` was entered instead.
+    pub(crate) fn directory_gone(&self) -> bool {
+        self.outcome().directory_gone.load(Ordering::Relaxed) != 0
+    }
+
+    /// Ends a starter that is no longer wanted, if it hasn't become a worker yet.
+    pub(crate) fn cancel(&self, black_box: &BlackBox) {
+        if close_start(black_box) && self.outcome().running.load(Ordering::Acquire) != 0 {
+            // It still runs on our memory, so the number means it and nobody else.
+            let _ = syscall::kill(self.pid, libc::SIGKILL);
+            self.outcome().wait(time::monotonic_ns() + 1_000_000_000);
+        }
+    }
+}
+
+/// Makes sure that nobody starts the next worker; false when somebody has.
+pub(crate) fn close_start(black_box: &BlackBox) -> bool {
+    black_box
+        .control
+        .start
+        .compare_exchange(start::OPEN, start::CLOSED, Ordering::AcqRel, Ordering::Acquire)
+        .map_or_else(|word| word == start::CLOSED, |_| true)
+}
+
+/// Lets a worker that survived have a start again, after a cancelled one.
+pub(crate) fn open_start(black_box: &BlackBox) {
+    let word = &black_box.control.start;
+    let _ = word.compare_exchange(start::CLOSED, start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
+}
+
+/// Gives back a start that failed after its claim, so that it can be tried again.
+pub(crate) fn reclaim_start(black_box: &BlackBox, starter: &Starter) {
+    let word = &black_box.control.start;
+    let _ =
+        word.compare_exchange(starter.pid(), start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
+}

@@ -1,0 +1,24 @@
+//! Everything that asks the operating system.
+//!
+//! A port provides these modules with these functions, side by side with `linux/`:
+//!
+//! - `process`: what this process is and where it began (`Surroundings`), what it is of another (`is_foreground_job`), identity, randomness, clocks.
+//! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
+//! - `attach`: the guard's side: check and map what was inherited, take the place, sleep until something happens.
+//! - `exit_status`: the full exit and what it was.
+//! - `successor`: start the next worker after the full exit, once.
+//! - `file`: private directories and files, made durable.
+//! - `http`: one POST by the system's own HTTP library or program.
+//! - `terminal`: one line to the user, where there is a terminal.
+//!
+//! `cfg(target_os)` appears here and nowhere else in this crate.
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+pub(crate) use linux::*;
+
+#[cfg(not(target_os = "linux"))]
+mod unsupported;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use unsupported::*;

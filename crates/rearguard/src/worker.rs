@@ -1,0 +1,259 @@
+//! The worker's half: steps 1 to 4 of the story, and what the handle does afterwards.
+//!
+//! Nothing here may make the application worse off than without rearguard: whatever goes wrong after the settings were accepted becomes health, not an error.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use rearguard_crashpath::black_box::{BlackBox, LOG_WORDS, RECOVERY_WORDS, Words};
+
+use crate::config::ExitClass;
+use crate::error::Error;
+use crate::launch::{LaunchRecord, Succession};
+use crate::report_id::uuid_text;
+use crate::role;
+use crate::settings::Settings;
+use crate::store::Store;
+use crate::sys::{channel, process};
+
+/// Why this worker has no guard.
+#[derive(Clone, Debug)]
+pub(crate) enum Off {
+    /// The user turned it off by the variable.
+    OptedOut,
+    /// A debugger is on the worker and would see every fault first.
+    Debugger,
+    /// The kernel ends all processes of its namespace with PID 1, the guard too.
+    PidOne,
+    /// The channel could not be made.
+    Failed(Error),
+}
+
+/// The worker's connection to its guard.
+pub(crate) struct Worker {
+    pub(crate) black_box: Option<&'static BlackBox>,
+    pub(crate) off: Option<Off>,
+    pub(crate) store_error: Option<Error>,
+    pub(crate) arm_error: Option<Error>,
+    pub(crate) incarnation: u32,
+    pub(crate) last_class: Option<ExitClass>,
+    pub(crate) last_report: Option<String>,
+    pub(crate) streams_lost: bool,
+    pub(crate) recovery: Option<Vec<u8>>,
+    /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
+    writing: Mutex<()>,
+}
+
+static STARTED: AtomicBool = AtomicBool::new(false);
+
+/// Steps 1 to 4. The settings have been checked.
+pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
+    if STARTED.swap(true, Ordering::AcqRel) {
+        return Err(Error::refused("starting the guard", "", "it was started before in this process"));
+    }
+    let succession = channel::take_succession();
+    let mut worker = Worker {
+        black_box: None,
+        off: None,
+        store_error: None,
+        arm_error: None,
+        incarnation: succession.as_ref().map_or(0, |succession| succession.incarnation),
+        last_class: succession.as_ref().map(|succession| succession.last_class),
+        last_report: succession.as_ref().and_then(|succession| succession.last_report).map(uuid_text),
+        streams_lost: succession.as_ref().is_some_and(|succession| succession.streams_lost),
+        recovery: succession.as_ref().and_then(|succession| succession.recovery.clone()),
+        writing: Mutex::new(()),
+    };
+    worker.off = reason_to_stay_alone(&settings.name);
+    if worker.off.is_none() {
+        match guard_this_process(settings, succession.as_ref(), &mut worker) {
+            Ok(()) => record_panics(worker.black_box),
+            Err(error) => worker.off = Some(Off::Failed(error)),
+        }
+    }
+    if let (Some(black_box), Some(wait)) = (worker.black_box, settings.wait_ready) {
+        wait_guarded(black_box, wait);
+    }
+    Ok(worker)
+}
+
+/// Whether this process is to run without a guard.
+fn reason_to_stay_alone(name: &str) -> Option<Off> {
+    if std::env::var_os(opt_out_variable(name)).is_some_and(|value| value == "1") {
+        return Some(Off::OptedOut);
+    }
+    if process::is_traced() {
+        return Some(Off::Debugger);
+    }
+    (std::process::id() == 1).then_some(Off::PidOne)
+}
+
+/// `<APP>_NO_CRASH_GUARD`, the name in capitals, everything else an underscore.
+fn opt_out_variable(name: &str) -> String {
+    let mut variable: String = name
+        .chars()
+        .map(|character| {
+            if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
+        })
+        .collect();
+    variable.push_str("_NO_CRASH_GUARD");
+    variable
+}
+
+/// Makes black box and launch record, starts the guard, arms the crash handler.
+fn guard_this_process(
+    settings: &Settings,
+    succession: Option<&Succession>,
+    worker: &mut Worker,
+) -> Result<(), Error> {
+    let store = choose_store(settings, worker);
+    let surroundings = process::surroundings();
+    let mut nonce = [0; 8];
+    process::random(&mut nonce);
+    let nonce = u64::from_le_bytes(nonce);
+    let mut arguments = surroundings.arguments.get(..1).unwrap_or_default().to_vec();
+    arguments.push(role::guard_argument(nonce));
+    let record = LaunchRecord::of_this_worker(
+        settings,
+        surroundings,
+        store,
+        succession,
+        (nonce, process::boot_ns()),
+        process::outer_supervisor(),
+    );
+    let encoded = record.encode();
+    if encoded.len() > crate::limits::RECORD_BYTES_MAX {
+        return Err(Error::refused("making the launch record", "", "arguments and environment are too large"));
+    }
+    let request = channel::Request {
+        nonce,
+        record: encoded,
+        arguments,
+        environment: record.surroundings.environment,
+    };
+    let black_box = channel::open(request)?;
+    worker.black_box = Some(black_box);
+    if let Err(error) = channel::arm(black_box, settings.dump_wait_ms(), settings.callback) {
+        worker.arm_error = Some(error);
+    }
+    Ok(())
+}
+
+/// The store's absolute path, made if need be; what is wrong with it becomes health.
+fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
+    let chosen = match &settings.store {
+        Some(path) if process::is_privileged() && !path.is_absolute() => None,
+        Some(path) => std::path::absolute(path).ok(),
+        None => process::default_store(&settings.name),
+    };
+    let Some(path) = chosen else {
+        worker.store_error = Some(Error::refused("choosing the store", "", "there is no place for it: no absolute path was given, and neither XDG_STATE_HOME nor HOME can be used"));
+        return Vec::new();
+    };
+    if let Err(error) = Store::prepare(&path) {
+        worker.store_error = Some(error);
+    }
+    process::path_bytes(&path)
+}
+
+/// Waits until a guard is on duty, for at most `wait`.
+pub(crate) fn wait_guarded(black_box: &BlackBox, wait: Duration) -> bool {
+    let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+    channel::wait_guarded(black_box, process::monotonic_ns().saturating_add(wait_ns))
+}
+
+/// Lets every panic leave its message, place and thread in the black box, then goes on to the hook that was there.
+fn record_panics(black_box: Option<&'static BlackBox>) {
+    let Some(black_box) = black_box else { return };
+    let earlier = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        let slot = &black_box.panic;
+        slot.message.store(info.payload_as_str().unwrap_or("a value that is no text"));
+        if let Some(location) = info.location() {
+            let mut text = String::from(location.file());
+            text.push(':');
+            text.push_str(&location.line().to_string());
+            text.push(':');
+            text.push_str(&location.column().to_string());
+            slot.location.store(&text);
+        }
+        let thread = std::thread::current();
+        slot.thread.store(thread.name().unwrap_or("unnamed"));
+        slot.real_ns.store(process::real_ns(), Ordering::Relaxed);
+        slot.count.fetch_add(1, Ordering::AcqRel);
+        earlier(info);
+    }));
+}
+
+impl Worker {
+    /// Tells the guard that this life has proved itself.
+    pub(crate) fn ready(&self) {
+        if let Some(black_box) = self.black_box {
+            black_box.control.ready.store(1, Ordering::Release);
+        }
+    }
+
+    /// Puts a fact into the report of a crash that may come.
+    pub(crate) fn annotate(&self, key: &str, value: &str) -> Result<(), Error> {
+        let Some(black_box) = self.black_box else { return Ok(()) };
+        if key.is_empty() || key.len() > 64 {
+            return Err(Error::refused("annotating", key, "the key must have 1 to 64 bytes"));
+        }
+        let _writing = self.writing.lock();
+        let mut bytes = [0; 64];
+        let is_key = |place: &rearguard_crashpath::black_box::Annotation, bytes: &mut [u8; 64]| {
+            let length = place.key.load(bytes);
+            bytes.get(..length) == Some(key.as_bytes())
+        };
+        let annotations = &black_box.annotations;
+        let place = annotations
+            .iter()
+            .find(|place| is_key(place, &mut bytes))
+            .or_else(|| annotations.iter().find(|place| place.key.is_empty()));
+        let Some(place) = place else {
+            return Err(Error::refused("annotating", key, "all 64 places are taken"));
+        };
+        place.value.store(value);
+        place.key.store(key);
+        Ok(())
+    }
+
+    /// Appends a line to the log ring.
+    pub(crate) fn log(&self, line: &str) {
+        let Some(black_box) = self.black_box else { return };
+        let _writing = self.writing.lock();
+        let ring = &black_box.log;
+        let mut at = ring.written.load(Ordering::Relaxed);
+        let room = LOG_WORDS * 8 - 1;
+        let mut end = line.len().min(room);
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        for byte in line.bytes().take(end).chain(*b"\n") {
+            put_byte(&ring.ring, at as usize % (LOG_WORDS * 8), byte);
+            at += 1;
+        }
+        ring.written.store(at, Ordering::Release);
+    }
+
+    /// Keeps what the next life needs to recover.
+    pub(crate) fn set_recovery_state(&self, state: &[u8]) -> Result<(), Error> {
+        if state.len() > RECOVERY_WORDS * 8 {
+            return Err(Error::refused("keeping the recovery state", "", "it is larger than 4096 bytes"));
+        }
+        if let Some(black_box) = self.black_box {
+            let _writing = self.writing.lock();
+            black_box.recovery.store_bytes(state);
+        }
+        Ok(())
+    }
+}
+
+/// Replaces one byte of a word.
+fn put_byte<const N: usize>(words: &Words<N>, position: usize, byte: u8) {
+    let index = position / 8;
+    let shift = position % 8 * 8;
+    let word = words.get(index) & !(0xff << shift);
+    words.set(index, word | u64::from(byte) << shift);
+}

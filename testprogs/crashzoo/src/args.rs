@@ -1,0 +1,327 @@
+//! The command line, on which checks outside this repository rely: options may be added, never changed.
+//!
+//! Parsed before `start()`, because the builder needs most of it; the guard role never comes here.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use lexopt::{Arg, Parser, ValueExt};
+use rearguard::{RestartWhen, Topology};
+
+use crate::ways::Way;
+
+/// The text of `--help`.
+pub const USAGE: &str = "\
+usage: crashzoo [OPTIONS] WAY
+
+ways:
+  none exit-3 null-write null-call jump-bad-address bad-stack abort ill fpe bus trap sys stack-overflow
+  panic panic-in-thread panic-abort panic-in-drop oom sigkill sigterm kill-segv crash-in-handler crash-x8
+  malloc-locked forked-child main-exited foreign-handler foreign-handler-after recovered-fault
+
+options:
+  --store DIR            where reports go; without it, the library's default
+  --collector URL        where reports are sent; grants consent
+  --topology NAME        worker-first (default), guard-first, at-crash
+  --restart WHEN         never, on-crash (default), always
+  --wait-ready           start() waits until the worker is guarded
+  --thread WHICH         which thread dies: main (default), std, foreign
+  --threads N            idle threads that stand around
+  --heap MIB             memory that is touched beforehand
+  --after MS             waits before it dies
+  --lives N              dies in the first N incarnations, then exits 0 (default 1)
+  --hold-lock FILE       an exclusive flock for its life; exit status 75 if it is taken
+  --trace FILE           appends one JSON object a line
+
+options for the project's own tests:
+  --wait-guarded         waits after start() instead of in it
+  --fail-spot STEP:ACT   passed to rearguard: what happens to the guard at which step
+  --dump-wait-ms N       how long the crashed worker waits for its dump
+  --no-limit             restarts without end and without delay
+  --intensity N          crashes within --period-ms (default 600000) before it gives up
+  --period-ms N
+  --in-a-row N           short lives before it gives up
+  --first-delay-ms N     the backoff's base
+  --max-delay-ms N       the backoff's cap
+  --annotate KEY=VALUE   may be repeated
+  --log LINE             may be repeated
+  --recovery TEXT        the state that the next incarnation gets
+  --ready                calls ready()
+  --health               prints the health to standard error
+
+exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
+99 the crash path allocated";
+
+/// Which thread dies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum DyingThread {
+    Main,
+    Std,
+    Foreign,
+}
+
+/// The parsed command line.
+#[derive(Clone, Debug)]
+pub(crate) struct Args {
+    pub(crate) store: Option<PathBuf>,
+    pub(crate) collector: Option<String>,
+    pub(crate) topology: Topology,
+    pub(crate) restart: RestartWhen,
+    pub(crate) wait_ready: bool,
+    pub(crate) wait_guarded: bool,
+    pub(crate) thread: DyingThread,
+    pub(crate) threads: usize,
+    pub(crate) heap_mib: usize,
+    pub(crate) after: Duration,
+    pub(crate) lives: u32,
+    pub(crate) hold_lock: Option<PathBuf>,
+    pub(crate) trace: Option<PathBuf>,
+    pub(crate) fail_spot: Option<String>,
+    pub(crate) dump_wait: Option<Duration>,
+    pub(crate) intensity: Option<u32>,
+    pub(crate) period: Duration,
+    pub(crate) in_a_row: Option<u32>,
+    pub(crate) backoff: Option<(Duration, Duration)>,
+    pub(crate) annotations: Vec<(String, String)>,
+    pub(crate) log: Vec<String>,
+    pub(crate) recovery: Option<String>,
+    pub(crate) ready: bool,
+    pub(crate) health: bool,
+    pub(crate) way: Way,
+}
+
+impl Default for Args {
+    fn default() -> Self {
+        Args {
+            store: None,
+            collector: None,
+            topology: Topology::WorkerFirst,
+            restart: RestartWhen::OnCrash,
+            wait_ready: false,
+            wait_guarded: false,
+            thread: DyingThread::Main,
+            threads: 0,
+            heap_mib: 0,
+            after: Duration::ZERO,
+            lives: 1,
+            hold_lock: None,
+            trace: None,
+            fail_spot: None,
+            dump_wait: None,
+            intensity: None,
+            period: Duration::from_secs(600),
+            in_a_row: None,
+            backoff: None,
+            annotations: Vec::new(),
+            log: Vec::new(),
+            recovery: None,
+            ready: false,
+            health: false,
+            way: Way::None,
+        }
+    }
+}
+
+impl Args {
+    /// `None` means that help was asked for.
+    /// The error is one line that names the argument.
+    pub(crate) fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Option<Args>, String> {
+        let mut parser = Parser::from_args(arguments);
+        let mut args = Args::default();
+        let mut way = None;
+        while let Some(argument) = parser.next().map_err(|e| e.to_string())? {
+            match argument {
+                Arg::Long("help") | Arg::Short('h') => return Ok(None),
+                Arg::Long(name) => {
+                    let name = name.to_owned();
+                    args.option(&name, &mut parser)?;
+                }
+                Arg::Short(letter) => return Err(format!("-{letter}: no such option")),
+                Arg::Value(word) => {
+                    let word = word.to_string_lossy().into_owned();
+                    if way.is_some() {
+                        return Err(format!("'{word}': one way to die is enough"));
+                    }
+                    let parsed =
+                        Way::parse(&word).ok_or_else(|| format!("'{word}': no such way to die"))?;
+                    way = Some(parsed);
+                }
+            }
+        }
+        args.way = way.ok_or("WAY: the way to die is missing")?;
+        Ok(Some(args))
+    }
+
+    fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
+        match name {
+            "store" => self.store = Some(path(name, parser)?),
+            "collector" => self.collector = Some(text(name, parser)?),
+            "topology" => self.topology = topology(&text(name, parser)?)?,
+            "restart" => self.restart = restart(&text(name, parser)?)?,
+            "wait-ready" => self.wait_ready = true,
+            "wait-guarded" => self.wait_guarded = true,
+            "thread" => self.thread = thread(&text(name, parser)?)?,
+            "threads" => self.threads = number(name, parser)?,
+            "heap" => self.heap_mib = number(name, parser)?,
+            "after" => self.after = millis(name, parser)?,
+            "lives" => self.lives = number(name, parser)?,
+            "hold-lock" => self.hold_lock = Some(path(name, parser)?),
+            "trace" => self.trace = Some(path(name, parser)?),
+            _ => self.own_option(name, parser)?,
+        }
+        Ok(())
+    }
+
+    /// The options that are for the project's own tests.
+    fn own_option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
+        match name {
+            "fail-spot" => self.fail_spot = Some(text(name, parser)?),
+            "dump-wait-ms" => self.dump_wait = Some(millis(name, parser)?),
+            "no-limit" => {
+                self.intensity = Some(u32::MAX);
+                self.in_a_row = Some(u32::MAX);
+                self.backoff = Some((Duration::ZERO, Duration::ZERO));
+            }
+            "intensity" => self.intensity = Some(number(name, parser)?),
+            "period-ms" => self.period = millis(name, parser)?,
+            "in-a-row" => self.in_a_row = Some(number(name, parser)?),
+            "first-delay-ms" => {
+                let base = millis(name, parser)?;
+                let max = self.backoff.map_or(base, |(_, max)| max.max(base));
+                self.backoff = Some((base, max));
+            }
+            "max-delay-ms" => {
+                let max = millis(name, parser)?;
+                let base = self.backoff.map_or(Duration::from_secs(1), |(base, _)| base);
+                self.backoff = Some((base.min(max), max));
+            }
+            "annotate" => {
+                let pair = text(name, parser)?;
+                let (key, value) = pair
+                    .split_once('=')
+                    .ok_or_else(|| format!("--annotate: '{pair}' has no '='"))?;
+                self.annotations.push((key.to_owned(), value.to_owned()));
+            }
+            "log" => self.log.push(text(name, parser)?),
+            "recovery" => self.recovery = Some(text(name, parser)?),
+            "ready" => self.ready = true,
+            "health" => self.health = true,
+            _ => return Err(format!("--{name}: no such option")),
+        }
+        Ok(())
+    }
+}
+
+fn value(name: &str, parser: &mut Parser) -> Result<OsString, String> {
+    parser.value().map_err(|_| format!("--{name}: its value is missing"))
+}
+
+fn path(name: &str, parser: &mut Parser) -> Result<PathBuf, String> {
+    value(name, parser).map(PathBuf::from)
+}
+
+fn text(name: &str, parser: &mut Parser) -> Result<String, String> {
+    value(name, parser)?.string().map_err(|_| format!("--{name}: its value is not UTF-8"))
+}
+
+fn number<T: FromStr>(name: &str, parser: &mut Parser) -> Result<T, String> {
+    let text = text(name, parser)?;
+    text.parse().map_err(|_| format!("--{name}: '{text}' is not a number in its range"))
+}
+
+fn millis(name: &str, parser: &mut Parser) -> Result<Duration, String> {
+    number(name, parser).map(Duration::from_millis)
+}
+
+fn topology(word: &str) -> Result<Topology, String> {
+    match word {
+        "worker-first" => Ok(Topology::WorkerFirst),
+        "guard-first" => Ok(Topology::GuardFirst),
+        "at-crash" => Ok(Topology::AtCrash),
+        _ => Err(format!("--topology: '{word}' is none of worker-first, guard-first, at-crash")),
+    }
+}
+
+fn restart(word: &str) -> Result<RestartWhen, String> {
+    match word {
+        "never" => Ok(RestartWhen::Never),
+        "on-crash" => Ok(RestartWhen::OnCrash),
+        "always" => Ok(RestartWhen::Always),
+        _ => Err(format!("--restart: '{word}' is none of never, on-crash, always")),
+    }
+}
+
+fn thread(word: &str) -> Result<DyingThread, String> {
+    match word {
+        "main" => Ok(DyingThread::Main),
+        "std" => Ok(DyingThread::Std),
+        "foreign" => Ok(DyingThread::Foreign),
+        _ => Err(format!("--thread: '{word}' is none of main, std, foreign")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Option<Args>, String> {
+        Args::parse(line.split(' ').filter(|word| !word.is_empty()).map(OsString::from))
+    }
+
+    /// Goal: the whole agreed command line is understood.
+    #[test]
+    fn the_agreed_line_is_understood() {
+        let line = "--store /s --collector http://h/ --topology at-crash --restart always --wait-ready \
+                    --thread foreign --threads 3 --heap 4 --after 5 --lives 6 --hold-lock /l --trace /t bus";
+        let args = parse(line).unwrap().unwrap();
+        assert_eq!(args.store, Some(PathBuf::from("/s")));
+        assert_eq!(args.collector.as_deref(), Some("http://h/"));
+        assert_eq!(args.topology, Topology::AtCrash);
+        assert_eq!(args.restart, RestartWhen::Always);
+        assert!(args.wait_ready);
+        assert_eq!(args.thread, DyingThread::Foreign);
+        assert_eq!((args.threads, args.heap_mib, args.lives), (3, 4, 6));
+        assert_eq!(args.after, Duration::from_millis(5));
+        assert_eq!(args.hold_lock, Some(PathBuf::from("/l")));
+        assert_eq!(args.trace, Some(PathBuf::from("/t")));
+        assert_eq!(args.way, Way::Bus);
+    }
+
+    /// Goal: a wrong argument is named.
+    #[test]
+    fn a_wrong_argument_is_named() {
+        for (line, named) in [
+            ("", "WAY"),
+            ("nonsense", "nonsense"),
+            ("bus fpe", "fpe"),
+            ("--lives many bus", "--lives"),
+            ("--store", "--store"),
+            ("--thread minor bus", "minor"),
+            ("--unheard-of bus", "--unheard-of"),
+            ("-x bus", "-x"),
+            ("--annotate pair bus", "pair"),
+        ] {
+            let problem = parse(line).unwrap_err();
+            assert!(problem.contains(named), "{line}: {problem}");
+            assert!(!problem.contains('\n'), "{line}: {problem}");
+        }
+    }
+
+    /// Goal: every way in the usage text exists, and every way is in the usage text.
+    #[test]
+    fn usage_and_ways_agree() {
+        let listed: Vec<&str> = USAGE
+            .lines()
+            .skip_while(|line| *line != "ways:")
+            .skip(1)
+            .take_while(|line| !line.is_empty())
+            .flat_map(str::split_whitespace)
+            .collect();
+        for word in &listed {
+            assert!(Way::parse(word).is_some(), "{word}");
+        }
+        assert_eq!(listed.len(), Way::COUNT);
+    }
+}

@@ -1,0 +1,190 @@
+//! One program, one word per way to die.
+//!
+//! The tests and benches start it as a real process and look at what is left: its exit status, its trace, the store, the collector.
+//! It uses rearguard as an application would, through the public face only, and it is hostile where applications are: it holds a lock in a descriptor that leaks into every child, leaves threads and memory behind, and ends the process when the crash path allocates.
+//!
+//! `badguard` is the same worker behind a guard that misbehaves, which is why this is a library.
+
+mod allocator;
+mod args;
+mod fault;
+mod foreign;
+mod lock;
+mod panics;
+mod running;
+mod seccomp;
+mod trace;
+mod ways;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::sync::OnceLock;
+use std::time::Duration;
+
+pub use args::USAGE;
+pub use fault::null_write;
+
+use args::Args;
+use trace::{Event, Trace};
+
+/// The command line is wrong; one line on standard error says which argument.
+const EXIT_USAGE: u8 = 2;
+/// The way to die was not deadly.
+/// No way does that on a system that the zoo knows.
+const EXIT_SURVIVED: u8 = 70;
+/// The file of `--hold-lock` is locked by somebody else: two workers live at once.
+const EXIT_LOCKED: u8 = 75;
+/// rearguard refused the configuration, or a file of the command line can't be opened.
+const EXIT_CONFIG: u8 = 78;
+
+/// How long `--wait-ready` and `--wait-guarded` wait for the guard, the figure of the design.
+const READY_WAIT: Duration = Duration::from_secs(2);
+
+/// Lives in a static because `main-exited` takes away the stack of `main`, and the handle with it.
+static HANDLE: OnceLock<rearguard::Handle> = OnceLock::new();
+
+/// The whole program: rearguard first, then everything else.
+pub fn main() -> ExitCode {
+    rearguard::run_guard_if_asked();
+    let main_ns = trace::now_ns();
+    match Args::parse(std::env::args_os().skip(1)) {
+        Ok(Some(args)) => run(&args, main_ns),
+        Ok(None) => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => fail("crashzoo", &problem, EXIT_USAGE),
+    }
+}
+
+/// The same program for `badguard`, which has taken its own argument off the line and has asked for the guard role itself.
+pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
+    let main_ns = trace::now_ns();
+    match Args::parse(arguments.into_iter()) {
+        Ok(Some(args)) => run(&args, main_ns),
+        Ok(None) => {
+            println!("{USAGE}");
+            ExitCode::SUCCESS
+        }
+        Err(problem) => fail("badguard", &problem, EXIT_USAGE),
+    }
+}
+
+fn run(args: &Args, main_ns: u64) -> ExitCode {
+    let trace = match Trace::open(args.trace.as_deref()) {
+        Ok(trace) => trace,
+        Err(problem) => return fail("crashzoo", &problem, EXIT_CONFIG),
+    };
+    // Handlers that are "there first" have to be there before the crash handler is armed.
+    if let Err(problem) = foreign::install_before(args.way) {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
+    let handle = match builder(args).start() {
+        Ok(handle) => HANDLE.get_or_init(|| handle),
+        Err(error) => {
+            // A start that was refused has no incarnation, but its `main` did run, and that has to be seen.
+            trace.write_at(Event::Main, main_ns);
+            return fail("crashzoo", &format!("rearguard refused to start: {error}"), EXIT_CONFIG);
+        }
+    };
+    let armed_ns = trace::now_ns();
+    trace.learn(handle);
+    trace.write_at(Event::Main, main_ns);
+    trace.write_at(Event::Armed, armed_ns);
+    if let Err(problem) = foreign::install_after(args.way) {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
+    if args.wait_ready || args.wait_guarded {
+        if handle.wait_guarded(READY_WAIT) {
+            trace.learn(handle);
+            trace.write(Event::Guarded);
+        } else {
+            eprintln!("crashzoo: not guarded after {READY_WAIT:?}: {}", handle.health());
+        }
+    }
+    leave_facts(args, handle);
+    let _lock = match args.hold_lock.as_deref().map(lock::take) {
+        None => None,
+        Some(Ok(Some(lock))) => Some(lock),
+        Some(Ok(None)) => return fail("crashzoo", "--hold-lock: the file is locked", EXIT_LOCKED),
+        Some(Err(problem)) => return fail("crashzoo", &problem, EXIT_CONFIG),
+    };
+    if handle.incarnation() >= args.lives {
+        return ExitCode::SUCCESS;
+    }
+    if let Err(problem) = running::furnish(args) {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
+    std::thread::sleep(args.after);
+    match running::die(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(problem) => fail("crashzoo", &problem, EXIT_SURVIVED),
+    }
+}
+
+fn builder(args: &Args) -> rearguard::Rearguard {
+    let mut builder = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
+        .topology(args.topology)
+        .restart(restart_policy(args));
+    if let Some(store) = &args.store {
+        builder = builder.store(store);
+    }
+    if let Some(collector) = &args.collector {
+        builder = builder.collector(collector.as_str()).consent(rearguard::Consent::Granted);
+    }
+    if args.wait_ready {
+        builder = builder.wait_ready(READY_WAIT);
+    }
+    if let Some(wait) = args.dump_wait {
+        builder = builder.dump_wait(wait);
+    }
+    if let Some(spot) = &args.fail_spot {
+        builder = builder.fail_spot(spot);
+    }
+    if let Some(callback) = ways::on_crash(args.way) {
+        builder = builder.on_crash(callback);
+    }
+    builder
+}
+
+fn restart_policy(args: &Args) -> rearguard::RestartPolicy {
+    let mut policy = rearguard::RestartPolicy::new(args.restart);
+    if let Some(crashes) = args.intensity {
+        policy = policy.intensity(crashes, args.period);
+    }
+    if let Some(crashes) = args.in_a_row {
+        policy = policy.in_a_row(crashes);
+    }
+    if let Some((base, max)) = args.backoff {
+        policy = policy.backoff(base, max);
+    }
+    policy
+}
+
+/// What the command line asks to leave in the black box.
+fn leave_facts(args: &Args, handle: &rearguard::Handle) {
+    for (key, value) in &args.annotations {
+        if let Err(error) = handle.annotate(key, value) {
+            eprintln!("crashzoo: --annotate {key}: {error}");
+        }
+    }
+    for line in &args.log {
+        handle.log(line);
+    }
+    if let Some(state) = &args.recovery
+        && let Err(error) = handle.set_recovery_state(state.as_bytes())
+    {
+        eprintln!("crashzoo: --recovery: {error}");
+    }
+    if args.ready {
+        handle.ready();
+    }
+    if args.health {
+        eprintln!("crashzoo: health: {}", handle.health());
+    }
+}
+
+fn fail(program: &str, problem: &str, code: u8) -> ExitCode {
+    eprintln!("{program}: {problem}");
+    ExitCode::from(code)
+}
