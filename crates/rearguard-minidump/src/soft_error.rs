@@ -140,7 +140,9 @@ impl SoftErrors {
             error.push_object(&mut out);
             if error.errno != 0 {
                 out.extend_from_slice(b",\"errno\":");
-                out.extend_from_slice(Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes());
+                out.extend_from_slice(
+                    Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes(),
+                );
             }
             out.push(b'}');
         }
@@ -167,7 +169,9 @@ mod tests {
         let json = errors.to_json();
         assert!(json.len() <= STREAM_BYTES_MAX);
         let text = String::from_utf8(json).unwrap();
-        assert!(text.starts_with("[{\"operation\":\"stop thread within the limit of time\",\"thread\":0,\"errno\":110},"));
+        assert!(text.starts_with(
+            "[{\"operation\":\"stop thread within the limit of time\",\"thread\":0,\"errno\":110},"
+        ));
         assert!(text.ends_with("{\"operation\":\"keep soft errors\",\"count\":937}]"));
     }
 

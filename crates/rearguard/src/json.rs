@@ -5,11 +5,13 @@ pub(crate) struct Json {
     text: String,
     /// Whether a comma is due before the next item.
     comma: bool,
+    /// How many objects are open.
+    depth: usize,
 }
 
 impl Json {
     pub(crate) fn new() -> Json {
-        Json { text: String::with_capacity(4096), comma: false }
+        Json { text: String::with_capacity(4096), comma: false, depth: 0 }
     }
 
     fn separate(&mut self) {
@@ -19,8 +21,12 @@ impl Json {
         self.comma = true;
     }
 
+    /// Begins a line, indented for a person.
     fn line(&mut self) {
         self.text.push('\n');
+        for _ in 0..self.depth {
+            self.text.push_str("  ");
+        }
     }
 
     fn key(&mut self, key: &str) {
@@ -34,6 +40,7 @@ impl Json {
     pub(crate) fn open(&mut self) {
         self.text.push('{');
         self.comma = false;
+        self.depth += 1;
     }
 
     /// Opens an object under a key.
@@ -44,6 +51,7 @@ impl Json {
 
     /// Closes an object.
     pub(crate) fn close(&mut self) {
+        self.depth -= 1;
         self.line();
         self.text.push('}');
         self.comma = true;
@@ -55,7 +63,10 @@ impl Json {
         self.text.push('[');
         self.comma = false;
         for value in values {
-            self.separate();
+            if self.comma {
+                self.text.push_str(", ");
+            }
+            self.comma = true;
             self.string(value);
         }
         self.text.push(']');

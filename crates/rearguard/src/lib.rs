@@ -37,7 +37,7 @@ mod report_id;
 mod role;
 mod settings;
 mod store;
-// mod supervisor;
+mod supervisor;
 mod sys;
 mod dump;
 mod upload;

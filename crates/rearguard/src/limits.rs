@@ -63,3 +63,9 @@ pub(crate) const MAPS_BYTES_MAX: usize = 16 << 20;
 
 /// How long a line to the user's terminal may block, in milliseconds. A terminal that was stopped with Ctrl-S must not hold the guard.
 pub(crate) const TERMINAL_MS_MAX: u32 = 200;
+
+/// How long a starter may take beyond its delay, in milliseconds. An exec takes one; beyond ten seconds the start is closed and given up.
+pub(crate) const START_MS_MAX: u64 = 10_000;
+
+/// How many remarks a report's metadata holds. More say the same again.
+pub(crate) const SOFT_ERRORS_MAX: usize = 64;

@@ -31,7 +31,7 @@ options:
   --threads N            idle threads that stand around
   --heap MIB             memory that is touched beforehand
   --after MS             waits before it dies
-  --lives N              dies in the first N incarnations, then exits 0 (default 1)
+  --lives N              dies in the first N incarnations, then exits 0 (default 1); lifts the limits on restarts
   --hold-lock FILE       an exclusive flock for its life; exit status 75 if it is taken
   --trace FILE           appends one JSON object a line
 
@@ -40,6 +40,7 @@ options for the project's own tests:
   --fail-spot STEP:ACT   passed to rearguard: what happens to the guard at which step
   --dump-wait-ms N       how long the crashed worker waits for its dump
   --no-limit             restarts without end and without delay
+  --default-limits       behind --lives: the library's own limits after all
   --intensity N          crashes within --period-ms (default 600000) before it gives up
   --period-ms N
   --in-a-row N           short lives before it gives up
@@ -166,7 +167,11 @@ impl Args {
             "threads" => self.threads = number(name, parser)?,
             "heap" => self.heap_mib = number(name, parser)?,
             "after" => self.after = millis(name, parser)?,
-            "lives" => self.lives = number(name, parser)?,
+            "lives" => {
+                self.lives = number(name, parser)?;
+                // Whoever asks for N deaths wants to see all of them; the loop's end has options of its own.
+                self.lift_limits();
+            }
             "hold-lock" => self.hold_lock = Some(path(name, parser)?),
             "trace" => self.trace = Some(path(name, parser)?),
             _ => self.own_option(name, parser)?,
@@ -174,15 +179,24 @@ impl Args {
         Ok(())
     }
 
+    /// Restarts without end and without delay: no sixteen crashes fit into a millisecond.
+    fn lift_limits(&mut self) {
+        self.intensity = Some(16);
+        self.period = Duration::from_millis(1);
+        self.in_a_row = Some(u32::MAX);
+        self.backoff = Some((Duration::ZERO, Duration::ZERO));
+    }
+
     /// The options that are for the project's own tests.
     fn own_option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
         match name {
             "fail-spot" => self.fail_spot = Some(text(name, parser)?),
             "dump-wait-ms" => self.dump_wait = Some(millis(name, parser)?),
-            "no-limit" => {
-                self.intensity = Some(u32::MAX);
-                self.in_a_row = Some(u32::MAX);
-                self.backoff = Some((Duration::ZERO, Duration::ZERO));
+            "no-limit" => self.lift_limits(),
+            "default-limits" => {
+                self.intensity = None;
+                self.in_a_row = None;
+                self.backoff = None;
             }
             "intensity" => self.intensity = Some(number(name, parser)?),
             "period-ms" => self.period = millis(name, parser)?,

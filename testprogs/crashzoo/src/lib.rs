@@ -153,7 +153,7 @@ fn restart_policy(args: &Args) -> rearguard::RestartPolicy {
         policy = policy.intensity(crashes, args.period);
     }
     if let Some(crashes) = args.in_a_row {
-        policy = policy.in_a_row(crashes);
+        policy = policy.in_a_row(crashes, Duration::from_secs(10));
     }
     if let Some((base, max)) = args.backoff {
         policy = policy.backoff(base, max);

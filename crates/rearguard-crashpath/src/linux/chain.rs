@@ -160,11 +160,12 @@ static ASKING: [Asking; ASKING_MAX] =
 /// Remembers that this thread asks a foreign handler about the fault in `frame`.
 fn begin_asking(tid: u32, frame: usize) -> Option<&'static Asking> {
     // A handler that jumped out of an earlier call left its place behind; it is this thread's again.
-    let place = ASKING.iter().find(|place| place.tid.load(Ordering::Relaxed) == tid).or_else(|| {
-        ASKING.iter().find(|place| {
-            place.tid.compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed).is_ok()
-        })
-    })?;
+    let place =
+        ASKING.iter().find(|place| place.tid.load(Ordering::Relaxed) == tid).or_else(|| {
+            ASKING.iter().find(|place| {
+                place.tid.compare_exchange(0, tid, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+            })
+        })?;
     place.frame.store(frame, Ordering::Relaxed);
     Some(place)
 }

@@ -490,10 +490,8 @@ fn copy_stack(black_box: &BlackBox, stack_pointer: u64) {
     let end = start.wrapping_add(limits::STACK_COPY_BYTES_MAX);
     for element in &mut remote {
         let next = (at & !(PAGE - 1)).wrapping_add(PAGE).min(end);
-        *element = libc::iovec {
-            iov_base: at as *mut libc::c_void,
-            iov_len: next.wrapping_sub(at),
-        };
+        *element =
+            libc::iovec { iov_base: at as *mut libc::c_void, iov_len: next.wrapping_sub(at) };
         at = next;
     }
     // SAFETY: the kernel writes to the black box, whose length is given, and checks what it reads.
@@ -613,8 +611,8 @@ fn end_guard(black_box: &BlackBox, word: u32, tid: u32) -> bool {
     if syscall::kill(tid as i32, libc::SIGKILL).is_err() {
         return false;
     }
-    let deadline_ns = time::monotonic_ns()
-        .saturating_add(u64::from(limits::GUARD_DEATH_MS_MAX) * 1_000_000);
+    let deadline_ns =
+        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_DEATH_MS_MAX) * 1_000_000);
     while control.guard.load(Ordering::Acquire) == word {
         if futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
             == futex::Woken::TimedOut
@@ -658,14 +656,7 @@ fn queue(crash: &Fault, entered: &Fault, by_default: bool) {
     let queued = unsafe {
         call(
             libc::SYS_rt_tgsigqueueinfo,
-            [
-                pid as usize,
-                crash.tid as usize,
-                crash.signal as usize,
-                crash.info as usize,
-                0,
-                0,
-            ],
+            [pid as usize, crash.tid as usize, crash.signal as usize, crash.info as usize, 0, 0],
         )
     };
     if let Err(Errno(_)) = queued {
@@ -679,10 +670,7 @@ fn queue(crash: &Fault, entered: &Fault, by_default: bool) {
 /// Whether the instruction faults again by itself when the handler returns.
 fn repeats(fault: &Fault) -> bool {
     !was_sent(fault)
-        && matches!(
-            fault.signal,
-            libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE
-        )
+        && matches!(fault.signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE)
 }
 
 /// Makes sure that returning from the handler lets the signal through.

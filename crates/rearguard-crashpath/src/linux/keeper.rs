@@ -186,8 +186,8 @@ unsafe fn start_guard(keeping: &Keeping) {
 /// Waits for the end of the pipe: the guard closes it when it has taken its place, the kernel when it has ended.
 fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     let control = &keeping.black_box.control;
-    let deadline_ns = time::monotonic_ns()
-        .saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
+    let deadline_ns =
+        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
     let mut late = true;
     while let left_ns = deadline_ns.saturating_sub(time::monotonic_ns())
         && left_ns > 0
@@ -245,8 +245,7 @@ fn after_the_answer(black_box: &'static BlackBox, tid: u32) {
     let deadline_ns =
         time::monotonic_ns().saturating_add(u64::from(limits::SURVIVED_MS) * 1_000_000);
     while control.guard.load(Ordering::Acquire) == guard::ANSWERED {
-        if futex::wait(&control.guard, guard::ANSWERED, Some(deadline_ns))
-            == futex::Woken::TimedOut
+        if futex::wait(&control.guard, guard::ANSWERED, Some(deadline_ns)) == futex::Woken::TimedOut
         {
             break;
         }
@@ -258,9 +257,7 @@ fn after_the_answer(black_box: &'static BlackBox, tid: u32) {
     control.survived.fetch_add(1, Ordering::Relaxed);
     let mut id = [0u8; 16];
     // SAFETY: the pointer refers to sixteen living bytes.
-    let _ = unsafe {
-        call(libc::SYS_getrandom, [id.as_mut_ptr() as usize, id.len(), 0, 0, 0, 0])
-    };
+    let _ = unsafe { call(libc::SYS_getrandom, [id.as_mut_ptr() as usize, id.len(), 0, 0, 0, 0]) };
     black_box.make_ready(id);
     handler::arm_again();
     control.bell.store(tid | FUTEX_WAITERS, Ordering::Release);
@@ -269,8 +266,7 @@ fn after_the_answer(black_box: &'static BlackBox, tid: u32) {
     let deadline_ns =
         time::monotonic_ns().saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
     while control.guard.load(Ordering::Acquire) == guard::ANSWERED {
-        if futex::wait(&control.guard, guard::ANSWERED, Some(deadline_ns))
-            == futex::Woken::TimedOut
+        if futex::wait(&control.guard, guard::ANSWERED, Some(deadline_ns)) == futex::Woken::TimedOut
         {
             let _ = control.guard.compare_exchange(
                 guard::ANSWERED,
@@ -287,10 +283,7 @@ fn pipe() -> Option<[i32; 2]> {
     let mut ends = [-1i32; 2];
     // SAFETY: the pointer refers to two living numbers.
     unsafe {
-        call(
-            libc::SYS_pipe2,
-            [ends.as_mut_ptr() as usize, libc::O_CLOEXEC as usize, 0, 0, 0, 0],
-        )
+        call(libc::SYS_pipe2, [ends.as_mut_ptr() as usize, libc::O_CLOEXEC as usize, 0, 0, 0, 0])
     }
     .ok()?;
     Some(ends)

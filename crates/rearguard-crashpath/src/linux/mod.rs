@@ -1,6 +1,9 @@
 //! The Linux half of the crash path: raw system calls and what is built on them.
 
-#![expect(unsafe_code, reason = "system calls, signal frames and stacks are not expressible in safe code")]
+#![expect(
+    unsafe_code,
+    reason = "system calls, signal frames and stacks are not expressible in safe code"
+)]
 
 pub mod futex;
 pub mod handler;

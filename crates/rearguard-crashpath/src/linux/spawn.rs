@@ -226,7 +226,13 @@ unsafe fn spawn_blocked(plan: *mut Plan) -> Result<i32> {
     let [middle_stack, _] = given.stacks;
     // SAFETY: the stack is the plan's own, and CLONE_VFORK keeps us here until the middle has left it.
     let middle = unsafe {
-        rearguard_crashpath_clone(flags, middle_stack.top(), run_middle, plan.cast(), core::ptr::null())
+        rearguard_crashpath_clone(
+            flags,
+            middle_stack.top(),
+            run_middle,
+            plan.cast(),
+            core::ptr::null(),
+        )
     };
     if middle < 0 {
         outcome.running.store(0, Ordering::Release);
@@ -328,8 +334,7 @@ fn enter_directory(plan: &Plan) {
 /// Sets every signal to its default, or to ignored where the plan says so; exec would keep what the application ignores now.
 fn reset_dispositions(ignored: u64) {
     for signal in 1..=64 {
-        let handler =
-            if ignored & signal_bit(signal) == 0 { libc::SIG_DFL } else { libc::SIG_IGN };
+        let handler = if ignored & signal_bit(signal) == 0 { libc::SIG_DFL } else { libc::SIG_IGN };
         // The kernel's structure: handler, flags, restorer, mask.
         let action = [handler, 0, 0, 0];
         // SAFETY: the pointer refers to a living value of the kernel's size; no handler of ours is installed.
@@ -342,14 +347,18 @@ fn reset_dispositions(ignored: u64) {
 fn set_rlimit(resource: i32, soft: u64, hard: u64) {
     let limit = [soft, hard];
     // SAFETY: the pointer refers to two living words, the kernel's rlimit64.
-    let done =
-        unsafe { call(libc::SYS_prlimit64, [0, resource as usize, limit.as_ptr() as usize, 0, 0, 0]) };
+    let done = unsafe {
+        call(libc::SYS_prlimit64, [0, resource as usize, limit.as_ptr() as usize, 0, 0, 0])
+    };
     if done.is_err() {
         // The hard limit was lowered since; the soft one is still worth having.
         let mut current = [0u64; 2];
         // SAFETY: as above, for the kernel to write.
         let _ = unsafe {
-            call(libc::SYS_prlimit64, [0, resource as usize, 0, current.as_mut_ptr() as usize, 0, 0])
+            call(
+                libc::SYS_prlimit64,
+                [0, resource as usize, 0, current.as_mut_ptr() as usize, 0, 0],
+            )
         };
         let [_, hard_now] = current;
         let limit = [soft.min(hard_now), hard_now];
@@ -501,7 +510,14 @@ fn exec(plan: &Plan) -> Errno {
         let done = unsafe {
             call(
                 libc::SYS_execveat,
-                [fd, empty.as_ptr() as usize, arguments, environment, libc::AT_EMPTY_PATH as usize, 0],
+                [
+                    fd,
+                    empty.as_ptr() as usize,
+                    arguments,
+                    environment,
+                    libc::AT_EMPTY_PATH as usize,
+                    0,
+                ],
             )
         };
         if let Err(by_inode) = done {

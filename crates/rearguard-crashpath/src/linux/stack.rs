@@ -27,7 +27,14 @@ impl Stack {
         let start = unsafe {
             call(
                 libc::SYS_mmap,
-                [0, whole, (libc::PROT_READ | libc::PROT_WRITE) as usize, flags as usize, usize::MAX, 0],
+                [
+                    0,
+                    whole,
+                    (libc::PROT_READ | libc::PROT_WRITE) as usize,
+                    flags as usize,
+                    usize::MAX,
+                    0,
+                ],
             )?
         };
         let lowest = start.wrapping_add(PAGE_BYTES);

@@ -9,7 +9,9 @@ fn read(clock: libc::clockid_t) -> u64 {
         call(libc::SYS_clock_gettime, [clock as usize, &raw mut value as usize, 0, 0, 0, 0])
     };
     match done {
-        Ok(_) => (value.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(value.tv_nsec as u64),
+        Ok(_) => {
+            (value.tv_sec as u64).wrapping_mul(1_000_000_000).wrapping_add(value.tv_nsec as u64)
+        }
         Err(_) => 0,
     }
 }

@@ -13,6 +13,9 @@ mod system;
 mod threads;
 pub(crate) mod writer;
 
+pub(crate) use extras::whole_lines;
+pub(crate) use memory::fair_share;
+
 use crate::snapshot::Snapshot;
 use crate::soft_error::{Object, STREAM_BYTES_MAX};
 use writer::{Location, Rva, Writer};

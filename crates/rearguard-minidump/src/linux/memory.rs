@@ -50,12 +50,12 @@ pub(super) struct TargetMemory<'p> {
     /// A thread that is stopped now.
     stopped: Option<i32>,
     /// What must not be read.
-    secret: Range<u64>,
+    secrets: [Range<u64>; 3],
 }
 
 impl<'p> TargetMemory<'p> {
-    pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secret: Range<u64>) -> TargetMemory<'p> {
-        TargetMemory { tid, proc, way: Way::Readv, stopped: None, secret }
+    pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secrets: [Range<u64>; 3]) -> TargetMemory<'p> {
+        TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets }
     }
 
     /// Names a stopped thread, or says that there is none any more.
@@ -77,7 +77,7 @@ impl<'p> TargetMemory<'p> {
     pub(super) fn read_pieces(&mut self, pieces: &mut [Piece]) -> Vec<u8> {
         let mut total = 0_usize;
         for piece in pieces.iter_mut() {
-            piece.len = allowed(piece.address, piece.len, &self.secret);
+            piece.len = self.secrets.iter().fold(piece.len, |len, secret| allowed(piece.address, len, secret));
             piece.at = total;
             piece.got = 0;
             total = total.saturating_add(piece.len);
@@ -209,7 +209,7 @@ mod tests {
         let text = *b"some bytes of this process";
         let (_, tid) = sys::own_ids();
         let proc = Proc::open(tid).unwrap();
-        let mut memory = TargetMemory::new(tid, Some(&proc), 0..0);
+        let mut memory = TargetMemory::new(tid, Some(&proc), [0..0, 0..0, 0..0]);
         let mut pieces =
             [Piece::new(16, 8), Piece::new(text.as_ptr() as u64, text.len()), Piece::new(u64::MAX - 7, 7), Piece::new(text.as_ptr() as u64, 4)];
         let buffer = memory.read_pieces(&mut pieces);

@@ -11,6 +11,8 @@ enum Action {
     Stop,
     /// Sleeps for this long, in milliseconds.
     Sleep(u64),
+    /// What the step asks is as if the system didn't have it.
+    Off,
 }
 
 /// The spot of this guard, if it has one.
@@ -37,8 +39,16 @@ impl FailSpots {
                 Action::Kill => process::kill_self(),
                 Action::Stop => process::stop_self(),
                 Action::Sleep(wait_ms) => process::sleep_ms(*wait_ms),
+                Action::Off => {}
             }
         }
+    }
+}
+
+impl FailSpots {
+    /// Whether a facility is to be treated as absent.
+    pub(crate) fn is_off(&self, facility: &str) -> bool {
+        matches!(&self.spot, Some((at, Action::Off)) if at == facility)
     }
 }
 
@@ -55,6 +65,7 @@ fn parse(spot: &str, incarnation: u32, first: bool) -> Option<(String, Action)> 
     let action = match action {
         "kill" => Action::Kill,
         "stop" => Action::Stop,
+        "off" => Action::Off,
         other => Action::Sleep(other.strip_prefix("sleep=")?.parse().ok()?),
     };
     let applies = wanted.is_none_or(|wanted| wanted == incarnation) && (first || every_guard);

@@ -1,4 +1,377 @@
-//! Guard.
+//! The guard: the shell around the supervisor.
+//!
+//! It turns what the system tells into events, and performs the actions that come back; it decides nothing.
+//! `run` never returns: no code of the application's `main` may run in a guard process.
+
+mod case;
 mod fail_spots;
-pub(crate) fn run(_nonce: u64) -> ! { std::process::exit(0) }
-pub(crate) fn refuse(_reason: &str) -> ! { std::process::exit(0) }
+
+use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
+
+use crate::config::{ExitClass, History, StartBlock};
+use crate::evidence;
+use crate::launch::Succession;
+use crate::limits;
+use crate::role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED};
+use crate::supervisor::{
+    Action, Answer, DumpOutcome, Durability, Event, Note, Now, Setup, StartOutcome,
+    StarterOutcome, Supervisor, Verdict,
+};
+use crate::sys::attach::{self, Attached, Heard};
+use crate::sys::exit_status::{self, Ended};
+use crate::sys::successor::{self, Started, Starter};
+use crate::sys::{process, terminal};
+
+use case::Case;
+use fail_spots::FailSpots;
+
+/// Ends a process whose guard argument can't be used, with one line that says why.
+pub(crate) fn refuse(reason: &str) -> ! {
+    let mut line = String::from("rearguard: guard argument not usable: ");
+    line.push_str(reason);
+    line.push('\n');
+    terminal::complain(&line);
+    process::exit(EXIT_GUARD_ARGUMENT)
+}
+
+/// Steps 3 to 11 of the story.
+pub(crate) fn run(nonce: u64) -> ! {
+    let attached = match attach::attach(nonce) {
+        Ok(attached) => attached,
+        Err(reason) => refuse(reason),
+    };
+    attach::become_guard(&attached.record.name, attached.black_box);
+    let earlier_guards = attached.black_box.control.guards.load(Ordering::Relaxed);
+    let spots = FailSpots::new(
+        attached.record.fail_spot.as_deref(),
+        attached.record.incarnation,
+        earlier_guards == 0,
+    );
+    spots.pass("attached");
+    if !attach::take_place(attached.black_box) {
+        process::exit(EXIT_GUARD_NOT_NEEDED);
+    }
+    spots.pass("ready");
+    Guard::new(attached, spots).stand()
+}
+
+/// One guard and all that it holds.
+struct Guard {
+    attached: Attached,
+    supervisor: Supervisor,
+    spots: FailSpots,
+    /// The report of the end that this guard deals with.
+    case: Case,
+    /// What happened and was not told to the supervisor yet.
+    events: VecDeque<Event>,
+    /// Until when the full exit is awaited, once a crash has its answer.
+    end_deadline_ns: Option<u64>,
+    /// The worker's streams, from its crash until the start is settled.
+    streams: [Option<OwnedFd>; 3],
+    starter: Option<Starter>,
+    /// Whether the start was closed by this guard.
+    closed_start: bool,
+    /// When the starter is late.
+    start_deadline_ns: u64,
+    /// How often the worker had survived when the last crash came.
+    survived: u32,
+    /// How the worker's life ended or is about to end.
+    class: ExitClass,
+}
+
+impl Guard {
+    fn new(attached: Attached, spots: FailSpots) -> Guard {
+        let record = &attached.record;
+        let mut seed = [0; 8];
+        process::random(&mut seed);
+        let life_ns = process::boot_ns().saturating_sub(record.started_boot_ns);
+        let setup = Setup {
+            policy: record.policy,
+            history: record.history,
+            // The record has one clock; the other is reckoned back by the same distance.
+            started: Now {
+                monotonic_ns: process::monotonic_ns().saturating_sub(life_ns),
+                boot_ns: record.started_boot_ns,
+            },
+            block: record.block,
+            jitter_seed: u64::from_le_bytes(seed),
+            delivery_ms_max: limits::DELIVERY_MS_MAX,
+        };
+        let late = attached.black_box.control.crash.load(Ordering::Acquire) != 0;
+        Guard {
+            case: Case::new(record, late),
+            supervisor: Supervisor::new(setup),
+            attached,
+            spots,
+            events: VecDeque::new(),
+            end_deadline_ns: None,
+            streams: [None, None, None],
+            starter: None,
+            closed_start: false,
+            start_deadline_ns: 0,
+            survived: 0,
+            class: ExitClass::Unknown,
+        }
+    }
+
+    /// Feeds the supervisor until it says that the guard leaves.
+    fn stand(mut self) -> ! {
+        loop {
+            let event = match self.events.pop_front() {
+                Some(event) => event,
+                None => match self.listen() {
+                    Some(event) => event,
+                    None => continue,
+                },
+            };
+            let now = Now {
+                monotonic_ns: process::monotonic_ns(),
+                boot_ns: process::boot_ns(),
+            };
+            for action in self.supervisor.handle(event, now) {
+                self.perform(action);
+            }
+        }
+    }
+
+    /// Sleeps until something happens.
+    fn listen(&mut self) -> Option<Event> {
+        let heard = match self.end_deadline_ns {
+            Some(deadline_ns) => attach::await_end(&self.attached, self.survived, deadline_ns),
+            None => attach::watch(&self.attached),
+        };
+        match heard {
+            Heard::Crash => {
+                self.crash_heard();
+                None
+            }
+            Heard::Gone => Some(self.worker_gone()),
+            Heard::Replaced => Some(Event::WorkerReplaced),
+            Heard::Survived => {
+                self.end_deadline_ns = None;
+                // Somebody else may have taken the place meanwhile; then this guard is in the way.
+                if !attach::take_place_again(self.attached.black_box) {
+                    process::exit(EXIT_GUARD_NOT_NEEDED);
+                }
+                Some(Event::WorkerSurvived)
+            }
+            Heard::Stop => Some(Event::StopRequested),
+            Heard::Nothing => {
+                self.end_deadline_ns = None;
+                Some(Event::WaitExpired)
+            }
+        }
+    }
+
+    /// Gathers what the decision needs to know before the crash itself is told.
+    fn crash_heard(&mut self) {
+        let black_box = self.attached.black_box;
+        let control = &black_box.control;
+        self.spots.pass("crash-heard");
+        self.survived = control.survived.load(Ordering::Acquire);
+        if control.ready.load(Ordering::Acquire) != 0 {
+            self.events.push_back(Event::ReadySeen);
+        }
+        if process::is_foreground_job(self.attached.record.worker_pid) {
+            self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
+        }
+        if let Some(block) = attach::gave_up_rights(&self.attached.record) {
+            self.events.push_back(Event::BlockSeen(block));
+        }
+        let signal = self.case.open_crash(black_box);
+        self.class = ExitClass::Crash(signal);
+        self.events.push_back(Event::Crashed { signal });
+    }
+
+    /// The full exit: asks how it ended.
+    fn worker_gone(&mut self) -> Event {
+        self.end_deadline_ns = None;
+        self.case.timeline().full_exit = process::monotonic_ns();
+        self.spots.pass("full-exit");
+        let control = &self.attached.black_box.control;
+        let ended = exit_status::of_worker(
+            self.attached.record.worker_pid,
+            !self.spots.is_off("pidfd-info"),
+        );
+        let class = match ended {
+            Some(Ended::Exited(code)) => ExitClass::from_code(code),
+            Some(Ended::Signalled(signal)) => ExitClass::from_signal(signal),
+            None => ExitClass::Unknown,
+        };
+        if class != ExitClass::Unknown || !matches!(self.class, ExitClass::Crash(_)) {
+            self.class = class;
+        }
+        Event::WorkerGone {
+            class,
+            panicked: self.attached.black_box.panic.count.load(Ordering::Acquire) != 0,
+            ready: control.ready.load(Ordering::Acquire) != 0,
+        }
+    }
+
+    /// Does what the supervisor says.
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::TakeDump => self.take_dump(),
+            Action::MakeStarter { delay_ms, history } => self.make_starter(delay_ms, history),
+            Action::CloseStart(_) => self.close_start(),
+            Action::ReopenStart => self.reopen_start(),
+            Action::ReleaseWorker(answer) => self.release_worker(answer),
+            Action::AwaitFullExit => {
+                let limit_ns = limits::FULL_EXIT_MS_MAX * 1_000_000;
+                self.end_deadline_ns = Some(process::monotonic_ns().saturating_add(limit_ns));
+            }
+            Action::RecordEnd { class, with_report } => {
+                self.case.close(self.attached.black_box, class, with_report);
+            }
+            Action::RecordSurvival { .. } => self.case.survived(self.attached.black_box),
+            Action::AwaitStart => self.await_start(),
+            Action::RetryAfter { delay_ms } => {
+                process::sleep_ms(delay_ms);
+                self.events.push_back(Event::RetryDue);
+            }
+            Action::MakeDurable => self.make_durable(),
+            Action::Deliver { deadline_ms } => {
+                let outcome = self.case.deliver(deadline_ms);
+                self.spots.pass("delivered");
+                self.events.push_back(Event::DeliveryFinished(outcome));
+            }
+            Action::Note(Note::Decided(decision)) => {
+                let restart = match decision.verdict {
+                    Verdict::Restart { delay_ms } => Some(delay_ms),
+                    Verdict::Stay => None,
+                };
+                self.case.decided(restart, decision.reason.as_str());
+            }
+            Action::Note(Note::Impossible { .. }) => {}
+            Action::Exit => process::exit(0),
+        }
+    }
+
+    /// Takes the worker's streams and its dump, while it waits.
+    fn take_dump(&mut self) {
+        self.streams = attach::take_streams();
+        self.spots.pass("streams-taken");
+        let spots = &self.spots;
+        let written = self.case.dump(&|step| spots.pass(step));
+        self.spots.pass("report-written");
+        let outcome = if written { DumpOutcome::Written } else { DumpOutcome::Failed };
+        self.events.push_back(Event::DumpFinished(outcome));
+    }
+
+    /// Makes the process that will be the next worker.
+    fn make_starter(&mut self, delay_ms: u64, history: History) {
+        let record = &self.attached.record;
+        let streams = core::mem::take(&mut self.streams);
+        let succession = Succession {
+            incarnation: record.incarnation.saturating_add(1),
+            history,
+            last_class: self.class,
+            last_report: self.case.will_have_report(self.class).then(|| {
+                evidence::report_id(self.attached.black_box)
+            }),
+            streams_lost: streams.iter().all(Option::is_none),
+            recovery: evidence::recovery(self.attached.black_box),
+        };
+        let made =
+            successor::prepare(record, &succession, streams, delay_ms, self.attached.black_box);
+        self.spots.pass("starter-made");
+        let outcome = match made {
+            Ok(starter) => {
+                self.starter = Some(starter);
+                let wait_ms = delay_ms.saturating_add(limits::START_MS_MAX);
+                self.start_deadline_ns =
+                    process::monotonic_ns().saturating_add(wait_ms.saturating_mul(1_000_000));
+                StarterOutcome::Made
+            }
+            Err(error) => {
+                self.case.soft_error(error.to_string());
+                StarterOutcome::Failed
+            }
+        };
+        self.events.push_back(Event::StarterMade(outcome));
+    }
+
+    /// Makes sure that nobody starts the next worker, if nobody has.
+    fn close_start(&mut self) {
+        match self.starter.take() {
+            Some(starter) => {
+                if starter.cancel(self.attached.black_box) {
+                    self.closed_start = true;
+                }
+                self.streams = starter.into_streams();
+            }
+            None => self.closed_start = successor::close_start(self.attached.black_box),
+        }
+    }
+
+    fn reopen_start(&mut self) {
+        self.close_start();
+        if core::mem::take(&mut self.closed_start) {
+            successor::open_start(self.attached.black_box);
+        }
+        self.streams = [None, None, None];
+    }
+
+    /// Answers the waiting crash; says the one line to the user before the worker's pipes are let go for good.
+    fn release_worker(&mut self, answer: Answer) {
+        self.spots.pass("before-answer");
+        if self.starter.is_none() {
+            self.say();
+            self.streams = [None, None, None];
+        }
+        attach::answer_crash(self.attached.black_box, answer == Answer::Dumped);
+        self.spots.pass("answered");
+    }
+
+    /// One polite line, if the worker's standard error is a terminal.
+    fn say(&self) {
+        if let Some(Some(stream)) = self.streams.get(2) {
+            terminal::say(stream, &self.case.line());
+        }
+    }
+
+    /// Waits for our own starter.
+    fn await_start(&mut self) {
+        let Some(starter) = self.starter.take() else {
+            self.events.push_back(Event::StartFinished(StartOutcome::Lost));
+            return;
+        };
+        let now_ns = process::monotonic_ns();
+        let outcome = match starter.wait(self.start_deadline_ns.max(now_ns)) {
+            Started::Yes => {
+                self.case.timeline().restarted = process::monotonic_ns();
+                self.case.restarted(starter.pid(), starter.directory_gone());
+                StartOutcome::Started
+            }
+            Started::Lost => StartOutcome::Lost,
+            Started::Failed(errno) => {
+                successor::reclaim_start(self.attached.black_box, &starter);
+                self.case.start_failed(errno);
+                StartOutcome::Failed
+            }
+            Started::Late | Started::NotYet => StartOutcome::Late,
+        };
+        self.spots.pass("started");
+        match outcome {
+            StartOutcome::Started | StartOutcome::Lost => {
+                self.streams = starter.into_streams();
+                self.say();
+                // The worker's pipes belong to the next worker alone from here on.
+                self.streams = [None, None, None];
+            }
+            StartOutcome::Failed => self.streams = starter.into_streams(),
+            StartOutcome::Late => self.starter = Some(starter),
+        }
+        self.events.push_back(Event::StartFinished(outcome));
+    }
+
+    fn make_durable(&mut self) {
+        self.streams = [None, None, None];
+        let durable = self.case.make_durable(self.attached.black_box);
+        self.spots.pass("durable");
+        let outcome = if durable { Durability::Durable } else { Durability::Failed };
+        self.events.push_back(Event::ReportDurable(outcome));
+    }
+}

@@ -11,7 +11,7 @@ mod decide;
 #[cfg(test)]
 mod tests;
 
-use crate::config::{ExitClass, History, NS_PER_MS, RestartPolicy, StartBlock};
+use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
 
 pub(crate) use decide::{Decision, Reason, Verdict};
 use decide::{Question, decide, delay_ms, forbids, is_panic};
@@ -96,7 +96,8 @@ pub(crate) enum StartOutcome {
     Started,
     /// Somebody else has claimed or closed the start.
     Lost,
-    /// Our starter ended without being the next worker, and its claim, if it had one, was taken back.
+    /// Our starter ended without being the next worker.
+    /// Its claim, if it had one, was taken back by this guard; no one else may do that, and this guard may not after [`Action::CloseStart`].
     Failed,
     /// Our starter wasn't done within the delay and the limit.
     Late,
@@ -398,6 +399,7 @@ impl Supervisor {
                 let class = crash.class(class);
                 self.ended(End::of(class, panicked), panicked, crash.at, actions);
             }
+            Event::WorkerSurvived if self.stopping => self.leave(Reason::StopRequested, actions),
             Event::WorkerSurvived => {
                 actions.decided(Decision::stay(Reason::WorkerSurvived));
                 self.state = State::Watching;
@@ -741,8 +743,7 @@ impl Supervisor {
     fn retry(&mut self, reason: Reason, end: End, plan: Plan, actions: &mut Actions) {
         let plan = plan.failed();
         if plan.failures < START_ATTEMPTS_MAX {
-            let delay_ms =
-                delay_ms(&self.setup.policy, plan.failures, self.setup.jitter_seed ^ NS_PER_MS);
+            let delay_ms = delay_ms(&self.setup.policy, plan.failures, self.setup.jitter_seed);
             actions.push(Action::RetryAfter { delay_ms });
             self.state = State::AwaitingRetry(end, plan);
         } else {

@@ -80,9 +80,9 @@ extern "C" fn on_stop(_signal: i32) {
     }
 }
 
-/// Whether this guard was asked to stop.
-pub(crate) fn stop_requested() -> bool {
-    STOP.load(Ordering::Acquire)
+/// Whether this guard was asked to stop; each request is told once.
+fn stop_requested() -> bool {
+    STOP.swap(false, Ordering::AcqRel)
 }
 
 /// Makes a process that looks and behaves like a guard: named, nowhere in the way, deaf to the terminal.
@@ -162,12 +162,6 @@ pub(crate) fn answer_crash(black_box: &BlackBox, dumped: bool) {
     control.answer.store(value, Ordering::Release);
     control.guard.store(guard::ANSWERED, Ordering::Release);
     futex::wake_all(&control.guard);
-}
-
-/// Leaves on purpose: the worker needs no other guard.
-pub(crate) fn leave(black_box: &BlackBox) {
-    black_box.control.guard.store(guard::LEFT, Ordering::Release);
-    futex::wake_all(&black_box.control.guard);
 }
 
 /// What ended a guard's sleep.

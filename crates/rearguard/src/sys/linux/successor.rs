@@ -29,7 +29,7 @@ pub(crate) struct Starter {
     plan: *mut Plan,
     pid: i32,
     /// Held until the starter has them; the worker's pipes must not stay open in the guard.
-    _streams: [Option<OwnedFd>; 3],
+    streams: [Option<OwnedFd>; 3],
     _succession: OwnedFd,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn prepare(
     let plan = Box::into_raw(Box::new(plan));
     // SAFETY: plan and strings live as long as this process and its memory.
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
-    Ok(Starter { plan, pid, _streams: streams, _succession: succession })
+    Ok(Starter { plan, pid, streams, _succession: succession })
 }
 
 /// A NUL-terminated copy for as long as the memory lives; null for an empty one.
@@ -174,13 +174,20 @@ impl Starter {
         self.outcome().directory_gone.load(Ordering::Relaxed) != 0
     }
 
-    /// Ends a starter that is no longer wanted, if it hasn't become a worker yet.
-    pub(crate) fn cancel(&self, black_box: &BlackBox) {
-        if close_start(black_box) && self.outcome().running.load(Ordering::Acquire) != 0 {
+    /// Closes the start and ends the starter, if it hasn't become a worker yet; false when somebody has the start.
+    pub(crate) fn cancel(&self, black_box: &BlackBox) -> bool {
+        let closed = close_start(black_box);
+        if closed && self.outcome().running.load(Ordering::Acquire) != 0 {
             // It still runs on our memory, so the number means it and nobody else.
             let _ = syscall::kill(self.pid, libc::SIGKILL);
             self.outcome().wait(time::monotonic_ns() + 1_000_000_000);
         }
+        closed
+    }
+
+    /// Gives back the worker's streams.
+    pub(crate) fn into_streams(self) -> [Option<OwnedFd>; 3] {
+        self.streams
     }
 }
 

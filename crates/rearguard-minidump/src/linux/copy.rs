@@ -1,0 +1,128 @@
+//! Copies stacks and the memory around an instruction into the arena of the snapshot.
+//!
+//! It serves twice: for the threads that are stopped, and afterwards for those that can't be.
+
+use core::ops::Range;
+
+use super::memory::{Piece, TargetMemory};
+use super::stack::{self, Limit, Plan};
+use crate::encode::fair_share;
+use crate::parse::maps::{self, Mapping};
+use crate::registers::Registers;
+use crate::request::Limits;
+use crate::snapshot::Memory;
+
+/// Bytes before and after the instruction pointer of a crash.
+const CODE_BYTES: u64 = 128;
+
+/// A thread whose stack is copied.
+pub(super) struct Owner {
+    tid: i32,
+    stack: u64,
+    ceiling: Option<u64>,
+    /// The instruction pointer, when the memory around it is wanted: the crashing thread.
+    instruction: Option<u64>,
+}
+
+impl Owner {
+    pub(super) fn new(tid: i32, registers: &Registers) -> Owner {
+        Owner { tid, stack: registers.stack_pointer(), ceiling: registers.thread_pointer(), instruction: None }
+    }
+
+    pub(super) fn crash(tid: i32, registers: &Registers) -> Owner {
+        Owner { instruction: Some(registers.instruction_pointer()), ..Owner::new(tid, registers) }
+    }
+}
+
+/// What has been copied.
+#[derive(Debug, Default)]
+pub(super) struct Copied {
+    pub(super) arena: Vec<u8>,
+    /// The stacks by thread.
+    pub(super) stacks: Vec<(i32, Memory)>,
+    /// Other memory.
+    pub(super) memory: Vec<Memory>,
+}
+
+impl Copied {
+    /// Copies for all `owners` in as few calls as possible.
+    pub(super) fn copy(
+        &mut self,
+        owners: &[Owner],
+        memory: &mut TargetMemory<'_>,
+        mappings: &[Mapping],
+        ceilings: &[u64],
+        limits: &Limits,
+    ) {
+        let mut pieces = plan_all(owners, mappings, ceilings, limits);
+        let buffer = memory.read_pieces(&mut pieces);
+        let base = self.arena.len();
+        if base == 0 {
+            self.arena = buffer;
+        } else {
+            self.arena.extend_from_slice(&buffer);
+        }
+        // Three pieces of stack for each, in the order of the plan, then the code.
+        let (stacks, code) = pieces.split_at(pieces.len().min(owners.len() * 3));
+        for (owner, stack) in owners.iter().zip(stacks.chunks_exact(3)) {
+            let [below, near, far] = stack else { continue };
+            self.stacks.push((owner.tid, joined(below, near, base)));
+            if far.got > 0 {
+                self.memory.push(Memory { address: far.address, place: shifted(far.place(), base) });
+            }
+        }
+        for piece in code.iter().filter(|piece| piece.got > 0) {
+            self.memory.push(Memory { address: piece.address, place: shifted(piece.place(), base) });
+        }
+    }
+
+    /// The stack of a thread, which isn't needed here any more.
+    pub(super) fn take_stack(&mut self, tid: i32) -> Memory {
+        let stack = self.stacks.iter_mut().find(|(owner, _)| *owner == tid);
+        stack.map(|(_, memory)| core::mem::take(memory)).unwrap_or_default()
+    }
+}
+
+/// The pieces of all owners; together they are no more than the file may have.
+fn plan_all(owners: &[Owner], mappings: &[Mapping], ceilings: &[u64], limits: &Limits) -> Vec<Piece> {
+    let mut pieces = Vec::with_capacity(owners.len() * 3 + 1);
+    for owner in owners {
+        let own = owner.ceiling.into_iter().chain(ceilings.iter().copied());
+        let own: Vec<u64> = own.collect();
+        let limit = if owner.instruction.is_some() {
+            Limit { total: limits.crash_stack_bytes_max, far: limits.crash_stack_bytes_max / 4 }
+        } else {
+            Limit { total: limits.stack_bytes_per_thread_max, far: 0 }
+        };
+        let Plan { below, near, far } = stack::plan(owner.stack, mappings, &own, limit);
+        pieces.extend([below, near, far]);
+    }
+    let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len).collect();
+    let share = fair_share(&lengths, limits.file_bytes_max);
+    for piece in &mut pieces {
+        piece.len = piece.len.min(share);
+    }
+    pieces.extend(owners.iter().filter_map(|owner| code(owner.instruction?, mappings)));
+    pieces
+}
+
+/// The memory around an instruction, as far as its mapping goes.
+fn code(instruction: u64, mappings: &[Mapping]) -> Option<Piece> {
+    let mapping = maps::find(mappings, instruction).filter(|mapping| mapping.readable)?;
+    let start = instruction.saturating_sub(CODE_BYTES).max(mapping.start);
+    let end = instruction.saturating_add(CODE_BYTES).min(mapping.end);
+    Some(Piece::new(start, usize::try_from(end.checked_sub(start)?).ok()?))
+}
+
+/// The stack without its far end: the two lower pieces are one when the first came whole.
+fn joined(below: &Piece, near: &Piece, base: usize) -> Memory {
+    if below.got > 0 && below.got == below.len && below.address.checked_add(below.len as u64) == Some(near.address) {
+        let place = below.at..near.at + near.got;
+        return Memory { address: below.address, place: shifted(place, base) };
+    }
+    Memory { address: near.address, place: shifted(near.place(), base) }
+}
+
+fn shifted(place: Range<usize>, base: usize) -> Range<usize> {
+    place.start + base..place.end + base
+}

@@ -1,0 +1,296 @@
+//! The frozen phase: hold all threads, copy registers and stacks.
+//!
+//! It runs on the helper's thread, whose end lets the threads go.
+//! All threads are seized before the first is interrupted, so that as little time as possible lies between the first and the last stop.
+//! Then the registers are asked for from the last thread to the first: an answer proves that the thread has stopped, and only where there is none is it waited for.
+//! What doesn't need the threads held doesn't belong here.
+
+use super::alarm::Alarm;
+use super::copy::{Copied, Owner};
+use super::memory::TargetMemory;
+use super::procfs::Proc;
+use super::ptrace;
+use super::sys::{self, Errno, Event};
+use crate::parse::maps::Mapping;
+use crate::registers::{Registers, TRACE_WORDS};
+use crate::request::{Request, Step, Times};
+use crate::soft_error::{Object, SoftErrors};
+
+/// Lists of threads that are made until none is new; a target that still makes threads then makes them faster than they can be held.
+const ROUNDS_MAX: usize = 10;
+
+/// How long a wait without the alarm sleeps between two looks.
+const LOOK_PERIOD_NS: u32 = 50_000;
+
+/// How long a held thread is waited for between two tries to seize it.
+const SEIZE_PERIOD_NS: u32 = 1_000_000;
+
+/// What became of a thread.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hold {
+    /// Traced and running.
+    Seized,
+    /// Traced and stopped.
+    Stopped,
+    /// Traced, and it doesn't stop.
+    Unstoppable,
+    /// Not traced, because the system or the caller doesn't want it.
+    Left,
+    /// It has ended, and its number is free.
+    Ended,
+    /// It has ended and is still listed: the main thread of a process that goes on without it.
+    Zombie,
+}
+
+/// One thread that the frozen phase knows.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) tid: i32,
+    pub(super) hold: Hold,
+    pub(super) registers: Option<Registers>,
+}
+
+/// The state of the frozen phase.
+pub(super) struct Freeze<'c, 'p> {
+    pub(super) request: &'c Request<'c>,
+    pub(super) proc: Option<&'p Proc>,
+    pub(super) memory: &'c mut TargetMemory<'p>,
+    pub(super) mappings: &'c [Mapping],
+    /// Addresses above all frames of the main thread.
+    pub(super) ceilings: &'c [u64],
+    /// All threads, the crashing one too, in ascending order of their ids.
+    pub(super) held: Vec<Held>,
+    pub(super) copied: Copied,
+    pub(super) times: Times,
+    pub(super) errors: SoftErrors,
+    /// The first refusal by the system's policy.
+    pub(super) refused: Option<Errno>,
+}
+
+impl Freeze<'_, '_> {
+    /// Everything, up to the copies; the threads are held when it returns.
+    pub(super) fn run(&mut self) {
+        self.step(Step::BeforeSeize);
+        self.hold_all();
+        if self.stopped().next().is_some() {
+            self.times.threads_stopped_ns = sys::now_ns();
+        }
+        self.step(Step::Stopped);
+        self.step(Step::RegistersRead);
+        self.copy_stacks();
+        self.step(Step::StacksCopied);
+    }
+
+    /// Tells the probe.
+    fn step(&self, step: Step) {
+        if let Some(probe) = self.request.probe {
+            probe(step);
+        }
+    }
+
+    fn stopped(&self) -> impl Iterator<Item = &Held> {
+        self.held.iter().filter(|held| held.hold == Hold::Stopped)
+    }
+
+    /// Holds the threads, and those that they made meanwhile, until none is new.
+    fn hold_all(&mut self) {
+        let alarm = Alarm::start();
+        let mut deadline = 0;
+        for round in 0..ROUNDS_MAX {
+            let new = self.list_new();
+            if new.is_empty() && round > 0 {
+                return;
+            }
+            let mut group: Vec<Held> = new.into_iter().map(|tid| self.seize(tid)).collect();
+            self.seize_again(&mut group);
+            if round == 0 {
+                self.step(Step::Seized);
+                self.times.first_stop_ns = sys::now_ns();
+                let wait_ns = u64::from(self.request.limits.stop_wait_ms_max) * 1_000_000;
+                deadline = self.times.first_stop_ns.saturating_add(wait_ns);
+            }
+            for held in group.iter_mut().filter(|held| held.hold == Hold::Seized) {
+                if ptrace::interrupt(held.tid).is_err() {
+                    held.hold = Hold::Ended;
+                }
+            }
+            for held in group.iter_mut().rev().filter(|held| held.hold == Hold::Seized) {
+                self.wait_stop(held, deadline, alarm.is_some());
+            }
+            self.held.append(&mut group);
+            self.held.sort_unstable_by_key(|held| held.tid);
+            if self.all_known() {
+                return;
+            }
+        }
+        self.errors.add("list threads until none is new", Object::Process, 0);
+    }
+
+    /// The threads that aren't known yet.
+    fn list_new(&mut self) -> Vec<i32> {
+        let Some(proc) = self.proc else { return Vec::new() };
+        match proc.threads(self.request.limits.threads_max) {
+            Ok((mut tids, complete)) => {
+                if !complete && self.held.is_empty() {
+                    let max = self.request.limits.threads_max as u64;
+                    self.errors.add("describe more threads than", Object::Count(max), 0);
+                }
+                tids.retain(|tid| self.held.binary_search_by_key(tid, |held| held.tid).is_err());
+                tids
+            }
+            Err(errno) => {
+                self.errors.add("list threads", Object::Process, errno);
+                Vec::new()
+            }
+        }
+    }
+
+    /// Whether the number of threads is that of the threads known: none has to be listed then.
+    ///
+    /// A thread that is stopped makes no thread and doesn't end, so an equal number means that all are known.
+    fn all_known(&self) -> bool {
+        let known = self.held.iter().filter(|held| held.hold != Hold::Ended).count();
+        self.proc.and_then(Proc::thread_count) == Some(known)
+    }
+
+    /// Begins to trace a thread.
+    fn seize(&mut self, tid: i32) -> Held {
+        let crashing = self.request.crash.as_ref().is_some_and(|crash| crash.tid == tid);
+        if crashing || self.request.exempt.contains(&tid) {
+            return Held { tid, hold: Hold::Left, registers: None };
+        }
+        let hold = match ptrace::seize(tid) {
+            Ok(()) => Hold::Seized,
+            Err(libc::ESRCH) => Hold::Ended,
+            Err(_) if self.refused.is_some() => Hold::Left,
+            Err(_) if self.ended(tid) => Hold::Zombie,
+            Err(_) if self.traced(tid) => Hold::Left,
+            Err(errno) => {
+                self.refused = Some(errno);
+                self.errors.add("trace thread", Object::Thread(tid), errno);
+                Hold::Left
+            }
+        };
+        Held { tid, hold, registers: None }
+    }
+
+    /// The thread has ended, though it may still be listed.
+    fn ended(&self, tid: i32) -> bool {
+        let state = self.proc.and_then(|proc| proc.thread_state(tid));
+        matches!(state, None | Some(b'Z' | b'X'))
+    }
+
+    /// Somebody else traces the thread.
+    fn traced(&self, tid: i32) -> bool {
+        self.proc.and_then(|proc| proc.thread_tracer(tid)).is_some_and(|tracer| tracer != 0)
+    }
+
+    /// Tries again to seize threads that an earlier tracer still holds, which was killed just now.
+    fn seize_again(&mut self, group: &mut [Held]) {
+        if self.refused.is_some() {
+            return;
+        }
+        let wait_ns = u64::from(self.request.limits.seize_retry_ms_max) * 1_000_000;
+        let deadline = sys::now_ns().saturating_add(wait_ns);
+        for held in group.iter_mut() {
+            let crashing = self.request.crash.as_ref().is_some_and(|crash| crash.tid == held.tid);
+            if held.hold != Hold::Left || crashing || self.request.exempt.contains(&held.tid) {
+                continue;
+            }
+            while held.hold == Hold::Left && self.traced(held.tid) && sys::now_ns() < deadline {
+                sys::sleep_ns(SEIZE_PERIOD_NS);
+                if ptrace::seize(held.tid).is_ok() {
+                    held.hold = Hold::Seized;
+                }
+            }
+            // The tracer may have let go between the first try and the look.
+            if held.hold == Hold::Left && !self.ended(held.tid) {
+                match ptrace::seize(held.tid) {
+                    Ok(()) => held.hold = Hold::Seized,
+                    Err(errno) => self.errors.add("trace thread", Object::Thread(held.tid), errno),
+                }
+            }
+        }
+    }
+
+    /// Waits until a thread has stopped, and reads its registers.
+    fn wait_stop(&mut self, held: &mut Held, deadline: u64, block: bool) {
+        let mut words = [0_u64; TRACE_WORDS];
+        loop {
+            match ptrace::general(held.tid, &mut words) {
+                Ok(count) => {
+                    held.hold = Hold::Stopped;
+                    held.registers = ptrace::registers(held.tid, words.get(..count).unwrap_or_default());
+                    if held.registers.is_none() {
+                        self.errors.add("read registers", Object::Thread(held.tid), 0);
+                    }
+                    return;
+                }
+                Err(libc::ESRCH) => {}
+                Err(errno) => {
+                    held.hold = Hold::Unstoppable;
+                    self.errors.add("read registers", Object::Thread(held.tid), errno);
+                    return;
+                }
+            }
+            let late = sys::now_ns() > deadline;
+            match sys::wait_event(held.tid, block && !late) {
+                Ok(Event::Stopped(_)) if !late => {}
+                Ok(Event::Ended) => {
+                    // The end of a traced thread waits for its tracer.
+                    let _ = sys::take_event(held.tid, false);
+                    held.hold = Hold::Ended;
+                    return;
+                }
+                Ok(Event::Nothing) if !late => sys::sleep_ns(LOOK_PERIOD_NS),
+                // The alarm: time to look at the thread.
+                Err(libc::EINTR) if !late && !self.ended(held.tid) => {}
+                Ok(Event::Stopped(_) | Event::Nothing) | Err(_) => {
+                    self.give_up(held);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// A thread that didn't stop: it ended, or it sleeps without regard to signals.
+    fn give_up(&mut self, held: &mut Held) {
+        if self.ended(held.tid) {
+            held.hold = Hold::Zombie;
+        } else {
+            held.hold = Hold::Unstoppable;
+            self.errors.add("stop thread", Object::Thread(held.tid), libc::ETIMEDOUT);
+        }
+    }
+
+    /// Copies the stacks of the stopped threads and of the crashing one, and what is around its instruction.
+    fn copy_stacks(&mut self) {
+        let stopped = self.stopped().next().map(|held| held.tid);
+        self.memory.set_stopped(stopped);
+        let mut owners: Vec<Owner> = Vec::with_capacity(self.held.len() + 1);
+        if let Some(crash) = &self.request.crash {
+            owners.push(Owner::crash(crash.tid, &crash.registers));
+        }
+        owners.extend(self.stopped().filter_map(|held| Some(Owner::new(held.tid, held.registers.as_ref()?))));
+        self.copied.copy(&owners, self.memory, self.mappings, self.ceilings, &self.request.limits);
+        self.memory.set_stopped(None);
+    }
+
+    /// Lets the threads go without the help of a thread's end.
+    pub(super) fn release(&mut self) {
+        for held in &self.held {
+            match held.hold {
+                // Whatever signal the thread was about to take has to be given back.
+                Hold::Stopped => {
+                    let signal = match sys::take_event(held.tid, false) {
+                        Ok(Event::Stopped(signal)) => signal,
+                        Ok(Event::Ended | Event::Nothing) | Err(_) => 0,
+                    };
+                    let _ = ptrace::detach(held.tid, signal);
+                }
+                Hold::Unstoppable => self.errors.add("let thread go", Object::Thread(held.tid), 0),
+                Hold::Seized | Hold::Left | Hold::Ended | Hold::Zombie => {}
+            }
+        }
+    }
+}

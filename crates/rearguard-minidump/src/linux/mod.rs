@@ -1,0 +1,331 @@
+//! Captures a Linux process: the order of things.
+//!
+//! What doesn't need the threads held is done before they are (mappings, where the secrets are) or afterwards (names, modules, texts).
+//! This file owns the flow; the other files of the folder each know one thing.
+//! `alarm`, `helper`, `ptrace` and `sys` alone make system calls of their own.
+
+mod alarm;
+mod copy;
+mod freeze;
+mod helper;
+mod linker;
+mod memory;
+mod modules;
+mod procfs;
+mod ptrace;
+mod stack;
+mod sys;
+mod system;
+
+use core::ops::Range;
+use std::io::{self, Write};
+
+use copy::{Copied, Owner};
+use freeze::{Freeze, Held, Hold};
+use memory::TargetMemory;
+use procfs::Proc;
+
+use crate::encode;
+use crate::error::Error;
+use crate::parse::auxv;
+use crate::parse::maps::{self, Mapping};
+use crate::parse::process::{self, Stat};
+use crate::registers::Registers;
+use crate::request::{Request, Step, Times};
+use crate::snapshot::{Exception, Memory, Snapshot, Thread};
+use crate::soft_error::{Object, SoftError, SoftErrors};
+
+/// Bytes of the auxiliary vector; the kernel gives about 350.
+const AUXV_BYTES_MAX: usize = 4096;
+
+/// Bytes of a thread's name; the kernel keeps 16.
+const NAME_BYTES_MAX: usize = 64;
+
+/// What was taken from a process; the process isn't needed any more.
+#[derive(Debug)]
+pub struct Capture {
+    snapshot: Snapshot,
+    times: Times,
+}
+
+impl Capture {
+    /// When the threads were stopped and released.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    /// The number of threads in the dump.
+    pub fn thread_count(&self) -> usize {
+        self.snapshot.threads.len()
+    }
+
+    /// What could not be read; the dump holds it too.
+    pub fn soft_errors(&self) -> &[SoftError] {
+        self.snapshot.soft_errors.as_slice()
+    }
+
+    /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed.
+    pub fn encode(self) -> Vec<u8> {
+        encode::encode(self.snapshot)
+    }
+
+    /// Writes the bytes of the minidump.
+    ///
+    /// # Errors
+    ///
+    /// Those of `out`.
+    pub fn write_to(self, out: &mut impl Write) -> io::Result<()> {
+        out.write_all(&self.encode())
+    }
+}
+
+/// Takes from a process what a dump needs.
+///
+/// All threads but the crashing one and the exempt ones are stopped for as long as copying their registers and stacks takes.
+/// A process that is killed by a signal while it captures leaves no thread stopped.
+///
+/// The caller may ignore SIGCHLD.
+/// The process of the caller should have one thread: for the time of the capture the handler of SIGURG is the crate's own, and other threads that fork meanwhile don't disturb it but inherit descriptors.
+///
+/// # Errors
+///
+/// The process is gone ([`Error::is_gone`]), the crashing thread isn't one of its threads (the same), or an id is no id.
+/// Everything else is a soft error.
+pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
+    let who = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
+    if request.pid <= 0 || who <= 0 {
+        return Err(Error::bad_id(request.pid));
+    }
+    // The thread's number comes from the target, so it is the kernel who says whose thread it is.
+    if !sys::thread_exists(request.pid, who) {
+        return Err(Error::gone(request.pid));
+    }
+    let mut errors = SoftErrors::default();
+    let proc = Proc::open(who).map_err(|errno| errors.add("open /proc of thread", Object::Thread(who), errno)).ok();
+    let target = Target::read(request, proc.as_ref(), &mut errors);
+    let mut memory = TargetMemory::new(who, proc.as_ref(), target.secrets.clone());
+    let frozen = freeze(request, proc.as_ref(), &target, &mut memory, errors);
+    step(request, Step::Released);
+    Ok(describe(request, proc.as_ref(), target, memory, frozen))
+}
+
+/// Tells the probe.
+fn step(request: &Request<'_>, step: Step) {
+    if let Some(probe) = request.probe {
+        probe(step);
+    }
+}
+
+/// What is known of the target before its threads are held.
+struct Target {
+    maps: Vec<u8>,
+    mappings: Vec<Mapping>,
+    auxiliary: Vec<u8>,
+    stat: Stat,
+    /// Where the strings of arguments and environment are.
+    secrets: [Range<u64>; 3],
+}
+
+impl Target {
+    fn read(request: &Request<'_>, proc: Option<&Proc>, errors: &mut SoftErrors) -> Target {
+        let limits = &request.limits;
+        let mut file = |name, operation, max| {
+            let result = proc.map(|proc| proc.read(name, max));
+            result.and_then(|result| result.map_err(|errno| errors.add(operation, Object::Process, errno)).ok())
+        };
+        let maps = file(c"maps", "read maps", limits.maps_bytes_max).unwrap_or_default();
+        let auxiliary = file(c"auxv", "read auxiliary vector", AUXV_BYTES_MAX).unwrap_or_default();
+        let stat = system::stat(proc, limits.text_bytes_max);
+        let (mappings, damaged) = maps::parse(&maps);
+        if damaged > 0 {
+            errors.add("read mappings", Object::Count(damaged), 0);
+        }
+        let secrets = secrets(&stat, &mappings);
+        Target { maps, mappings, auxiliary, stat, secrets }
+    }
+}
+
+/// Where the command line and the environment are.
+///
+/// The kernel puts both above the first frame of the main thread, and nothing else that a reader of a dump needs is there.
+/// A program may move either (prctl(2), PR_SET_MM), so the places that the kernel tells count too.
+fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
+    let top = maps::find(mappings, stat.stack_start).map_or(0, |mapping| mapping.end);
+    [stat.stack_start..top, stat.arguments.0..stat.arguments.1, stat.environment.0..stat.environment.1]
+}
+
+/// What the frozen phase leaves.
+struct Frozen {
+    held: Vec<Held>,
+    copied: Copied,
+    times: Times,
+    errors: SoftErrors,
+}
+
+/// The frozen phase, and the release.
+fn freeze<'p>(
+    request: &Request<'_>,
+    proc: Option<&'p Proc>,
+    target: &Target,
+    memory: &mut TargetMemory<'p>,
+    errors: SoftErrors,
+) -> Frozen {
+    let ceilings = [target.stat.stack_start];
+    let mut freeze = Freeze {
+        request,
+        proc,
+        memory,
+        mappings: &target.mappings,
+        ceilings: &ceilings,
+        held: Vec::new(),
+        copied: Copied::default(),
+        times: Times::default(),
+        errors,
+        refused: None,
+    };
+    if let Err(errno) = helper::run(|| freeze.run()) {
+        freeze.errors.add("make the thread that holds the others", Object::Process, errno);
+        freeze.run();
+        freeze.release();
+    }
+    let stopped = freeze.held.iter().any(|held| held.hold == Hold::Stopped);
+    let released = Times { threads_released_ns: sys::now_ns(), ..freeze.times };
+    let times = if stopped { released } else { Times::default() };
+    Frozen { held: freeze.held, copied: freeze.copied, times, errors: freeze.errors }
+}
+
+/// What is read while the threads run again, and all of it in one place.
+fn describe(
+    request: &Request<'_>,
+    proc: Option<&Proc>,
+    target: Target,
+    mut memory: TargetMemory<'_>,
+    frozen: Frozen,
+) -> Capture {
+    let Frozen { held, mut copied, times, mut errors } = frozen;
+    let limits = &request.limits;
+    let mut threads = threads(request, proc, held);
+    copy_left(&mut threads, &mut copied, &mut memory, &target, request);
+    place_stacks(&mut threads, &mut copied, request, &target, &mut errors);
+    if let Some(errno) = memory.refused() {
+        errors.add("read memory", Object::Process, errno);
+    }
+    let Target { maps, mappings, auxiliary, stat, .. } = target;
+    let modules = modules::read(&mut memory, &mappings, &maps, &auxiliary, limits.modules_max, &mut errors);
+    let linker = linker::read(&mut memory, &auxiliary, limits.modules_max);
+    step(request, Step::ModulesRead);
+    let cpuinfo = system::cpuinfo(limits.text_bytes_max);
+    let snapshot = Snapshot {
+        pid: request.pid,
+        threads,
+        memory: copied.memory,
+        arena: copied.arena,
+        exception: exception(request),
+        modules,
+        mappings,
+        linker,
+        system: system::machine(&cpuinfo),
+        process: system::process(&stat),
+        texts: system::texts(proc, request.pid, auxiliary, maps, cpuinfo, limits.text_bytes_max),
+        annotations: request.annotations.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
+        user_streams: request.user_streams.iter().map(|stream| (stream.stream_type, stream.bytes.to_vec())).collect(),
+        file_bytes_max: limits.file_bytes_max,
+        soft_errors: errors,
+    };
+    step(request, Step::BeforeEncode);
+    Capture { snapshot, times }
+}
+
+fn exception(request: &Request<'_>) -> Option<Exception> {
+    let crash = request.crash.as_ref()?;
+    Some(Exception { tid: crash.tid, signal: crash.signal, code: crash.code, address: crash.address })
+}
+
+/// The threads in the order of the dump, with their names; the crashing one is there even if no list named it.
+fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>) -> Vec<Thread> {
+    let mut threads = Vec::with_capacity(held.len() + 1);
+    let crash_tid = request.crash.as_ref().map(|crash| crash.tid);
+    if let Some(crash) = &request.crash {
+        let registers = Some(crash.registers.clone());
+        threads.push(Thread { tid: crash.tid, name: name(proc, crash.tid), registers, stack: Memory::default() });
+    }
+    for Held { tid, hold, registers } in held {
+        if Some(tid) == crash_tid || matches!(hold, Hold::Ended | Hold::Zombie) {
+            continue;
+        }
+        let registers = registers.or_else(|| pointers(proc, tid));
+        threads.push(Thread { tid, name: name(proc, tid), registers, stack: Memory::default() });
+    }
+    threads
+}
+
+fn name(proc: Option<&Proc>, tid: i32) -> Vec<u8> {
+    let mut name = proc.and_then(|proc| proc.read_thread(tid, b"comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
+    if name.last() == Some(&b'\n') {
+        name.pop();
+    }
+    name
+}
+
+/// Stack and instruction pointer of a thread that isn't stopped, as the kernel shows them while it waits.
+fn pointers(proc: Option<&Proc>, tid: i32) -> Option<Registers> {
+    let line = proc?.read_thread(tid, b"syscall", NAME_BYTES_MAX * 4).ok()?;
+    let (stack, instruction) = process::syscall_pointers(&line)?;
+    Some(Registers::from_pointers(stack, instruction))
+}
+
+/// Copies the stacks of the threads that weren't stopped.
+fn copy_left(
+    threads: &mut [Thread],
+    copied: &mut Copied,
+    memory: &mut TargetMemory<'_>,
+    target: &Target,
+    request: &Request<'_>,
+) {
+    let done = |tid: i32| copied.stacks.iter().any(|(owner, _)| *owner == tid);
+    let left = threads.iter().filter(|thread| !done(thread.tid));
+    let owners: Vec<Owner> =
+        left.filter_map(|thread| Some(Owner::new(thread.tid, thread.registers.as_ref()?))).collect();
+    if !owners.is_empty() {
+        copied.copy(&owners, memory, &target.mappings, &[target.stat.stack_start], &request.limits);
+    }
+}
+
+/// Gives each thread its stack, and the crashing thread the handler's own copy where nothing better was read.
+fn place_stacks(
+    threads: &mut [Thread],
+    copied: &mut Copied,
+    request: &Request<'_>,
+    target: &Target,
+    errors: &mut SoftErrors,
+) {
+    // Where the kernel doesn't tell where the strings are, the auxiliary vector below them does.
+    let unknown = target.stat.stack_start == 0;
+    for thread in threads.iter_mut() {
+        thread.stack = copied.take_stack(thread.tid);
+        if unknown {
+            cut_strings(&mut thread.stack, &copied.arena);
+        }
+        let copy = request.crash.as_ref().filter(|crash| crash.tid == thread.tid).and_then(|crash| crash.stack_copy);
+        if let Some((address, bytes)) = copy.filter(|_| thread.stack.place.is_empty()) {
+            let start = copied.arena.len();
+            copied.arena.extend_from_slice(bytes.get(..bytes.len().min(request.limits.crash_stack_bytes_max)).unwrap_or_default());
+            thread.stack = Memory { address, place: start..copied.arena.len() };
+            cut_strings(&mut thread.stack, &copied.arena);
+        }
+        if thread.stack.place.is_empty() && thread.registers.is_some() {
+            errors.add("read stack", Object::Thread(thread.tid), 0);
+        }
+    }
+    if unknown {
+        copied.memory.iter_mut().for_each(|memory| cut_strings(memory, &copied.arena));
+    }
+}
+
+/// Ends a piece of memory where an auxiliary vector stands in it.
+fn cut_strings(memory: &mut Memory, arena: &[u8]) {
+    let bytes = arena.get(memory.place.clone()).unwrap_or_default();
+    if let Some(at) = auxv::find_on_stack(bytes, memory.address) {
+        memory.place.end = memory.place.start + at;
+    }
+}

@@ -1,0 +1,81 @@
+//! The machine, the process as a whole, and the texts of the system.
+
+use super::procfs::{self, Proc};
+use super::sys;
+use crate::encode::{LINUX_AUXV, LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_MAPS, LINUX_PROC_STATUS, whole_lines};
+use crate::parse::process::{self, Stat};
+use crate::registers::processor_info;
+use crate::snapshot::{Process, System};
+use crate::text;
+
+/// The texts for the dump, the short ones first.
+///
+/// `status` is that of the whole process as long as its main thread lives, since readers take the process id from it.
+pub(super) fn texts(
+    proc: Option<&Proc>,
+    pid: i32,
+    auxiliary: Vec<u8>,
+    maps: Vec<u8>,
+    cpuinfo: Vec<u8>,
+    max: usize,
+) -> Vec<(u32, Vec<u8>)> {
+    let of_process = proc.and_then(|proc| proc.read_thread(pid, b"status", max).ok());
+    let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
+    let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
+    let release = procfs::read_path(c"/etc/lsb-release", max).or_else(|_| procfs::read_path(c"/etc/os-release", max));
+    let texts = [
+        (LINUX_AUXV, auxiliary),
+        (LINUX_PROC_STATUS, status.unwrap_or_default()),
+        (LINUX_LSB_RELEASE, release.unwrap_or_default()),
+        (LINUX_CPU_INFO, cpuinfo),
+        (LINUX_MAPS, maps),
+    ];
+    texts.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+}
+
+/// The kernel's description of the processors: as many whole lines as the limit allows.
+pub(super) fn cpuinfo(max: usize) -> Vec<u8> {
+    let mut text = procfs::read_path(c"/proc/cpuinfo", max).unwrap_or_default();
+    if text.len() == max {
+        let kept = whole_lines(&text, max.saturating_sub(1)).len();
+        text.truncate(kept);
+    }
+    text
+}
+
+/// What kind of machine this is.
+pub(super) fn machine(cpuinfo: &[u8]) -> System {
+    let [name, release, version, machine] = sys::kernel();
+    let (level, revision, processor_info) = processor_info(cpuinfo);
+    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|part| text::decimal(part).unwrap_or(0) as u32);
+    System {
+        processors: sys::processors(),
+        level,
+        revision,
+        processor_info,
+        release: [(); 3].map(|()| numbers.next().unwrap_or(0)),
+        description: [name, release.clone(), version, machine].join(&b' '),
+        now_s: (sys::clock_ns(libc::CLOCK_REALTIME) / 1_000_000_000) as u32,
+    }
+}
+
+/// When the process started and how much time it has used.
+pub(super) fn process(stat: &Stat) -> Process {
+    let ticks = sys::ticks_per_second();
+    let seconds = |count: u64| u32::try_from(count / ticks).unwrap_or(u32::MAX);
+    let second_ns = 1_000_000_000;
+    let now_s = sys::clock_ns(libc::CLOCK_REALTIME) / second_ns;
+    let up_s = sys::clock_ns(libc::CLOCK_BOOTTIME) / second_ns;
+    let start_s = now_s.saturating_sub(up_s).saturating_add(stat.start_ticks / ticks);
+    Process {
+        start_s: if stat.start_ticks == 0 { 0 } else { u32::try_from(start_s).unwrap_or(0) },
+        user_s: seconds(stat.user_ticks),
+        system_s: seconds(stat.system_ticks),
+    }
+}
+
+/// The line of `stat` of the process, or nothing but zeros.
+pub(super) fn stat(proc: Option<&Proc>, max: usize) -> Stat {
+    let line = proc.and_then(|proc| proc.read(c"stat", max).ok()).unwrap_or_default();
+    process::stat(&line).unwrap_or_default()
+}

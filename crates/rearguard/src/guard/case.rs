@@ -1,0 +1,341 @@
+//! The report of one end: from the crash slot, or from the bare exit class, to the store and the collector.
+//!
+//! Nothing here may hold up the answer to a waiting crash or the restart; what fails here becomes a line in the report.
+
+use std::sync::atomic::Ordering;
+
+use rearguard_crashpath::black_box::BlackBox;
+
+use crate::config::{ExitClass, PANIC_CODE, signal_name};
+use crate::dump;
+use crate::evidence::{self, Crash};
+use crate::json::hexadecimal;
+use crate::launch::LaunchRecord;
+use crate::metadata::{Delivery, Metadata, Timeline};
+use crate::report_id::uuid_text;
+use crate::settings::Consent;
+use crate::store::{Report, Store};
+use crate::supervisor::DeliveryOutcome;
+use crate::sys::process;
+use crate::upload::{self, Outcome, Parcel};
+
+/// The end that a guard deals with.
+pub(crate) struct Case {
+    metadata: Metadata,
+    store_path: Vec<u8>,
+    store: Option<Store>,
+    report: Option<Report>,
+    collector: Option<String>,
+    consent: Consent,
+    started_boot_ns: u64,
+}
+
+impl Case {
+    pub(crate) fn new(record: &LaunchRecord, late_guard: bool) -> Case {
+        Case {
+            metadata: Metadata {
+                uuid: String::new(),
+                application: record.name.clone(),
+                version: record.version.clone(),
+                incarnation: record.incarnation,
+                worker_pid: record.worker_pid,
+                guard_pid: std::process::id(),
+                late_guard,
+                system: process::system_name(),
+                real_ns: 0,
+                uptime_ms: 0,
+                exit: None,
+                crash: None,
+                panic: None,
+                dump_bytes: None,
+                dump_error: None,
+                threads: 0,
+                timeline: Timeline::default(),
+                decision: None,
+                next_pid: None,
+                annotations: Vec::new(),
+                log: String::new(),
+                soft_errors: Vec::new(),
+                delivery: Delivery::Pending(String::from("not tried yet")),
+            },
+            store_path: record.store.clone(),
+            store: None,
+            report: None,
+            collector: record.collector.clone(),
+            consent: record.consent,
+            started_boot_ns: record.started_boot_ns,
+        }
+    }
+
+    /// The moments that the guard itself sees.
+    pub(crate) fn timeline(&mut self) -> &mut Timeline {
+        &mut self.metadata.timeline
+    }
+
+    /// Takes what the black box tells of everything but the crash.
+    fn read_black_box(&mut self, black_box: &BlackBox) {
+        let metadata = &mut self.metadata;
+        metadata.uuid = uuid_text(evidence::report_id(black_box));
+        metadata.panic = evidence::panic(black_box);
+        metadata.annotations = evidence::annotations(black_box);
+        metadata.log = evidence::log(black_box);
+        let life_ns = process::boot_ns().saturating_sub(self.started_boot_ns);
+        metadata.uptime_ms = life_ns / 1_000_000;
+    }
+
+    /// Begins with a crash that waits in the slot, and returns its signal.
+    pub(crate) fn open_crash(&mut self, black_box: &BlackBox) -> i32 {
+        self.read_black_box(black_box);
+        let crash = evidence::crash(black_box);
+        let metadata = &mut self.metadata;
+        metadata.real_ns = crash.seen_real_ns;
+        metadata.timeline = Timeline { crash_seen: crash.seen_ns, ..Timeline::default() };
+        metadata.dump_bytes = None;
+        metadata.dump_error = None;
+        metadata.exit = Some(ExitClass::Crash(crash.signal));
+        let signal = crash.signal;
+        metadata.crash = Some(crash);
+        self.report = None;
+        signal
+    }
+
+    /// Writes the minidump and its report into the store; false when there is none.
+    pub(crate) fn dump(&mut self, probe: &dyn Fn(&'static str)) -> bool {
+        if let Some(found) = self.find_report() {
+            return found;
+        }
+        let Some(crash) = &self.metadata.crash else { return false };
+        let taken =
+            dump::take(self.metadata.worker_pid, crash, &self.metadata.annotations, probe);
+        let bytes = match taken {
+            Ok(dump) => {
+                self.metadata.timeline.threads_stopped = dump.times.threads_stopped_ns;
+                self.metadata.timeline.threads_released = dump.times.threads_released_ns;
+                self.metadata.threads = dump.threads;
+                self.metadata.soft_errors.extend(dump.soft_errors);
+                self.metadata.dump_bytes = Some(dump.bytes.len());
+                Some(dump.bytes)
+            }
+            Err(reason) => {
+                self.metadata.dump_error = Some(reason);
+                None
+            }
+        };
+        probe("dump-encoded");
+        let written = self.create_report(bytes.as_deref());
+        self.metadata.timeline.dump_finished = process::monotonic_ns();
+        written && bytes.is_some()
+    }
+
+    /// Looks whether an earlier guard of this crash, ended since, had finished writing.
+    fn find_report(&mut self) -> Option<bool> {
+        self.open_store();
+        let report = self.store.as_ref()?.find(self.metadata.real_ns, &self.metadata.uuid)?;
+        let dump = self.store.as_ref()?.read_dump(&report);
+        self.metadata.dump_bytes = dump.as_ref().map(Vec::len);
+        self.metadata.timeline.dump_finished = process::monotonic_ns();
+        self.report = Some(report);
+        self.metadata.soft_errors.push(String::from("an earlier guard wrote the minidump"));
+        Some(dump.is_some())
+    }
+
+    fn open_store(&mut self) {
+        if self.store.is_some() {
+            return;
+        }
+        if self.store_path.is_empty() {
+            self.soft_error(String::from("there is no store"));
+            return;
+        }
+        match Store::open(&process::path(&self.store_path)) {
+            Ok(store) => self.store = Some(store),
+            Err(error) => self.soft_error(error.to_string()),
+        }
+    }
+
+    fn create_report(&mut self, dump: Option<&[u8]>) -> bool {
+        self.open_store();
+        let Some(store) = &self.store else { return false };
+        let metadata = self.metadata.to_json();
+        match store.create(self.metadata.real_ns, &self.metadata.uuid, dump, &metadata) {
+            Ok(report) => {
+                self.report = Some(report);
+                true
+            }
+            Err(error) => {
+                self.metadata.dump_bytes = None;
+                self.soft_error(error.to_string());
+                false
+            }
+        }
+    }
+
+    /// Notes what went wrong without stopping anything.
+    pub(crate) fn soft_error(&mut self, text: String) {
+        if self.metadata.soft_errors.len() < crate::limits::SOFT_ERRORS_MAX {
+            self.metadata.soft_errors.push(text);
+        }
+    }
+
+    /// Notes the decision.
+    pub(crate) fn decided(&mut self, restart_after_ms: Option<u64>, reason: &'static str) {
+        self.metadata.decision = Some((restart_after_ms, reason));
+    }
+
+    /// Notes the next worker.
+    pub(crate) fn restarted(&mut self, pid: u32, directory_gone: bool) {
+        self.metadata.next_pid = Some(pid);
+        if directory_gone {
+            let text = "the working directory is gone; the next worker began in /";
+            self.soft_error(text.to_owned());
+        }
+    }
+
+    /// Notes a start that failed.
+    pub(crate) fn start_failed(&mut self, errno: i32) {
+        let mut text = String::from("starting the next worker: ");
+        text.push_str(&std::io::Error::from_raw_os_error(errno).to_string());
+        self.soft_error(text);
+    }
+
+    /// Whether an end of this class leaves a report, for the next worker to know.
+    pub(crate) fn will_have_report(&self, class: ExitClass) -> bool {
+        self.report.is_some() || (class != ExitClass::Clean && !self.store_path.is_empty())
+    }
+
+    /// The full exit is there: notes how it ended, and makes a report of its own where there was no crash to make one.
+    pub(crate) fn close(&mut self, black_box: &BlackBox, class: ExitClass, with_report: bool) {
+        if self.metadata.crash.is_none() {
+            self.read_black_box(black_box);
+            self.metadata.real_ns = process::real_ns();
+        }
+        self.metadata.exit = Some(class);
+        self.metadata.timeline.worker_released =
+            black_box.control.worker_released_ns.load(Ordering::Relaxed);
+        if with_report && self.report.is_none() {
+            self.create_report(None);
+        }
+    }
+
+    /// The worker lives on after its dump; the report says so.
+    pub(crate) fn survived(&mut self, black_box: &BlackBox) {
+        self.metadata.exit = None;
+        self.metadata.timeline.worker_released =
+            black_box.control.worker_released_ns.load(Ordering::Relaxed);
+        self.soft_error(String::from("the worker survived this crash"));
+    }
+
+    /// Makes the report durable; true also when there is none to make so.
+    pub(crate) fn make_durable(&mut self, black_box: &BlackBox) -> bool {
+        if self.metadata.timeline.worker_released == 0 && self.metadata.crash.is_some() {
+            self.metadata.timeline.worker_released =
+                black_box.control.worker_released_ns.load(Ordering::Relaxed);
+        }
+        let (Some(store), Some(report)) = (&self.store, &mut self.report) else { return true };
+        let delivered = is_delivered(&self.metadata);
+        self.metadata.delivery = match (&self.collector, self.consent) {
+            _ if !delivered => Delivery::Skipped(String::from("neither a crash nor a panic")),
+            (None, _) => Delivery::Pending(String::from("no collector is set")),
+            (Some(_), Consent::Denied) => Delivery::Pending(String::from("no consent")),
+            (Some(_), Consent::Granted) => Delivery::Pending(String::from("not tried yet")),
+        };
+        let updated = store.update(report, &self.metadata.to_json());
+        let durable = store.make_durable(report);
+        if !delivered {
+            let _ = store.complete(report);
+        }
+        updated.is_ok() && durable.is_ok()
+    }
+
+    /// Delivers the report by one POST of at most `deadline_ms`; only what a server took or refused leaves `pending/`.
+    pub(crate) fn deliver(&mut self, deadline_ms: u64) -> DeliveryOutcome {
+        let (Some(store), Some(report), Some(url), Consent::Granted) =
+            (&self.store, &mut self.report, &self.collector, self.consent)
+        else {
+            return DeliveryOutcome::NothingToSend;
+        };
+        let metadata = self.metadata.to_json();
+        let dump = store.read_dump(report);
+        let outcome = upload::deliver(&Parcel {
+            url,
+            product: &self.metadata.application,
+            version: &self.metadata.version,
+            uuid: &self.metadata.uuid,
+            installation: &store.installation_id(),
+            process_type: "worker",
+            fields: &self.metadata.annotations,
+            dump: dump.as_deref(),
+            metadata: &metadata,
+            timeout_ms: deadline_ms,
+        });
+        let (delivery, result, done) = match outcome {
+            Outcome::Accepted { status, answer } => {
+                (Delivery::Uploaded { status, answer }, DeliveryOutcome::Accepted, true)
+            }
+            Outcome::Refused { status, answer } => {
+                (Delivery::Refused { status, answer }, DeliveryOutcome::Refused, true)
+            }
+            Outcome::Retry { mut reason, after_s } => {
+                if let Some(seconds) = after_s {
+                    reason.push_str("; it wants to be left alone for ");
+                    reason.push_str(&seconds.to_string());
+                    reason.push_str(" s");
+                }
+                (Delivery::Pending(reason), DeliveryOutcome::Retry, false)
+            }
+        };
+        self.metadata.delivery = delivery;
+        let _ = store.update(report, &self.metadata.to_json());
+        if done {
+            let _ = store.complete(report);
+        }
+        result
+    }
+
+    /// What the user is told, in one line.
+    pub(crate) fn line(&self) -> String {
+        let metadata = &self.metadata;
+        let mut line = metadata.application.clone();
+        line.push(' ');
+        line.push_str(&metadata.version);
+        match &metadata.crash {
+            Some(Crash { signal, address, .. }) => {
+                line.push_str(" crashed (");
+                line.push_str(signal_name(*signal));
+                if *address != 0 {
+                    line.push_str(" at ");
+                    line.push_str(&hexadecimal(*address));
+                }
+                line.push(')');
+            }
+            None => line.push_str(" ended abnormally"),
+        }
+        match (&self.store, &self.report) {
+            (Some(store), Some(report)) => {
+                line.push_str("; report: ");
+                line.push_str(&store.directory(report).to_string_lossy());
+            }
+            _ => line.push_str("; no report could be written"),
+        }
+        match metadata.decision {
+            Some((Some(_), _)) => line.push_str("; restarted"),
+            Some((None, reason)) => {
+                line.push_str("; not restarted: ");
+                line.push_str(reason);
+            }
+            None => {}
+        }
+        line.push('\n');
+        line
+    }
+}
+
+/// Whether an end is one that collectors are told of: a crash, a panic, a hang. The others are the user's own business and stay here.
+fn is_delivered(metadata: &Metadata) -> bool {
+    metadata.crash.is_some()
+        || match metadata.exit {
+            Some(ExitClass::Crash(_) | ExitClass::Hang) => true,
+            Some(ExitClass::Code(code)) => code == PANIC_CODE && metadata.panic.is_some(),
+            Some(ExitClass::Clean | ExitClass::Killed(_) | ExitClass::Unknown) | None => false,
+        }
+}
