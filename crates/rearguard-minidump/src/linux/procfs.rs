@@ -42,14 +42,6 @@ impl Proc {
         read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max)
     }
 
-    /// What the symbolic link to the executable says.
-    pub(super) fn executable(&self) -> Option<Vec<u8>> {
-        let mut buffer = vec![0_u8; libc::PATH_MAX as usize];
-        let got = sys::read_link(&self.directory, c"exe", &mut buffer).ok()?;
-        buffer.truncate(got);
-        Some(buffer)
-    }
-
     /// Opens the target's memory as a file.
     pub(super) fn open_memory(&self) -> Result<OwnedFd, Errno> {
         sys::open(Some(&self.directory), c"mem", 0)

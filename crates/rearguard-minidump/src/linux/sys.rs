@@ -70,14 +70,6 @@ pub(super) fn link_count(file: &OwnedFd) -> Result<u64, Errno> {
     Ok(u64::from(stat.st_nlink))
 }
 
-/// Reads the target of a symbolic link.
-pub(super) fn read_link(directory: &OwnedFd, path: &CStr, buffer: &mut [u8]) -> Result<usize, Errno> {
-    let place = buffer.as_mut_ptr().cast();
-    // SAFETY: `path` ends with NUL, and the kernel writes at most `buffer.len()` bytes to `buffer`.
-    let got = unsafe { libc::readlinkat(directory.as_raw_fd(), path.as_ptr(), place, buffer.len()) };
-    checked(got as c_long)
-}
-
 /// Whether the thread is one of the process's; EPERM says yes too.
 pub(super) fn thread_exists(pid: i32, tid: i32) -> bool {
     // SAFETY: signal 0 only asks.

@@ -48,6 +48,8 @@ pub(crate) struct Setup {
 }
 
 /// What happened.
+///
+/// Of several starters only the newest is spoken of, and none after [`Action::ReopenStart`]; a starter is made before its start is finished.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Event {
     /// A thread of the worker waits at a crash by this signal. A late guard begins with it.

@@ -1,0 +1,426 @@
+//! A scene: one temporary directory, the processes that were started in it, and what they left.
+//!
+//! Every process of a scene carries the scene's own variable in its environment, guards and successors too, so that the end of a scene is the end of all of them, by their own process ids.
+
+#![allow(dead_code, reason = "each test file uses its part of the stage")]
+#![expect(unsafe_code, reason = "waiting for processes that aren't children of this one, by pidfd")]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Once;
+use std::time::{Duration, Instant};
+
+use minidump::{Minidump, Module};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// How long anything in a scene may take on a machine that does much else.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Orphans of a scene become our children, so that they can be reaped and none is left behind.
+fn adopt_orphans() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        // SAFETY: no memory is involved.
+        let done = unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) };
+        assert_eq!(done, 0, "becoming a subreaper");
+    });
+}
+
+/// Where a program of this workspace lies: beside the tests, or where the runner has put it.
+pub(crate) fn program(name: &str) -> PathBuf {
+    if let Some(directory) = std::env::var_os("REARGUARD_BIN_DIR") {
+        return Path::new(&directory).join(name);
+    }
+    Path::new(env!("CARGO_BIN_EXE_crashzoo")).with_file_name(name)
+}
+
+/// One test's stage.
+pub(crate) struct Scene {
+    pub(crate) directory: TempDir,
+    marker: String,
+}
+
+/// How a started program ended, and what it said.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    pub(crate) status: ExitStatus,
+    pub(crate) pid: u32,
+    pub(crate) stderr: String,
+}
+
+impl Ended {
+    pub(crate) fn signal(&self) -> Option<i32> {
+        self.status.signal()
+    }
+
+    pub(crate) fn code(&self) -> Option<i32> {
+        self.status.code()
+    }
+}
+
+/// One line of a trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Line {
+    pub(crate) event: String,
+    pub(crate) t_ns: u64,
+    pub(crate) pid: u32,
+    pub(crate) guard_pid: Option<u32>,
+    pub(crate) incarnation: Option<u64>,
+    pub(crate) last_report: Option<String>,
+    pub(crate) last_exit_class: Option<String>,
+}
+
+/// One report of a store.
+#[derive(Debug)]
+pub(crate) struct Report {
+    pub(crate) stage: String,
+    pub(crate) directory: PathBuf,
+    pub(crate) json: Value,
+    pub(crate) dump: Option<PathBuf>,
+}
+
+impl Scene {
+    pub(crate) fn new() -> Scene {
+        adopt_orphans();
+        let directory = tempfile::Builder::new().prefix("rearguard-").tempdir().expect("a directory");
+        let marker = format!("REARGUARD_SCENE={}", directory.path().display());
+        Scene { directory, marker }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    pub(crate) fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    pub(crate) fn trace_path(&self) -> PathBuf {
+        self.path("trace")
+    }
+
+    /// A command of this scene, silent, in a process group of its own.
+    pub(crate) fn command(&self, name: &str) -> Command {
+        let mut command = Command::new(program(name));
+        command
+            .current_dir(self.directory.path())
+            .env("REARGUARD_SCENE", self.directory.path())
+            .env("HOME", self.directory.path())
+            .env_remove("XDG_STATE_HOME")
+            .env_remove("STATE_DIRECTORY")
+            .env_remove("KUBERNETES_SERVICE_HOST")
+            .env_remove("SYSTEMD_EXEC_PID")
+            .process_group(0)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        command
+    }
+
+    /// The zoo with this scene's store and trace, and these arguments.
+    pub(crate) fn zoo(&self, arguments: &[&str]) -> Command {
+        let mut command = self.command("crashzoo");
+        command.arg("--store").arg(self.store()).arg("--trace").arg(self.trace_path()).args(arguments);
+        command
+    }
+
+    /// Runs the zoo to its end, and everything that follows from it.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
+        let ended = self.finish(self.zoo(arguments).spawn().expect("the zoo starts"));
+        self.settle();
+        ended
+    }
+
+    /// Waits for a program's end, with a deadline.
+    pub(crate) fn finish(&self, mut child: Child) -> Ended {
+        let pid = child.id();
+        if !wait_gone(&pidfd(pid).expect("a child that wasn't waited for"), PATIENCE) {
+            self.end_all();
+            panic!("process {pid} did not end; trace: {:#?}", self.trace());
+        }
+        let status = child.wait().expect("the child ends");
+        let mut stderr = String::new();
+        if let Some(mut pipe) = child.stderr.take() {
+            // A guard never holds the pipe, but a restarted worker may: only what is there is read.
+            set_nonblocking(&pipe);
+            let mut bytes = Vec::new();
+            let _ = std::io::Read::read_to_end(&mut pipe, &mut bytes);
+            stderr = String::from_utf8_lossy(&bytes).into_owned();
+        }
+        Ended { status, pid, stderr }
+    }
+
+    /// The scene's living processes: those that carry its variable.
+    pub(crate) fn processes(&self) -> BTreeSet<u32> {
+        let mut found = BTreeSet::new();
+        for entry in fs::read_dir("/proc").expect("/proc").flatten() {
+            let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok())
+            else {
+                continue;
+            };
+            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            if environment.split(|byte| *byte == 0).any(|entry| entry == self.marker.as_bytes()) {
+                found.insert(pid);
+            }
+        }
+        found
+    }
+
+    /// Waits until no process of the scene is left; reaps them, since they are ours by adoption.
+    pub(crate) fn settle(&self) {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let living = self.processes();
+            if living.is_empty() {
+                return;
+            }
+            for pid in living {
+                let Some(pidfd) = pidfd(pid) else { continue };
+                let left = deadline.saturating_duration_since(Instant::now());
+                if !wait_gone(&pidfd, left) {
+                    let states = self.states();
+                    self.end_all();
+                    panic!("still running: {states:?}; trace: {:#?}", self.trace());
+                }
+                reap(pid);
+            }
+        }
+    }
+
+    /// Process id, state and command line of the scene's living processes, for a failed test's message.
+    pub(crate) fn states(&self) -> Vec<(u32, char, String)> {
+        self.processes()
+            .into_iter()
+            .map(|pid| {
+                let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+                (pid, state(pid).unwrap_or('?'), String::from_utf8_lossy(&command).replace('\0', " "))
+            })
+            .collect()
+    }
+
+    /// Ends what is left of a scene that failed, by process id.
+    pub(crate) fn end_all(&self) {
+        for _ in 0..100 {
+            let living = self.processes();
+            if living.is_empty() {
+                return;
+            }
+            for pid in living {
+                kill(pid, libc::SIGKILL);
+                if let Some(pidfd) = pidfd(pid) {
+                    wait_gone(&pidfd, Duration::from_secs(5));
+                }
+                reap(pid);
+            }
+        }
+    }
+
+    /// The trace so far.
+    pub(crate) fn trace(&self) -> Vec<Line> {
+        let text = fs::read_to_string(self.trace_path()).unwrap_or_default();
+        text.lines()
+            .map(|line| {
+                let value: Value = serde_json::from_str(line).expect("a trace line is JSON");
+                Line {
+                    event: value["event"].as_str().expect("an event").to_owned(),
+                    t_ns: value["t_ns"].as_u64().expect("a time"),
+                    pid: value["pid"].as_u64().expect("a pid") as u32,
+                    guard_pid: value["guard_pid"].as_u64().map(|pid| pid as u32),
+                    incarnation: value["incarnation"].as_u64(),
+                    last_report: value["last_report"].as_str().map(str::to_owned),
+                    last_exit_class: value["last_exit_class"].as_str().map(str::to_owned),
+                }
+            })
+            .collect()
+    }
+
+    /// The trace's lines of one event.
+    pub(crate) fn events(&self, event: &str) -> Vec<Line> {
+        self.trace().into_iter().filter(|line| line.event == event).collect()
+    }
+
+    /// Waits until the trace has `count` lines of an event.
+    pub(crate) fn await_event(&self, event: &str, count: usize) -> Vec<Line> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let lines = self.events(event);
+            if lines.len() >= count {
+                return lines;
+            }
+            if Instant::now() > deadline {
+                let states = self.states();
+                self.end_all();
+                panic!("no {count} events {event}; {states:?}; trace: {:#?}", self.trace());
+            }
+            await_change(&self.directory, Duration::from_millis(20));
+        }
+    }
+
+    /// The store's reports, oldest first.
+    pub(crate) fn reports(&self) -> Vec<Report> {
+        reports_of(&self.store())
+    }
+
+    /// The store's only report.
+    pub(crate) fn report(&self) -> Report {
+        let mut reports = self.reports();
+        assert_eq!(reports.len(), 1, "one report: {reports:#?}; trace: {:#?}", self.trace());
+        reports.remove(0)
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.end_all();
+    }
+}
+
+/// The reports of a store, oldest first.
+pub(crate) fn reports_of(store: &Path) -> Vec<Report> {
+    let mut reports = Vec::new();
+    for stage in ["new", "pending", "completed"] {
+        let Ok(entries) = fs::read_dir(store.join(stage)) else { continue };
+        for entry in entries.flatten() {
+            let name = entry.file_name().into_string().expect("a report's name is text");
+            let uuid = &name[24..];
+            let json = fs::read(entry.path().join(format!("{uuid}.json"))).expect("metadata");
+            let dump = entry.path().join(format!("{uuid}.dmp"));
+            reports.push(Report {
+                stage: stage.to_owned(),
+                directory: entry.path(),
+                json: serde_json::from_slice(&json).expect("metadata is JSON"),
+                dump: dump.exists().then_some(dump),
+            });
+        }
+    }
+    reports.sort_by_key(|report| report.directory.file_name().map(ToOwned::to_owned));
+    reports
+}
+
+impl Report {
+    /// The minidump, read by the `minidump` crate.
+    pub(crate) fn minidump(&self) -> Minidump<'static, Vec<u8>> {
+        let path = self.dump.as_ref().unwrap_or_else(|| panic!("a minidump: {:#}", self.json));
+        Minidump::read(fs::read(path).expect("the file")).expect("a minidump")
+    }
+
+    /// Signal, `si_code` and address of the exception, and the crashed thread.
+    pub(crate) fn exception(&self) -> (i32, i32, u64, u32) {
+        let dump = self.minidump();
+        let exception = dump.get_stream::<minidump::MinidumpException<'_>>().expect("an exception");
+        let record = &exception.raw.exception_record;
+        (
+            record.exception_code as i32,
+            record.exception_flags as i32,
+            record.exception_address,
+            exception.thread_id,
+        )
+    }
+
+    /// How many threads the dump describes.
+    pub(crate) fn thread_count(&self) -> usize {
+        let dump = self.minidump();
+        dump.get_stream::<minidump::MinidumpThreadList<'_>>().expect("threads").threads.len()
+    }
+
+    /// The module that holds the crashed thread's instruction pointer.
+    pub(crate) fn crash_module(&self) -> Option<String> {
+        let dump = self.minidump();
+        let exception = dump.get_stream::<minidump::MinidumpException<'_>>().ok()?;
+        let system = dump.get_stream::<minidump::MinidumpSystemInfo>().ok()?;
+        let context = exception.context(&system, None)?;
+        let modules = dump.get_stream::<minidump::MinidumpModuleList>().ok()?;
+        let module = modules.module_at_address(context.get_instruction_pointer())?;
+        Some(module.code_file().into_owned())
+    }
+
+    /// The exit class as the metadata have it: label and value.
+    pub(crate) fn exit_class(&self) -> (String, Option<i64>) {
+        let exit = &self.json["exit"];
+        (exit["class"].as_str().expect("a class").to_owned(), exit["value"].as_i64())
+    }
+
+    /// Whether the worker was to be started again, and the reason.
+    pub(crate) fn decision(&self) -> (bool, String) {
+        let decision = &self.json["decision"];
+        (
+            decision["restart"].as_bool().expect("a decision"),
+            decision["reason"].as_str().expect("a reason").to_owned(),
+        )
+    }
+
+    /// A moment of the timeline.
+    pub(crate) fn moment(&self, name: &str) -> u64 {
+        self.json["timeline"][name].as_u64().unwrap_or_else(|| panic!("{name}: {:#}", self.json))
+    }
+}
+
+/// A pidfd, or nothing where there is no such process.
+pub(crate) fn pidfd(pid: u32) -> Option<OwnedFd> {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    // SAFETY: the descriptor was just made and is nobody else's.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Waits until a process is gone; false when it isn't in time.
+pub(crate) fn wait_gone(pidfd: &OwnedFd, patience: Duration) -> bool {
+    let deadline = Instant::now() + patience;
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let mut entry =
+            libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the pointer refers to one living entry.
+        let count = unsafe { libc::poll(&raw mut entry, 1, left.as_millis() as i32) };
+        if count > 0 {
+            return true;
+        }
+        if left.is_zero() {
+            return false;
+        }
+    }
+}
+
+/// Takes a dead orphan's status, if it is ours.
+pub(crate) fn reap(pid: u32) {
+    let mut status = 0;
+    // SAFETY: the pointer refers to a living number.
+    unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
+}
+
+/// Sends a signal to one process.
+pub(crate) fn kill(pid: u32, signal: i32) -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::kill(pid as i32, signal) == 0 }
+}
+
+/// The state letter of a process.
+pub(crate) fn state(pid: u32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+/// Waits until something in a directory changes, or the time is over: a wait with an event, not a sleep.
+fn await_change(directory: &TempDir, wait: Duration) {
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) };
+    assert!(fd >= 0, "inotify");
+    // SAFETY: the descriptor was just made and is nobody else's.
+    let inotify = unsafe { OwnedFd::from_raw_fd(fd) };
+    let path = std::ffi::CString::new(directory.path().as_os_str().as_encoded_bytes())
+        .expect("a path without NUL");
+    let events = libc::IN_MODIFY | libc::IN_CREATE | libc::IN_MOVED_TO;
+    // SAFETY: the path is NUL-terminated.
+    unsafe { libc::inotify_add_watch(inotify.as_raw_fd(), path.as_ptr(), events) };
+    wait_gone(&inotify, wait);
+}
+
+fn set_nonblocking(pipe: &impl AsRawFd) {
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+}

@@ -1,0 +1,125 @@
+//! Every way to die: the exit status that it would have had without us, the report, and the next life.
+
+mod common;
+
+use common::{Report, Scene};
+
+/// `si_code` values of sigaction(2).
+const SEGV_MAPERR: i32 = 1;
+const SI_USER: i32 = 0;
+const SI_TKILL: i32 = -6;
+
+/// What is expected of one way to die.
+struct Way {
+    name: &'static str,
+    signal: i32,
+    /// `si_code`, where it is always the same.
+    code: Option<i32>,
+    /// The address, where it is known.
+    address: Option<u64>,
+}
+
+const fn way(name: &'static str, signal: i32, code: Option<i32>, address: Option<u64>) -> Way {
+    Way { name, signal, code, address }
+}
+
+const CRASHES: [Way; 12] = [
+    way("null-write", libc::SIGSEGV, Some(SEGV_MAPERR), Some(0)),
+    way("null-call", libc::SIGSEGV, Some(SEGV_MAPERR), Some(0)),
+    way("bad-stack", libc::SIGSEGV, None, None),
+    way("abort", libc::SIGABRT, Some(SI_TKILL), Some(0)),
+    way("ill", libc::SIGILL, None, None),
+    way("fpe", libc::SIGFPE, None, None),
+    way("bus", libc::SIGBUS, None, None),
+    way("trap", libc::SIGTRAP, None, None),
+    way("sys", libc::SIGSYS, None, None),
+    way("stack-overflow", libc::SIGSEGV, None, None),
+    way("panic-abort", libc::SIGABRT, None, None),
+    way("malloc-locked", libc::SIGSEGV, None, None),
+];
+
+/// Runs a way on a thread and checks everything that all crashes have in common.
+fn dies_truly(way: &Way, thread: &str) -> (Scene, Report) {
+    let scene = Scene::new();
+    let ended = scene.run(&["--wait-ready", "--thread", thread, "--threads", "3", way.name]);
+    let name = way.name;
+    assert_eq!(ended.signal(), Some(way.signal), "{name} on {thread}: {ended:?}");
+    let mains = scene.events("main");
+    assert_eq!(mains.len(), 2, "{name} on {thread}: one restart: {:#?}", scene.trace());
+    let report = scene.report();
+    let next = &mains[1];
+    assert_eq!(next.incarnation, Some(1), "{name}");
+    assert_eq!(next.last_exit_class, Some(format!("crash:{}", way.signal)), "{name}");
+    assert_eq!(next.last_report.as_deref(), report.json["id"].as_str(), "{name}");
+    assert_eq!(report.exit_class(), ("crash".into(), Some(i64::from(way.signal))), "{name}");
+    assert_eq!(report.json["soft_errors"], serde_json::json!([]), "{name}");
+    let (signal, code, address, tid) = report.exception();
+    assert_eq!(signal, way.signal, "{name}");
+    assert!(way.code.is_none_or(|expected| expected == code), "{name}: code {code}");
+    assert!(way.address.is_none_or(|expected| expected == address), "{name}: {address:#x}");
+    assert_eq!(report.json["crash"]["thread"].as_u64(), Some(u64::from(tid)), "{name}");
+    let on_main = tid == ended.pid;
+    assert_eq!(on_main, thread == "main", "{name} on {thread}: thread {tid} of {}", ended.pid);
+    assert!(report.thread_count() >= 5, "{name}: {} threads", report.thread_count());
+    let order = [
+        "crash_seen",
+        "threads_stopped",
+        "threads_released",
+        "dump_finished",
+        "worker_released",
+        "full_exit",
+        "restarted",
+    ];
+    let moments: Vec<u64> = order.iter().map(|name| report.moment(name)).collect();
+    assert!(moments[..5].is_sorted(), "{name}: {:#}", report.json["timeline"]);
+    assert!(moments[4] <= moments[5].min(moments[6]), "{name}: {:#}", report.json["timeline"]);
+    (scene, report)
+}
+
+// Goal: each crash on the main thread keeps its signal, code and address, is dumped, and is followed by one next life.
+#[test]
+fn crashes_on_the_main_thread() {
+    for way in &CRASHES {
+        dies_truly(way, "main");
+    }
+}
+
+// Goal: the same on a thread of the standard library's.
+#[test]
+fn crashes_on_a_std_thread() {
+    for way in &CRASHES {
+        dies_truly(way, "std");
+    }
+}
+
+// Goal: the same on a thread that the library knows nothing of but one call.
+#[test]
+fn crashes_on_a_foreign_thread() {
+    for way in &CRASHES {
+        dies_truly(way, "foreign");
+    }
+}
+
+// Goal: the module at fault is named, and an overflow is known as one and stays small.
+#[test]
+fn an_overflow_is_known_and_small() {
+    let (_scene, report) = dies_truly(&CRASHES[9], "main");
+    let flags = report.json["crash"]["flags"].as_array().expect("flags");
+    assert!(flags.iter().any(|flag| flag == "near_stack_pointer"), "{flags:?}");
+    let bytes = report.json["minidump"]["bytes"].as_u64().expect("a size");
+    assert!(bytes < 400_000, "an overflow of 8 MiB gives {bytes} bytes");
+    let module = report.crash_module().expect("a module at the fault");
+    assert!(module.ends_with("crashzoo"), "{module}");
+}
+
+// Goal: a signal that another process sent ends the worker, which a runtime's own handler swallows, and the report says who.
+#[test]
+fn a_sent_signal_ends_the_worker() {
+    let scene = Scene::new();
+    let ended = scene.run(&["--wait-ready", "kill-segv"]);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV));
+    let report = scene.report();
+    let (signal, code, address, _) = report.exception();
+    assert_eq!((signal, code, address), (libc::SIGSEGV, SI_USER, 0));
+    assert_eq!(report.json["crash"]["sender_pid"].as_u64(), Some(u64::from(ended.pid)));
+}
