@@ -1,2 +1,90 @@
-//! Chores.
-fn main() {}
+//! The project's own chores, started with `cargo xtask`.
+//!
+//! They are a program rather than scripts so that they need nothing but the toolchain that builds the project.
+
+mod bench;
+mod leftovers;
+mod shell;
+mod suite;
+mod symbols;
+mod test;
+mod tools;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use lexopt::{Arg, Parser, ValueExt};
+
+const USAGE: &str = "\
+usage: cargo xtask CHORE
+
+chores:
+  test [--all]                     every check that this machine can run; says at its end what it didn't run
+                                   --all installs what is missing, and fails rather than skips
+  symbols                          compares the crash path's object code with its allow-list
+  bench [--runs N] [--json FILE]   rearguard, minidumper-child and no handler at all, side by side";
+
+/// A chore and its options.
+enum Chore {
+    Help,
+    Test { all: bool },
+    Symbols,
+    Bench { runs: usize, json: Option<PathBuf> },
+}
+
+fn main() -> ExitCode {
+    let chore = match parse() {
+        Ok(chore) => chore,
+        Err(error) => {
+            eprintln!("xtask: {error}\n\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    let result = match chore {
+        Chore::Help => {
+            println!("{USAGE}");
+            Ok(())
+        }
+        Chore::Test { all } => test::run(all),
+        Chore::Symbols => symbols::run(),
+        Chore::Bench { runs, json } => bench::run(runs, json.as_deref()),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("xtask: {problem}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn parse() -> Result<Chore, lexopt::Error> {
+    let mut parser = Parser::from_env();
+    let mut chore = None;
+    while let Some(argument) = parser.next()? {
+        match (&mut chore, argument) {
+            (_, Arg::Long("help") | Arg::Short('h')) => return Ok(Chore::Help),
+            (None, Arg::Value(name)) => {
+                chore = Some(match name.to_str() {
+                    Some("test") => Chore::Test { all: false },
+                    Some("symbols") => Chore::Symbols,
+                    Some("bench") => Chore::Bench { runs: bench::RUNS_DEFAULT, json: None },
+                    _ => return Err(Arg::Value(name).unexpected()),
+                });
+            }
+            (Some(Chore::Test { all }), Arg::Long("all")) => *all = true,
+            (Some(Chore::Bench { runs, .. }), Arg::Long("runs")) => {
+                *runs = parser.value()?.parse_with(|text| match text.parse() {
+                    Ok(0) => Err("at least one run"),
+                    Ok(runs) => Ok(runs),
+                    Err(_) => Err("not a number"),
+                })?;
+            }
+            (Some(Chore::Bench { json, .. }), Arg::Long("json")) => {
+                *json = Some(parser.value()?.into());
+            }
+            (_, other) => return Err(other.unexpected()),
+        }
+    }
+    Ok(chore.unwrap_or(Chore::Help))
+}

@@ -69,6 +69,16 @@ pub mod start {
     pub const CLOSED: u32 = 0xffff_ffff;
 }
 
+/// Values of [`Control::store`]; any other is [`store::FAILED`] plus the system's error number.
+pub mod store {
+    /// No guard has tried it yet.
+    pub const UNTRIED: u32 = 0;
+    /// Reports can be kept.
+    pub const USABLE: u32 = 1;
+    /// Added to the error number.
+    pub const FAILED: u32 = 0x1_0000;
+}
+
 /// Bits of [`CrashSlot::flags`].
 pub mod flags {
     /// A foreign handler was asked first and did not repair the fault.
@@ -225,6 +235,9 @@ pub struct Control {
     pub survived: AtomicU32,
     /// How many guards took their place so far.
     pub guards: AtomicU32,
+    /// What the guard found when it tried the store: see [`store`].
+    pub store: AtomicU32,
+    _unused: AtomicU32,
     /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.
     pub worker_released_ns: AtomicU64,
 }

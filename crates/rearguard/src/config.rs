@@ -80,7 +80,9 @@ impl ExitClass {
     #[must_use]
     pub const fn value(self) -> Option<i32> {
         match self {
-            ExitClass::Code(value) | ExitClass::Crash(value) | ExitClass::Killed(value) => Some(value),
+            ExitClass::Code(value) | ExitClass::Crash(value) | ExitClass::Killed(value) => {
+                Some(value)
+            }
             ExitClass::Clean | ExitClass::Hang | ExitClass::Unknown => None,
         }
     }
@@ -320,7 +322,20 @@ impl RestartPolicy {
 
     /// Reads [`to_words`](RestartPolicy::to_words); `None` for anything that it can't have made of a valid policy.
     pub(crate) fn from_words(words: &[u64]) -> Option<RestartPolicy> {
-        let &[when, any_code, explicit, first, base, max, jitter, intensity, period, row, minimum, reset] = words
+        let &[
+            when,
+            any_code,
+            explicit,
+            first,
+            base,
+            max,
+            jitter,
+            intensity,
+            period,
+            row,
+            minimum,
+            reset,
+        ] = words
         else {
             return None;
         };
@@ -410,7 +425,8 @@ impl History {
     /// The history as plain numbers, for a record.
     pub(crate) fn to_words(self) -> [u64; HISTORY_WORDS] {
         let mut words = [0; HISTORY_WORDS];
-        let head = [self.incarnation, self.in_a_row, self.backoff_step, self.crashes].map(u64::from);
+        let head =
+            [self.incarnation, self.in_a_row, self.backoff_step, self.crashes].map(u64::from);
         for (word, value) in words.iter_mut().zip(head.into_iter().chain(self.crashes_boot_ns)) {
             *word = value;
         }
@@ -419,7 +435,8 @@ impl History {
 
     /// Reads [`to_words`](History::to_words); `None` for a wrong length or a number that is out of bounds.
     pub(crate) fn from_words(words: &[u64]) -> Option<History> {
-        let (&[incarnation, in_a_row, backoff_step, crashes], times) = words.split_first_chunk::<4>()?;
+        let (&[incarnation, in_a_row, backoff_step, crashes], times) =
+            words.split_first_chunk::<4>()?;
         let crashes = u32::try_from(crashes).ok()?;
         (crashes as usize <= INTENSITY_MAX).then_some(())?;
         Some(History {
@@ -536,8 +553,10 @@ mod tests {
     // Goal: the signals of a program's own faults are crashes, what people and kernels send from outside is a kill.
     #[test]
     fn signals_divide_into_crashes_and_kills() {
-        let crashes: Vec<_> =
-            (1..65).filter(|n| ExitClass::from_signal(*n) == ExitClass::Crash(*n)).map(signal_name).collect();
+        let crashes: Vec<_> = (1..65)
+            .filter(|n| ExitClass::from_signal(*n) == ExitClass::Crash(*n))
+            .map(signal_name)
+            .collect();
         assert_eq!(
             crashes,
             ["SIGILL", "SIGTRAP", "SIGABRT", "SIGBUS", "SIGFPE", "SIGSEGV", "SIGSYS"]
@@ -573,7 +592,9 @@ mod tests {
     // Goal: records carry policy, history and block without loss, and refuse what nobody wrote.
     #[test]
     fn words_read_back_and_are_bounded() {
-        let policy = RestartPolicy::new(RestartWhen::Always).any_code(true).intensity(16, Duration::from_secs(1));
+        let policy = RestartPolicy::new(RestartWhen::Always)
+            .any_code(true)
+            .intensity(16, Duration::from_secs(1));
         assert_eq!(RestartPolicy::from_words(&policy.to_words()), Some(policy));
         for index in 0..POLICY_WORDS {
             let mut words = policy.to_words();
@@ -582,7 +603,8 @@ mod tests {
         }
         assert_eq!(RestartPolicy::from_words(&policy.to_words()[1..]), None);
 
-        let mut history = History { incarnation: 9, in_a_row: 1, backoff_step: 2, ..History::default() };
+        let mut history =
+            History { incarnation: 9, in_a_row: 1, backoff_step: 2, ..History::default() };
         for crash in 0..40 {
             history.push_crash(crash, u64::MAX);
         }

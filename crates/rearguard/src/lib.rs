@@ -54,6 +54,8 @@ pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX
 pub use settings::{Consent, Topology};
 pub use sys::channel::{CrashInfo, ThreadProtection};
 
+use rearguard_crashpath::black_box::store as store_state;
+
 use settings::Settings;
 use sys::{channel, process};
 use worker::{Off, Worker};
@@ -276,6 +278,10 @@ impl Handle {
                 &mut remarks,
                 "worker-first can't guard PID 1: the kernel ends the guard with it",
             ),
+            (Some(Off::Privileged), _) => remark(
+                &mut remarks,
+                "turned off: a privileged program needs an absolute store of its own choice",
+            ),
             (Some(Off::Failed(error)), _) => remark(&mut remarks, &error.to_string()),
             (None, Some(black_box)) => self.guard_remarks(black_box, &mut remarks),
             (None, None) => false,
@@ -283,18 +289,33 @@ impl Handle {
         if let Some(error) = &self.worker.arm_error {
             remarks.push(error.to_string());
         }
-        if let Some(error) = &self.worker.store_error {
-            remarks.push(error.to_string());
-        }
+        let storing = self.store_remarks(&mut remarks);
         if self.worker.streams_lost {
             remarks.push(String::from("the standard streams could not be kept over the restart"));
         }
         Health {
             guarded,
             armed: self.worker.black_box.is_some() && self.worker.arm_error.is_none(),
-            storing: self.worker.store_error.is_none(),
+            storing,
             remarks,
         }
+    }
+
+    /// Says what is wrong with the store, as far as a guard has tried it.
+    fn store_remarks(&self, remarks: &mut Vec<String>) -> bool {
+        use std::sync::atomic::Ordering;
+        if let Some(error) = &self.worker.store_error {
+            remarks.push(error.to_string());
+            return false;
+        }
+        let Some(black_box) = self.worker.black_box else { return false };
+        let state = black_box.control.store.load(Ordering::Relaxed);
+        if state < store_state::FAILED {
+            return true;
+        }
+        let code = i32::try_from(state - store_state::FAILED).unwrap_or(0);
+        remarks.push(Error::system("making the store", &self.worker.store, code).to_string());
+        false
     }
 
     /// Says how the keeper fares with its guards.

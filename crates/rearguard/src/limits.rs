@@ -69,3 +69,6 @@ pub(crate) const START_MS_MAX: u64 = 10_000;
 
 /// How many remarks a report's metadata holds. More say the same again.
 pub(crate) const SOFT_ERRORS_MAX: usize = 64;
+
+/// How soon a guard that waits for a start hears a request to stop, in milliseconds.
+pub(crate) const STOP_HEARD_MS_MAX: u64 = 250;

@@ -98,7 +98,8 @@ impl Metadata {
         self.decision(&mut json);
         self.application_facts(&mut json);
         json.texts("soft_errors", self.soft_errors.iter().map(String::as_str));
-        self.delivery(&mut json);
+        // Always last: a later guard replaces it without understanding the rest.
+        write_delivery(&self.delivery, &mut json);
         json.close();
         json.finish()
     }
@@ -208,22 +209,162 @@ impl Metadata {
         json.close();
         json.text("log", &self.log);
     }
+}
 
-    fn delivery(&self, json: &mut Json) {
-        json.object("delivery");
-        let (state, status, text) = match &self.delivery {
-            Delivery::Pending(reason) => ("pending", None, ("reason", reason)),
-            Delivery::Uploaded { status, answer } => {
-                ("uploaded", Some(*status), ("answer", answer))
+fn write_delivery(delivery: &Delivery, json: &mut Json) {
+    json.object("delivery");
+    let (state, status, text) = match delivery {
+        Delivery::Pending(reason) => ("pending", None, ("reason", reason)),
+        Delivery::Uploaded { status, answer } => ("uploaded", Some(*status), ("answer", answer)),
+        Delivery::Skipped(reason) => ("skipped", None, ("reason", reason)),
+        Delivery::Refused { status, answer } => ("refused", Some(*status), ("answer", answer)),
+    };
+    json.text("state", state);
+    if let Some(status) = status {
+        json.number("status", u64::from(status));
+    }
+    json.text(text.0, text.1);
+    json.close();
+}
+
+/// What a later guard needs of a report that it didn't write.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct ReadBack {
+    pub(crate) application: String,
+    pub(crate) version: String,
+    pub(crate) annotations: Vec<(String, String)>,
+    /// Whether the report waits for delivery.
+    pub(crate) is_pending: bool,
+}
+
+/// Reads back what [`Metadata::to_json`] wrote: one member a line, so that no reader of all JSON has to be in every guard.
+/// A file in another form gives `None`, and stays as it is.
+pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
+    let text = core::str::from_utf8(json).ok()?;
+    let (mut application, mut version, mut state) = (None, None, None);
+    let mut annotations = Vec::new();
+    let mut section = "";
+    for line in text.lines() {
+        let inner = line.strip_prefix("    ");
+        let Some((key, rest)) = string(inner.unwrap_or(line.trim_start())) else { continue };
+        let Some(rest) = rest.strip_prefix(": ") else { continue };
+        if rest == "{" {
+            section = if key == "annotations" { "annotations" } else { "other" };
+            if key == "delivery" {
+                section = "delivery";
             }
-            Delivery::Skipped(reason) => ("skipped", None, ("reason", reason)),
-            Delivery::Refused { status, answer } => ("refused", Some(*status), ("answer", answer)),
-        };
-        json.text("state", state);
-        if let Some(status) = status {
-            json.number("status", u64::from(status));
+            continue;
         }
-        json.text(text.0, text.1);
-        json.close();
+        let Some((value, _)) = string(rest) else { continue };
+        match (inner.is_some(), key.as_str(), section) {
+            (true, _, "annotations") => annotations.push((key, value)),
+            (true, "state", "delivery") => state = Some(value),
+            (false, "application", _) => application = Some(value),
+            (false, "version", _) => version = Some(value),
+            _ => {}
+        }
+    }
+    let is_pending = state? == "pending";
+    Some(ReadBack { application: application?, version: version?, annotations, is_pending })
+}
+
+/// Reads one quoted string, and gives what follows it.
+fn string(text: &str) -> Option<(String, &str)> {
+    let mut value = String::new();
+    let rest = text.strip_prefix('"')?;
+    let mut characters = rest.char_indices();
+    while let Some((at, character)) = characters.next() {
+        match character {
+            '"' => return Some((value, rest.get(at + 1..)?)),
+            '\\' => value.push(match characters.next()?.1 {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                'u' => {
+                    let mut code = 0;
+                    for _ in 0..4 {
+                        code = code * 16 + characters.next()?.1.to_digit(16)?;
+                    }
+                    char::from_u32(code)?
+                }
+                same @ ('"' | '\\') => same,
+                _ => return None,
+            }),
+            other => value.push(other),
+        }
+    }
+    None
+}
+
+/// Replaces the delivery, always the last member, in metadata that another guard wrote.
+pub(crate) fn with_delivery(json: &[u8], delivery: &Delivery) -> Option<Vec<u8>> {
+    let marker = b"\n  \"delivery\": {";
+    let at = json.windows(marker.len()).rposition(|window| window == marker)?;
+    let mut tail = Json::new();
+    tail.open();
+    write_delivery(delivery, &mut tail);
+    tail.close();
+    let mut whole = json.get(..at)?.to_vec();
+    // The tail begins with the brace that the metadata have already.
+    whole.extend_from_slice(tail.finish().get(1..)?);
+    Some(whole)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn metadata() -> Metadata {
+        Metadata {
+            uuid: "u".into(),
+            application: "a \"pp\"".into(),
+            version: "1\\2".into(),
+            incarnation: 3,
+            worker_pid: 1,
+            guard_pid: 2,
+            late_guard: false,
+            system: "Linux".into(),
+            real_ns: 0,
+            uptime_ms: 5,
+            exit: Some(ExitClass::Crash(11)),
+            crash: None,
+            panic: Some(Panic {
+                message: "\n  \"delivery\": {".into(),
+                location: "x".into(),
+                thread: "main".into(),
+                count: 1,
+            }),
+            dump_bytes: None,
+            dump_error: None,
+            threads: 0,
+            timeline: Timeline::default(),
+            decision: Some((None, "policy says never")),
+            next_pid: None,
+            annotations: vec![("state".into(), "\u{1}é\n".into()), ("version".into(), "9".into())],
+            log: "  \"application\": \"evil\"\n".into(),
+            soft_errors: Vec::new(),
+            delivery: Delivery::Pending("not tried yet".into()),
+        }
+    }
+
+    // Goal: what a later guard reads back is what was written, whatever the texts pretend to be; and its own verdict is JSON again.
+    #[test]
+    fn a_later_guard_reads_and_replaces() {
+        let metadata = metadata();
+        let json = metadata.to_json();
+        let back = read_back(&json).expect("it is our own");
+        assert_eq!(back.application, metadata.application);
+        assert_eq!(back.version, metadata.version);
+        assert_eq!(back.annotations, metadata.annotations);
+        assert!(back.is_pending);
+        let uploaded = Delivery::Uploaded { status: 200, answer: "CrashID=\"1\"".into() };
+        let replaced = with_delivery(&json, &uploaded).expect("it has a delivery");
+        let value: serde_json::Value = serde_json::from_slice(&replaced).expect("it is JSON");
+        assert_eq!(value["delivery"]["answer"], "CrashID=\"1\"");
+        assert_eq!(value["panic"]["message"], "\n  \"delivery\": {");
+        assert!(!read_back(&replaced).expect("it is our own").is_pending);
+        for length in 0..json.len() {
+            let _ = read_back(&json[..length]);
+        }
     }
 }

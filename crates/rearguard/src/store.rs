@@ -13,6 +13,9 @@ use crate::limits;
 use crate::report_id::report_name;
 use crate::sys::file;
 
+/// How many bytes of a report's name are its time and the dash behind it.
+const TIME_BYTES: usize = 24;
+
 /// Where a report is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Stage {
@@ -36,12 +39,14 @@ impl Stage {
     }
 }
 
-/// One report in a store.
-#[derive(Clone, Debug)]
+/// One report in a store, held by this process alone.
+#[derive(Debug)]
 pub(crate) struct Report {
     pub(crate) uuid: String,
     name: String,
     stage: Stage,
+    /// An advisory lock on the report's directory; it follows every rename, and dies with its holder.
+    _lock: Option<fs::File>,
 }
 
 /// A store, open for use.
@@ -65,13 +70,12 @@ impl Store {
         Ok(store)
     }
 
-    /// Makes the store's directories, for a worker that wants to know at its start whether reports can be kept.
-    pub(crate) fn prepare(root: &Path) -> Result<(), Error> {
-        Store::open(root)?;
-        let probe = root.join("tmp").join(probe_name());
-        file::write_new(&probe, b"")
-            .and_then(|()| fs::remove_file(&probe))
-            .map_err(|failed| Error::io("writing to the store", &root.to_string_lossy(), &failed))
+    /// Tries whether a file can be made in the store.
+    pub(crate) fn probe(&self) -> Result<(), Error> {
+        let probe = self.root.join("tmp").join(probe_name());
+        file::write_new(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|failed| {
+            Error::io("writing to the store", &self.root.to_string_lossy(), &failed)
+        })
     }
 
     /// The UUID by which collectors know this installation: random, made at first use, gone with the store.
@@ -106,7 +110,23 @@ impl Store {
         Stage::ALL
             .into_iter()
             .find(|stage| self.path(*stage, &name).is_dir())
-            .map(|stage| Report { uuid: uuid.to_owned(), name, stage })
+            .map(|stage| {
+                let lock = file::try_lock(&self.path(stage, &name));
+                Report { uuid: uuid.to_owned(), name, stage, _lock: lock }
+            })
+    }
+
+    /// Takes the reports that nobody holds: those of guards that were ended before they were done, and those that no server has taken yet. Oldest first.
+    pub(crate) fn adopt(&self) -> Vec<Report> {
+        let mut adopted = Vec::new();
+        for stage in [Stage::New, Stage::Pending] {
+            for name in self.names(stage) {
+                let Some(uuid) = name.get(TIME_BYTES..).map(str::to_owned) else { continue };
+                let Some(lock) = file::try_lock(&self.path(stage, &name)) else { continue };
+                adopted.push(Report { uuid, name, stage, _lock: Some(lock) });
+            }
+        }
+        adopted
     }
 
     /// Puts a report into `new/`, whole.
@@ -128,7 +148,7 @@ impl Store {
         // What an earlier guard with our number left is rubbish by now: that process is gone.
         let _ = fs::remove_dir_all(&building);
         file::create_directory(&building).map_err(error)?;
-        let _lock = file::try_lock(&building);
+        let lock = file::try_lock(&building);
         let mut written = Ok(());
         if let Some(dump) = dump {
             written = file::write_new(&building.join(file_name(uuid, "dmp")), dump);
@@ -140,7 +160,7 @@ impl Store {
             let _ = fs::remove_dir_all(&building);
             return Err(error(failed));
         }
-        Ok(Report { uuid: uuid.to_owned(), name, stage: Stage::New })
+        Ok(Report { uuid: uuid.to_owned(), name, stage: Stage::New, _lock: lock })
     }
 
     /// Replaces a report's metadata by one rename.
@@ -199,6 +219,13 @@ impl Store {
             return None;
         }
         fs::read(path).ok()
+    }
+
+    /// A report's metadata, as far as a reasonable one goes.
+    pub(crate) fn read_metadata(&self, report: &Report) -> Option<Vec<u8>> {
+        let path = self.directory(report).join(file_name(&report.uuid, "json"));
+        let length = fs::metadata(&path).ok()?.len();
+        (length <= limits::METADATA_BYTES_MAX as u64).then(|| fs::read(path).ok())?
     }
 
     /// The names of the reports of one stage, oldest first, at most as many as one directory is allowed.
@@ -271,7 +298,7 @@ fn file_name(uuid: &str, extension: &str) -> String {
 
 /// Whether a name has the form that this store gives: time, dash, UUID.
 fn is_report_name(name: &str) -> bool {
-    name.len() == 24 + 36
+    name.len() == TIME_BYTES + 36
         && name.as_bytes().iter().enumerate().all(|(position, byte)| match position {
             8 => *byte == b'T',
             15 => *byte == b'.',

@@ -14,7 +14,6 @@ use crate::launch::{LaunchRecord, Succession};
 use crate::report_id::uuid_text;
 use crate::role;
 use crate::settings::Settings;
-use crate::store::Store;
 use crate::sys::{channel, process};
 
 /// Why this worker has no guard.
@@ -26,6 +25,8 @@ pub(crate) enum Off {
     Debugger,
     /// The kernel ends all processes of its namespace with PID 1, the guard too.
     PidOne,
+    /// The program runs with more rights than its caller has, and was given no absolute store; no variable of the caller's is believed.
+    Privileged,
     /// The channel could not be made.
     Failed(Error),
 }
@@ -34,6 +35,8 @@ pub(crate) enum Off {
 pub(crate) struct Worker {
     pub(crate) black_box: Option<&'static BlackBox>,
     pub(crate) off: Option<Off>,
+    /// The store's path, for a person.
+    pub(crate) store: String,
     pub(crate) store_error: Option<Error>,
     pub(crate) arm_error: Option<Error>,
     pub(crate) incarnation: u32,
@@ -56,6 +59,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
     let mut worker = Worker {
         black_box: None,
         off: None,
+        store: String::new(),
         store_error: None,
         arm_error: None,
         incarnation: succession.as_ref().map_or(0, |succession| succession.incarnation),
@@ -65,7 +69,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
         recovery: succession.as_ref().and_then(|succession| succession.recovery.clone()),
         writing: Mutex::new(()),
     };
-    worker.off = reason_to_stay_alone(&settings.name);
+    worker.off = reason_to_stay_alone(settings);
     if worker.off.is_none() {
         match guard_this_process(settings, succession.as_ref(), &mut worker) {
             Ok(()) => record_panics(worker.black_box),
@@ -79,7 +83,12 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
 }
 
 /// Whether this process is to run without a guard.
-fn reason_to_stay_alone(name: &str) -> Option<Off> {
+fn reason_to_stay_alone(settings: &Settings) -> Option<Off> {
+    let name = &settings.name;
+    if process::is_privileged() {
+        let is_absolute = settings.store.as_ref().is_some_and(|path| path.is_absolute());
+        return (!is_absolute).then_some(Off::Privileged);
+    }
     if std::env::var_os(opt_out_variable(name)).is_some_and(|value| value == "1") {
         return Some(Off::OptedOut);
     }
@@ -140,10 +149,9 @@ fn guard_this_process(
     Ok(())
 }
 
-/// The store's absolute path, made if need be; what is wrong with it becomes health.
+/// The store's absolute path. The guard makes it and tries it, off the application's way.
 fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
     let chosen = match &settings.store {
-        Some(path) if process::is_privileged() && !path.is_absolute() => None,
         Some(path) => std::path::absolute(path).ok(),
         None => process::default_store(&settings.name),
     };
@@ -151,9 +159,7 @@ fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
         worker.store_error = Some(Error::refused("choosing the store", "", "there is no place for it: no absolute path was given, and neither XDG_STATE_HOME nor HOME can be used"));
         return Vec::new();
     };
-    if let Err(error) = Store::prepare(&path) {
-        worker.store_error = Some(error);
-    }
+    worker.store = path.to_string_lossy().into_owned();
     process::path_bytes(&path)
 }
 
@@ -169,7 +175,10 @@ fn record_panics(black_box: Option<&'static BlackBox>) {
     let earlier = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         let slot = &black_box.panic;
-        slot.message.store(info.payload_as_str().unwrap_or("a value that is no text"));
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+        slot.message.store(text.unwrap_or("a value that is no text"));
         if let Some(location) = info.location() {
             let mut text = String::from(location.file());
             text.push(':');

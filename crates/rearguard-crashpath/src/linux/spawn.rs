@@ -9,7 +9,7 @@ use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 use super::stack::Stack;
 use super::syscall::{self, Errno, Result, call, plain, signal_bit};
 use super::{futex, time};
-use crate::black_box::start;
+use crate::black_box::{crash, start};
 use crate::limits;
 
 /// The first descriptor number that is handed over; 0 to 2 are the standard streams.
@@ -44,6 +44,9 @@ pub struct Gate {
     pub delay_ns: u64,
     /// The word in the black box by which one starter of many is chosen.
     pub start: *const AtomicU32,
+    /// For a starter that is made while a crash waits: the word that says whether it still counts.
+    /// A worker that survived its crash and ends later has an end of its own, which is another guard's to judge.
+    pub crash: *const AtomicU32,
     /// Where the child writes its own process id in decimal before it execs: ten bytes inside an environment string. Null for nowhere.
     pub pid_digits: *mut u8,
 }
@@ -87,9 +90,14 @@ impl Outcome {
                 return true;
             }
             if futex::wait(&self.running, running, Some(deadline_ns)) == futex::Woken::TimedOut {
-                return self.running.load(Ordering::Acquire) == 0;
+                return !self.is_running();
             }
         }
+    }
+
+    /// Whether the child has neither exec'd nor ended.
+    pub fn is_running(&self) -> bool {
+        self.running.load(Ordering::Acquire) != 0
     }
 }
 
@@ -463,6 +471,11 @@ fn pass_gate(plan: &Plan) -> Passage {
     }
     if gate.delay_ns > 0 {
         time::sleep_ns(gate.delay_ns);
+    }
+    // SAFETY: null, or a word in the mapped black box, which the plan keeps alive.
+    if unsafe { gate.crash.as_ref() }.is_some_and(|word| word.load(Ordering::Acquire) == crash::IDLE)
+    {
+        return Passage::Lost;
     }
     // SAFETY: the word lies in the mapped black box, which the plan keeps alive.
     let word = unsafe { &*gate.start };

@@ -19,6 +19,9 @@ use crate::soft_error::{Object, SoftErrors};
 /// Lists of threads that are made until none is new; a target that still makes threads then makes them faster than they can be held.
 const ROUNDS_MAX: usize = 10;
 
+/// What the stack of a waiting thread takes, as a rule; more costs a little time while the threads are held.
+const TYPICAL_STACK_BYTES: usize = 4096;
+
 /// How long a wait without the alarm sleeps between two looks.
 const LOOK_PERIOD_NS: u32 = 50_000;
 
@@ -98,6 +101,10 @@ impl Freeze<'_, '_> {
         let mut deadline = 0;
         for round in 0..ROUNDS_MAX {
             let new = self.list_new();
+            if round == 0 {
+                let bytes = new.len().saturating_mul(TYPICAL_STACK_BYTES);
+                self.memory.prepare(bytes.min(self.request.limits.file_bytes_max));
+            }
             if new.is_empty() && round > 0 {
                 return;
             }
@@ -165,11 +172,15 @@ impl Freeze<'_, '_> {
             Err(_) if self.refused.is_some() => Hold::Left,
             Err(_) if self.ended(tid) => Hold::Zombie,
             Err(_) if self.traced(tid) => Hold::Left,
-            Err(errno) => {
-                self.refused = Some(errno);
-                self.errors.add("trace thread", Object::Thread(tid), errno);
-                Hold::Left
-            }
+            // A tracer that is about to end may have let go before it was looked for.
+            Err(_) => match ptrace::seize(tid) {
+                Ok(()) => Hold::Seized,
+                Err(errno) => {
+                    self.refused = Some(errno);
+                    self.errors.add("trace thread", Object::Thread(tid), errno);
+                    Hold::Left
+                }
+            },
         };
         Held { tid, hold, registers: None }
     }

@@ -51,11 +51,19 @@ pub(super) struct TargetMemory<'p> {
     stopped: Option<i32>,
     /// What must not be read.
     secrets: [Range<u64>; 3],
+    /// Memory of ours for the next buffer.
+    prepared: Vec<u8>,
 }
 
 impl<'p> TargetMemory<'p> {
     pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secrets: [Range<u64>; 3]) -> TargetMemory<'p> {
-        TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets }
+        TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets, prepared: Vec::new() }
+    }
+
+    /// Gets memory for the next buffer, so that no page has to be found for it while threads are held.
+    pub(super) fn prepare(&mut self, bytes: usize) {
+        // Not zero: memory of zeros is only promised until it is written.
+        self.prepared = vec![1; bytes];
     }
 
     /// Names a stopped thread, or says that there is none any more.
@@ -67,6 +75,7 @@ impl<'p> TargetMemory<'p> {
     pub(super) fn refused(&self) -> Option<Errno> {
         match self.way {
             Way::None(errno) => Some(errno),
+            Way::Peek if self.stopped.is_none() => Some(libc::EPERM),
             Way::Readv | Way::File(_) | Way::Peek => None,
         }
     }
@@ -82,15 +91,16 @@ impl<'p> TargetMemory<'p> {
             piece.got = 0;
             total = total.saturating_add(piece.len);
         }
-        let mut buffer = vec![0_u8; total];
+        let mut buffer = core::mem::take(&mut self.prepared);
+        buffer.resize(total, 0);
         let mut next = 0;
         // Each turn finishes a piece or gives up a way.
         for _ in 0..pieces.len() + 4 {
             let Some(rest) = pieces.get_mut(next..).filter(|rest| !rest.is_empty()) else { break };
             let result = match &self.way {
                 Way::Readv => batch(self.tid, rest, &mut buffer),
-                Way::File(file) => Ok(each(rest, &mut buffer, |address, place| sys::read_at(file, address, place))),
-                Way::Peek => Ok(self.peek_all(rest, &mut buffer)),
+                Way::File(file) => each(rest, &mut buffer, |address, place| sys::read_at(file, address, place)),
+                Way::Peek => self.peek_all(rest, &mut buffer),
                 Way::None(_) => break,
             };
             match result {
@@ -111,15 +121,19 @@ impl<'p> TargetMemory<'p> {
 
     /// What to try after a way was refused.
     fn next_way(&self, errno: Errno) -> Way {
-        match self.proc.map(Proc::open_memory) {
-            Some(Ok(file)) => Way::File(file),
-            Some(Err(_)) | None if self.stopped.is_some() => Way::Peek,
-            Some(Err(_)) | None => Way::None(errno),
+        let file = match self.way {
+            Way::Readv => self.proc.and_then(|proc| proc.open_memory().ok()),
+            Way::File(_) | Way::Peek | Way::None(_) => None,
+        };
+        match (file, &self.way) {
+            (Some(file), _) => Way::File(file),
+            (None, Way::Readv | Way::File(_)) if self.stopped.is_some() => Way::Peek,
+            (None, _) => Way::None(errno),
         }
     }
 
-    fn peek_all(&self, pieces: &mut [Piece], buffer: &mut [u8]) -> usize {
-        let Some(tid) = self.stopped else { return pieces.len() };
+    fn peek_all(&self, pieces: &mut [Piece], buffer: &mut [u8]) -> Result<usize, Errno> {
+        let Some(tid) = self.stopped else { return Ok(pieces.len()) };
         each(pieces, buffer, |address, place| {
             let mut got = 0;
             for word in place.chunks_mut(8) {
@@ -153,7 +167,7 @@ fn batch(tid: i32, pieces: &mut [Piece], buffer: &mut [u8]) -> Result<usize, Err
     let mut got = match sys::read_memory(tid, &remotes, place) {
         Ok(got) => got,
         // The first piece has no readable byte; that is no reason to try another way.
-        Err(libc::EFAULT | libc::EIO | libc::EINVAL) => 0,
+        Err(errno) if no_memory_there(errno) => 0,
         Err(errno) => return Err(errno),
     };
     for (index, piece) in pieces.iter_mut().enumerate() {
@@ -167,12 +181,17 @@ fn batch(tid: i32, pieces: &mut [Piece], buffer: &mut [u8]) -> Result<usize, Err
     Ok(count)
 }
 
-/// Reads piece by piece, as far as `read` goes in each; all are finished then.
+/// An error that tells of the place and not of the way.
+fn no_memory_there(errno: Errno) -> bool {
+    matches!(errno, libc::EFAULT | libc::EIO | libc::EINVAL)
+}
+
+/// Reads piece by piece, as far as `read` goes in each; all are finished then, unless the way is refused.
 fn each(
     pieces: &mut [Piece],
     buffer: &mut [u8],
     read: impl Fn(u64, &mut [u8]) -> Result<usize, Errno>,
-) -> usize {
+) -> Result<usize, Errno> {
     for piece in pieces.iter_mut() {
         let place = buffer.get_mut(piece.at..piece.at + piece.len).unwrap_or_default();
         // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.
@@ -180,11 +199,12 @@ fn each(
             let rest = place.get_mut(piece.got..).unwrap_or_default();
             match read(piece.address.saturating_add(piece.got as u64), rest) {
                 Ok(got) if got > 0 => piece.got += got.min(rest.len()),
+                Err(errno) if !no_memory_there(errno) => return Err(errno),
                 Ok(_) | Err(_) => break,
             }
         }
     }
-    pieces.len()
+    Ok(pieces.len())
 }
 
 #[cfg(test)]

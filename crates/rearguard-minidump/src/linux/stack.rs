@@ -127,7 +127,7 @@ mod tests {
     #[test]
     fn an_overflow_below_the_guard_or_into_a_gap_is_found() {
         assert_eq!(plan_at(0x6_ffff_f000, &[])[1], (0x7_0000_1000, 0x6000));
-        let [below, near, _] = plan_at(0x7_fefF_f000, &[]);
+        let [below, near, _] = plan_at(0x7_feff_f000, &[]);
         assert_eq!(below, (0x7_feff_ef80, 0x1080));
         assert_eq!(near, (0x7_ff00_0000, 0x6000));
     }

@@ -11,7 +11,7 @@ use crate::dump;
 use crate::evidence::{self, Crash};
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
-use crate::metadata::{Delivery, Metadata, Timeline};
+use crate::metadata::{Delivery, Metadata, Timeline, read_back, with_delivery};
 use crate::report_id::uuid_text;
 use crate::settings::Consent;
 use crate::store::{Report, Store};
@@ -139,6 +139,22 @@ impl Case {
         Some(dump.is_some())
     }
 
+    /// Opens the store and tries whether it can be written, while nobody waits; the error is the system's number.
+    pub(crate) fn try_store(&mut self) -> Result<(), u32> {
+        if self.store_path.is_empty() {
+            return Err(0);
+        }
+        let store = Store::open(&process::path(&self.store_path));
+        let tried = store.and_then(|store| store.probe().map(|()| store));
+        match tried {
+            Ok(store) => {
+                self.store = Some(store);
+                Ok(())
+            }
+            Err(error) => Err(error.os_code().unwrap_or(0).unsigned_abs()),
+        }
+    }
+
     fn open_store(&mut self) {
         if self.store.is_some() {
             return;
@@ -154,20 +170,22 @@ impl Case {
     }
 
     fn create_report(&mut self, dump: Option<&[u8]>) -> bool {
-        self.open_store();
-        let Some(store) = &self.store else { return false };
-        let metadata = self.metadata.to_json();
-        match store.create(self.metadata.real_ns, &self.metadata.uuid, dump, &metadata) {
-            Ok(report) => {
-                self.report = Some(report);
-                true
-            }
-            Err(error) => {
-                self.metadata.dump_bytes = None;
-                self.soft_error(error.to_string());
-                false
+        // A store that was opened long ago may have been cleared away since; it is made again.
+        for attempt in ["first", "second"] {
+            self.open_store();
+            let Some(store) = &self.store else { return false };
+            let metadata = self.metadata.to_json();
+            match store.create(self.metadata.real_ns, &self.metadata.uuid, dump, &metadata) {
+                Ok(report) => {
+                    self.report = Some(report);
+                    return true;
+                }
+                Err(_) if attempt == "first" => self.store = None,
+                Err(error) => self.soft_error(error.to_string()),
             }
         }
+        self.metadata.dump_bytes = None;
+        false
     }
 
     /// Notes what went wrong without stopping anything.
@@ -247,49 +265,30 @@ impl Case {
         updated.is_ok() && durable.is_ok()
     }
 
-    /// Delivers the report by one POST of at most `deadline_ms`; only what a server took or refused leaves `pending/`.
+    /// Delivers the report, and then what earlier guards had to leave, for at most `deadline_ms` in all.
+    /// Only what a server took or refused leaves `pending/`.
     pub(crate) fn deliver(&mut self, deadline_ms: u64) -> DeliveryOutcome {
-        let (Some(store), Some(report), Some(url), Consent::Granted) =
-            (&self.store, &mut self.report, &self.collector, self.consent)
+        let deadline_ns =
+            process::monotonic_ns().saturating_add(deadline_ms.saturating_mul(1_000_000));
+        let (Some(store), Some(url), Consent::Granted) =
+            (&self.store, self.collector.as_deref(), self.consent)
         else {
             return DeliveryOutcome::NothingToSend;
         };
-        let metadata = self.metadata.to_json();
-        let dump = store.read_dump(report);
-        let outcome = upload::deliver(&Parcel {
-            url,
-            product: &self.metadata.application,
-            version: &self.metadata.version,
-            uuid: &self.metadata.uuid,
-            installation: &store.installation_id(),
-            process_type: "worker",
-            fields: &self.metadata.annotations,
-            dump: dump.as_deref(),
-            metadata: &metadata,
-            timeout_ms: deadline_ms,
-        });
-        let (delivery, result, done) = match outcome {
-            Outcome::Accepted { status, answer } => {
-                (Delivery::Uploaded { status, answer }, DeliveryOutcome::Accepted, true)
-            }
-            Outcome::Refused { status, answer } => {
-                (Delivery::Refused { status, answer }, DeliveryOutcome::Refused, true)
-            }
-            Outcome::Retry { mut reason, after_s } => {
-                if let Some(seconds) = after_s {
-                    reason.push_str("; it wants to be left alone for ");
-                    reason.push_str(&seconds.to_string());
-                    reason.push_str(" s");
-                }
-                (Delivery::Pending(reason), DeliveryOutcome::Retry, false)
-            }
-        };
-        self.metadata.delivery = delivery;
-        let _ = store.update(report, &self.metadata.to_json());
-        if done {
-            let _ = store.complete(report);
+        let mut outcome = DeliveryOutcome::NothingToSend;
+        if let Some(mut report) = self.report.take() {
+            outcome = send(store, url, &mut report, deadline_ns);
+            self.report = Some(report);
         }
-        result
+        // A server that didn't take the newest report is not asked to take older ones.
+        if outcome == DeliveryOutcome::Accepted {
+            for mut report in store.adopt() {
+                if send(store, url, &mut report, deadline_ns) != DeliveryOutcome::Accepted {
+                    break;
+                }
+            }
+        }
+        outcome
     }
 
     /// What the user is told, in one line.
@@ -328,6 +327,59 @@ impl Case {
         line.push('\n');
         line
     }
+}
+
+/// Sends one report of the store, whoever wrote it, and notes in its metadata what came of it.
+fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> DeliveryOutcome {
+    let left_ms = deadline_ns.saturating_sub(process::monotonic_ns()) / 1_000_000;
+    let Some(json) = store.read_metadata(report) else { return DeliveryOutcome::NothingToSend };
+    let Some(back) = read_back(&json) else { return DeliveryOutcome::NothingToSend };
+    if left_ms == 0 {
+        return DeliveryOutcome::Retry;
+    }
+    if !back.is_pending || store.make_durable(report).is_err() {
+        return DeliveryOutcome::NothingToSend;
+    }
+    let dump = store.read_dump(report);
+    let outcome = upload::deliver(&Parcel {
+        url,
+        product: &back.application,
+        version: &back.version,
+        uuid: &report.uuid,
+        installation: &store.installation_id(),
+        process_type: "worker",
+        fields: &back.annotations,
+        dump: dump.as_deref(),
+        metadata: &json,
+        timeout_ms: left_ms,
+    });
+    let (delivery, result) = match outcome {
+        Outcome::Accepted { status, answer } => {
+            (Delivery::Uploaded { status, answer }, DeliveryOutcome::Accepted)
+        }
+        Outcome::Refused { status, answer } => {
+            (Delivery::Refused { status, answer }, DeliveryOutcome::Refused)
+        }
+        Outcome::Retry { reason, after_s } => {
+            (Delivery::Pending(with_wait(reason, after_s)), DeliveryOutcome::Retry)
+        }
+    };
+    if let Some(json) = with_delivery(&json, &delivery) {
+        let _ = store.update(report, &json);
+    }
+    if result != DeliveryOutcome::Retry {
+        let _ = store.complete(report);
+    }
+    result
+}
+
+fn with_wait(mut reason: String, after_s: Option<u64>) -> String {
+    if let Some(seconds) = after_s {
+        reason.push_str("; it wants to be left alone for ");
+        reason.push_str(&seconds.to_string());
+        reason.push_str(" s");
+    }
+    reason
 }
 
 /// Whether an end is one that collectors are told of: a crash, a panic, a hang. The others are the user's own business and stay here.

@@ -10,6 +10,8 @@ use std::collections::VecDeque;
 use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
+use rearguard_crashpath::black_box::{crash, store};
+
 use crate::config::{ExitClass, History, StartBlock};
 use crate::evidence;
 use crate::launch::Succession;
@@ -21,7 +23,7 @@ use crate::supervisor::{
 };
 use crate::sys::attach::{self, Attached, Heard};
 use crate::sys::exit_status::{self, Ended};
-use crate::sys::successor::{self, Started, Starter};
+use crate::sys::successor::{self, Started, Starter, When};
 use crate::sys::{process, terminal};
 
 use case::Case;
@@ -50,11 +52,21 @@ pub(crate) fn run(nonce: u64) -> ! {
         earlier_guards == 0,
     );
     spots.pass("attached");
+    let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE;
+    let mut case = Case::new(&attached.record, late);
+    if !late {
+        // While nobody waits: a crash then finds the store ready, and health knows what is wrong with it.
+        let state = match case.try_store() {
+            Ok(()) => store::USABLE,
+            Err(errno) => store::FAILED.wrapping_add(errno),
+        };
+        attached.black_box.control.store.store(state, Ordering::Relaxed);
+    }
     if !attach::take_place(attached.black_box) {
         process::exit(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
-    Guard::new(attached, spots).stand()
+    Guard::new(attached, spots, case).stand()
 }
 
 /// One guard and all that it holds.
@@ -82,7 +94,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(attached: Attached, spots: FailSpots) -> Guard {
+    fn new(attached: Attached, spots: FailSpots, case: Case) -> Guard {
         let record = &attached.record;
         let mut seed = [0; 8];
         process::random(&mut seed);
@@ -99,9 +111,8 @@ impl Guard {
             jitter_seed: u64::from_le_bytes(seed),
             delivery_ms_max: limits::DELIVERY_MS_MAX,
         };
-        let late = attached.black_box.control.crash.load(Ordering::Acquire) != 0;
         Guard {
-            case: Case::new(record, late),
+            case,
             supervisor: Supervisor::new(setup),
             attached,
             spots,
@@ -119,6 +130,10 @@ impl Guard {
     /// Feeds the supervisor until it says that the guard leaves.
     fn stand(mut self) -> ! {
         loop {
+            // A request to stop goes before what has happened meanwhile.
+            if !self.events.is_empty() && attach::stop_requested() {
+                self.events.push_front(Event::StopRequested);
+            }
             let event = match self.events.pop_front() {
                 Some(event) => event,
                 None => match self.listen() {
@@ -227,10 +242,7 @@ impl Guard {
             }
             Action::RecordSurvival { .. } => self.case.survived(self.attached.black_box),
             Action::AwaitStart => self.await_start(),
-            Action::RetryAfter { delay_ms } => {
-                process::sleep_ms(delay_ms);
-                self.events.push_back(Event::RetryDue);
-            }
+            Action::RetryAfter { delay_ms } => self.retry_after(delay_ms),
             Action::MakeDurable => self.make_durable(),
             Action::Deliver { deadline_ms } => {
                 let outcome = self.case.deliver(deadline_ms);
@@ -263,7 +275,6 @@ impl Guard {
     /// Makes the process that will be the next worker.
     fn make_starter(&mut self, delay_ms: u64, history: History) {
         let record = &self.attached.record;
-        let streams = core::mem::take(&mut self.streams);
         let succession = Succession {
             incarnation: record.incarnation.saturating_add(1),
             history,
@@ -271,11 +282,13 @@ impl Guard {
             last_report: self.case.will_have_report(self.class).then(|| {
                 evidence::report_id(self.attached.black_box)
             }),
-            streams_lost: streams.iter().all(Option::is_none),
+            streams_lost: self.streams.iter().all(Option::is_none),
             recovery: evidence::recovery(self.attached.black_box),
         };
+        let when = When { delay_ms, at_crash: self.case.timeline().full_exit == 0 };
+        let black_box = self.attached.black_box;
         let made =
-            successor::prepare(record, &succession, streams, delay_ms, self.attached.black_box);
+            successor::prepare(record, &succession, &mut self.streams, when, black_box);
         self.spots.pass("starter-made");
         let outcome = match made {
             Ok(starter) => {
@@ -295,17 +308,14 @@ impl Guard {
 
     /// Makes sure that nobody starts the next worker, if nobody has.
     fn close_start(&mut self) {
-        match self.starter.take() {
-            Some(starter) => {
-                if starter.cancel(self.attached.black_box) {
-                    self.closed_start = true;
-                }
-                self.streams = starter.into_streams();
-            }
-            None => self.closed_start = successor::close_start(self.attached.black_box),
+        self.closed_start |= successor::close_start(self.attached.black_box);
+        if let Some(starter) = self.starter.take() {
+            starter.end(self.attached.black_box);
+            self.streams = starter.into_streams();
         }
     }
 
+    /// Ends our own starter, and opens the start again if it was closed by us.
     fn reopen_start(&mut self) {
         self.close_start();
         if core::mem::take(&mut self.closed_start) {
@@ -332,27 +342,31 @@ impl Guard {
         }
     }
 
-    /// Waits for our own starter.
+    /// Waits for our own starter, in slices, so that a request to stop is heard.
     fn await_start(&mut self) {
         let Some(starter) = self.starter.take() else {
-            self.events.push_back(Event::StartFinished(StartOutcome::Lost));
+            self.events.push_back(Event::StartFinished(StartOutcome::Failed));
             return;
         };
-        let now_ns = process::monotonic_ns();
-        let outcome = match starter.wait(self.start_deadline_ns.max(now_ns)) {
-            Started::Yes => {
-                self.case.timeline().restarted = process::monotonic_ns();
-                self.case.restarted(starter.pid(), starter.directory_gone());
-                StartOutcome::Started
+        let deadline_ns = self.start_deadline_ns;
+        let started = loop {
+            let now_ns = process::monotonic_ns();
+            let slice_ns = now_ns.saturating_add(limits::STOP_HEARD_MS_MAX * 1_000_000);
+            match starter.wait(slice_ns.min(deadline_ns)) {
+                Started::NotYet if now_ns < deadline_ns && attach::stop_requested() => {
+                    self.starter = Some(starter);
+                    self.events.push_back(Event::StopRequested);
+                    return;
+                }
+                Started::NotYet if now_ns < deadline_ns => {}
+                settled @ (Started::Yes
+                | Started::Lost
+                | Started::Late
+                | Started::Failed(_)
+                | Started::NotYet) => break settled,
             }
-            Started::Lost => StartOutcome::Lost,
-            Started::Failed(errno) => {
-                successor::reclaim_start(self.attached.black_box, &starter);
-                self.case.start_failed(errno);
-                StartOutcome::Failed
-            }
-            Started::Late | Started::NotYet => StartOutcome::Late,
         };
+        let outcome = self.start_outcome(&starter, started);
         self.spots.pass("started");
         match outcome {
             StartOutcome::Started | StartOutcome::Lost => {
@@ -365,6 +379,40 @@ impl Guard {
             StartOutcome::Late => self.starter = Some(starter),
         }
         self.events.push_back(Event::StartFinished(outcome));
+    }
+
+    /// What a starter's end means, noted in the report.
+    fn start_outcome(&mut self, starter: &Starter, started: Started) -> StartOutcome {
+        match started {
+            Started::Yes => {
+                self.case.timeline().restarted = process::monotonic_ns();
+                self.case.restarted(starter.pid(), starter.directory_gone());
+                StartOutcome::Started
+            }
+            Started::Lost => StartOutcome::Lost,
+            Started::Failed(errno) => {
+                successor::reclaim_start(self.attached.black_box, starter);
+                self.case.start_failed(errno);
+                StartOutcome::Failed
+            }
+            Started::Late | Started::NotYet => StartOutcome::Late,
+        }
+    }
+
+    /// Lets the time pass, or a request to stop end it.
+    fn retry_after(&mut self, delay_ms: u64) {
+        let deadline_ns =
+            process::monotonic_ns().saturating_add(delay_ms.saturating_mul(1_000_000));
+        loop {
+            if attach::stop_requested() {
+                return self.events.push_back(Event::StopRequested);
+            }
+            let left_ms = deadline_ns.saturating_sub(process::monotonic_ns()) / 1_000_000;
+            if left_ms == 0 {
+                return self.events.push_back(Event::RetryDue);
+            }
+            process::sleep_ms(left_ms.min(limits::STOP_HEARD_MS_MAX));
+        }
     }
 
     fn make_durable(&mut self) {

@@ -227,7 +227,8 @@ pub(crate) fn delay_ms(policy: &RestartPolicy, step: u32, jitter_seed: u64) -> u
     let doubled = policy.backoff_base_ms.saturating_mul(1 << doublings.min(32));
     let delay = doubled.min(policy.backoff_ms_max);
     let spread = u64::from(policy.jitter_percent);
-    let percent = (100 + scatter(jitter_seed ^ u64::from(step)) % (2 * spread + 1)).saturating_sub(spread);
+    let percent =
+        (100 + scatter(jitter_seed ^ u64::from(step)) % (2 * spread + 1)).saturating_sub(spread);
     (delay.saturating_mul(percent) / 100).min(policy.backoff_ms_max)
 }
 

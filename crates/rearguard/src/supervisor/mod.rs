@@ -10,27 +10,21 @@
 mod decide;
 #[cfg(test)]
 mod tests;
+mod words;
 
 use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
 
 pub(crate) use decide::{Decision, Reason, Verdict};
+pub(crate) use words::{
+    Action, Actions, Answer, DeliveryOutcome, DumpOutcome, Durability, Event, Note, Now,
+    StartOutcome, StarterOutcome,
+};
+
 use decide::{Question, decide, delay_ms, forbids, is_panic};
 
 /// How many starters are made for one start before it is given up.
 /// A second one helps when the machine was out of processes for a moment, a third when an update was replacing the file; further ones only put off the truth.
 pub(crate) const START_ATTEMPTS_MAX: u32 = 3;
-
-/// How many actions one event can have; a test goes through the whole table to see that it is enough.
-pub(crate) const ACTIONS_MAX: usize = 8;
-
-/// Two readings of clocks that the whole machine shares, in nanoseconds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Now {
-    /// The clock that stands still while the machine sleeps; lives are measured with it.
-    pub(crate) monotonic_ns: u64,
-    /// The clock that counts sleep as well; the window of crashes is measured with it.
-    pub(crate) boot_ns: u64,
-}
 
 /// What a supervisor knows when it begins.
 #[derive(Clone, Copy, Debug)]
@@ -45,162 +39,6 @@ pub(crate) struct Setup {
     pub(crate) jitter_seed: u64,
     /// How long the delivery may keep the guard, in milliseconds.
     pub(crate) delivery_ms_max: u64,
-}
-
-/// What happened.
-///
-/// Of several starters only the newest is spoken of, and none after [`Action::ReopenStart`]; a starter is made before its start is finished.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Event {
-    /// A thread of the worker waits at a crash by this signal. A late guard begins with it.
-    Crashed { signal: i32 },
-    DumpFinished(DumpOutcome),
-    StarterMade(StarterOutcome),
-    /// The worker was released and lives on.
-    WorkerSurvived,
-    /// The worker executed another program.
-    WorkerReplaced,
-    /// The full exit, with the class that the system tells.
-    WorkerGone { class: ExitClass, panicked: bool, ready: bool },
-    StartFinished(StartOutcome),
-    ReportDurable(Durability),
-    DeliveryFinished(DeliveryOutcome),
-    /// The application has called `ready()` in this life.
-    ReadySeen,
-    /// The guard was asked to stop.
-    StopRequested,
-    /// The full exit that [`Action::AwaitFullExit`] asked for did not come in time.
-    WaitExpired,
-    /// The wait of [`Action::RetryAfter`] is over.
-    RetryDue,
-    /// The surroundings turned out to forbid a restart.
-    BlockSeen(StartBlock),
-}
-
-/// Whether there is a dump of the crash.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DumpOutcome {
-    Written,
-    Failed,
-}
-
-/// Whether there is a starter.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StarterOutcome {
-    Made,
-    Failed,
-}
-
-/// How a start ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StartOutcome {
-    /// Our starter is the next worker.
-    Started,
-    /// Somebody else has claimed or closed the start.
-    Lost,
-    /// Our starter ended without being the next worker.
-    /// Its claim, if it had one, was taken back by this guard; no one else may do that, and this guard may not after [`Action::CloseStart`].
-    Failed,
-    /// Our starter wasn't done within the delay and the limit.
-    Late,
-}
-
-/// Whether the report outlives a power failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Durability {
-    Durable,
-    Failed,
-}
-
-/// How a delivery ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum DeliveryOutcome {
-    Accepted,
-    Retry,
-    Refused,
-    NothingToSend,
-    TimedOut,
-}
-
-/// What a crashed worker is told.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Answer {
-    Dumped,
-    Failed,
-}
-
-/// What is to be done. Each is performed before the next is looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Action {
-    /// Take the dump of the waiting crash; answered by [`Event::DumpFinished`].
-    TakeDump,
-    /// Make the process that waits for the full exit, then for the delay, claims the start and executes the next worker with this history; answered by [`Event::StarterMade`].
-    MakeStarter { delay_ms: u64, history: History },
-    /// Close the start if it is open, and, if that worked, end our own starter. Afterwards the question is settled, in whosever favour.
-    CloseStart(Reason),
-    /// The worker survived: end our own starter, and open the start again if this guard closed it.
-    ReopenStart,
-    /// Give the waiting crash its answer. Without a waiting crash this does nothing.
-    ReleaseWorker(Answer),
-    /// Wait for the full exit within the limit; answered by [`Event::WorkerGone`], [`Event::WorkerSurvived`], [`Event::WorkerReplaced`] or [`Event::WaitExpired`].
-    AwaitFullExit,
-    /// Write down how the life ended, in a report of its own if there is to be one.
-    RecordEnd { class: ExitClass, with_report: bool },
-    /// Write into the crash's report that the worker survived it.
-    RecordSurvival { signal: i32 },
-    /// Wait for our own starter within the delay and the limit; answered by [`Event::StartFinished`].
-    AwaitStart,
-    /// Let the time pass; answered by [`Event::RetryDue`].
-    RetryAfter { delay_ms: u64 },
-    /// Make the report outlive a power failure; answered by [`Event::ReportDurable`].
-    MakeDurable,
-    /// Deliver what is pending; answered by [`Event::DeliveryFinished`].
-    Deliver { deadline_ms: u64 },
-    /// Nothing to do, something to know.
-    Note(Note),
-    /// Leave, and let nothing that still runs hold the guard up. Always the last action.
-    Exit,
-}
-
-/// What a supervisor has to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Note {
-    Decided(Decision),
-    /// An event that can't come in this state. It was ignored; either the shell or this table is wrong.
-    Impossible { state: &'static str, event: &'static str },
-}
-
-/// The actions of one event, in their order.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Actions {
-    list: [Option<Action>; ACTIONS_MAX],
-    len: usize,
-}
-
-impl Actions {
-    const fn new() -> Actions {
-        Actions { list: [None; ACTIONS_MAX], len: 0 }
-    }
-
-    fn push(&mut self, action: Action) {
-        if let Some(slot) = self.list.get_mut(self.len) {
-            *slot = Some(action);
-            self.len += 1;
-        }
-    }
-
-    fn decided(&mut self, decision: Decision) {
-        self.push(Action::Note(Note::Decided(decision)));
-    }
-}
-
-impl IntoIterator for Actions {
-    type Item = Action;
-    type IntoIter = core::iter::Flatten<core::array::IntoIter<Option<Action>, ACTIONS_MAX>>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.list.into_iter().flatten()
-    }
 }
 
 /// A crash that has been seen and not yet been followed to its end.
@@ -255,7 +93,7 @@ impl End {
         End { class, deliver, recorded: false }
     }
 
-    /// The end of a worker that had been released after a crash: whatever ended it then, the crash is worth a delivery.
+    /// The end of a worker that had crashed: whatever ended it then, the crash is worth a report and its delivery.
     const fn after_crash(crash: Crash, told: ExitClass) -> End {
         End { class: crash.class(told), deliver: true, recorded: false }
     }
@@ -324,7 +162,8 @@ impl Supervisor {
             State::MakingStarter(..) => "making starter",
             State::AwaitingStart(..) => "awaiting start",
             State::AwaitingRetry(..) => "awaiting retry",
-            State::MakingDurable { .. } => "making durable",
+            State::MakingDurable { deliver: true } => "making durable, to deliver",
+            State::MakingDurable { deliver: false } => "making durable",
             State::Delivering => "delivering",
             State::Done => "done",
         }
@@ -395,11 +234,10 @@ impl Supervisor {
                     }
                 }
             }
-            // Somebody has ended the waiting worker: no longer the crash, but what the system tells is its end.
+            // Somebody has ended the waiting worker: whether it comes back is decided by what the system tells, no longer by the crash.
             Event::WorkerGone { class, panicked, ready } => {
                 self.ready |= ready;
-                let class = crash.class(class);
-                self.ended(End::of(class, panicked), panicked, crash.at, actions);
+                self.ended(End::after_crash(crash, class), panicked, crash.at, actions);
             }
             Event::WorkerSurvived if self.stopping => self.leave(Reason::StopRequested, actions),
             Event::WorkerSurvived => {
@@ -439,7 +277,7 @@ impl Supervisor {
             }
             Event::WorkerGone { class, panicked, ready } => {
                 self.ready |= ready;
-                let end = End::of(crash.class(class), panicked);
+                let end = End::after_crash(crash, class);
                 match self.decide(end.class, panicked, crash.at, actions) {
                     // The starter that is being made serves this end as well.
                     Ok(_) => self.state = State::MakingStarter(end, plan),
@@ -514,7 +352,9 @@ impl Supervisor {
                 }
             }
             // The starter may see the full exit before we do.
-            Event::StartFinished(outcome) => self.start_finished_early(crash, start, outcome, actions),
+            Event::StartFinished(outcome) => {
+                self.start_finished_early(crash, start, outcome, actions)
+            }
             // Too late, or of a starter that has lost its start meanwhile, or of an earlier crash.
             Event::ReadySeen | Event::StarterMade(_) | Event::ReportDurable(_) => {}
             Event::DumpFinished(_) | Event::DeliveryFinished(_) | Event::RetryDue => {
@@ -826,10 +666,8 @@ impl Supervisor {
     }
 
     fn impossible(&self, event: Event, actions: &mut Actions) {
-        actions.push(Action::Note(Note::Impossible {
-            state: self.state_name(),
-            event: event.name(),
-        }));
+        actions
+            .push(Action::Note(Note::Impossible { state: self.state_name(), event: event.name() }));
     }
 }
 
@@ -855,74 +693,4 @@ impl End {
             | ExitClass::Unknown => true,
         }
     }
-}
-
-impl Event {
-    /// The event's name, for the log.
-    pub(crate) const fn name(&self) -> &'static str {
-        match self {
-            Event::Crashed { .. } => "crashed",
-            Event::DumpFinished(_) => "dump finished",
-            Event::StarterMade(_) => "starter made",
-            Event::WorkerSurvived => "worker survived",
-            Event::WorkerReplaced => "worker replaced",
-            Event::WorkerGone { .. } => "worker gone",
-            Event::StartFinished(_) => "start finished",
-            Event::ReportDurable(_) => "report durable",
-            Event::DeliveryFinished(_) => "delivery finished",
-            Event::ReadySeen => "ready seen",
-            Event::StopRequested => "stop requested",
-            Event::WaitExpired => "wait expired",
-            Event::RetryDue => "retry due",
-            Event::BlockSeen(_) => "block seen",
-        }
-    }
-}
-
-/// The word `start` of the black box, as a starter sees it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StartWord {
-    Open,
-    Claimed,
-    Closed,
-}
-
-/// All that a starter has to look at before each of its steps.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct StarterView {
-    /// Whether the worker is gone.
-    pub(crate) full_exit: bool,
-    /// Whether the delay, counted from the full exit, is over.
-    pub(crate) delay_over: bool,
-    /// Whether this starter was made for a crash whose worker then still lived.
-    pub(crate) made_before_exit: bool,
-    /// Whether the black box, with the worker gone, shows no crash.
-    pub(crate) crash_idle: bool,
-    pub(crate) start: StartWord,
-}
-
-/// What a starter does next.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum StarterStep {
-    AwaitFullExit,
-    AwaitDelay,
-    /// Claim the start by compare-and-swap; execute the next worker if that works, leave if it doesn't.
-    Claim,
-    Leave,
-}
-
-/// A starter's whole judgement. It outlives its guard, so it has to know by itself when it is no longer wanted.
-pub(crate) const fn starter_step(view: StarterView) -> StarterStep {
-    match view.start {
-        StartWord::Claimed | StartWord::Closed => return StarterStep::Leave,
-        StartWord::Open => {}
-    }
-    if !view.full_exit {
-        return StarterStep::AwaitFullExit;
-    }
-    // The worker survived the crash that this starter was made for, and its later end was judged by nobody yet.
-    if view.made_before_exit && view.crash_idle {
-        return StarterStep::Leave;
-    }
-    if view.delay_over { StarterStep::Claim } else { StarterStep::AwaitDelay }
 }

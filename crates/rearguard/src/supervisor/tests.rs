@@ -1,13 +1,16 @@
 //! The supervisor's proof: every reason of the decision, every reachable state, and whole histories with guards that die anywhere.
 
+mod starter;
 mod world;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::time::Duration;
 
+use super::words::ACTIONS_MAX;
 use super::*;
 use crate::config::RestartWhen;
+use starter::{StartWord, StarterStep, StarterView, starter_step};
 
 const S: u64 = 1_000_000_000;
 
@@ -31,8 +34,7 @@ fn question<'a>(policy: &'a RestartPolicy, history: &'a History, class: ExitClas
 fn every_class_has_its_reason() {
     let fresh = History::default();
     let ask = |policy: RestartPolicy, class, panicked| {
-        let (decision, _) =
-            decide(&Question { panicked, ..question(&policy, &fresh, class) });
+        let (decision, _) = decide(&Question { panicked, ..question(&policy, &fresh, class) });
         (decision.verdict != Verdict::Stay, decision.reason)
     };
     let never = RestartPolicy::new(RestartWhen::Never);
@@ -192,6 +194,9 @@ fn events() -> Vec<Event> {
     ]
 }
 
+/// More states than the machine has with all that they carry; beyond it something counts without end.
+const STATES_MAX: usize = 20_000;
+
 /// Every state that any order of events can reach, by breadth, so that each is reached on a shortest way.
 fn reachable(policy: RestartPolicy) -> Vec<Supervisor> {
     let first = Supervisor::new(setup(policy));
@@ -200,6 +205,7 @@ fn reachable(policy: RestartPolicy) -> Vec<Supervisor> {
     let mut next = 0;
     while let Some(supervisor) = all.get(next).copied() {
         next += 1;
+        assert!(next < STATES_MAX, "the states grow without end");
         for event in events() {
             let mut after = supervisor;
             after.handle(event, NOW);
@@ -226,7 +232,9 @@ pub(crate) fn transition_table() -> String {
     let mut states = BTreeMap::new();
     let mut order = Vec::new();
     for supervisor in reachable(RestartPolicy::default()) {
-        if !supervisor.stopping && supervisor.setup.block.is_none() || supervisor.state_name() == "done" {
+        if !supervisor.stopping && supervisor.setup.block.is_none()
+            || supervisor.state_name() == "done"
+        {
             states.entry(supervisor.state_name()).or_insert_with(|| {
                 order.push(supervisor.state_name());
                 supervisor
@@ -253,7 +261,8 @@ pub(crate) fn transition_table() -> String {
         }
         if !impossible.is_empty() {
             let events: Vec<&str> = impossible.into_iter().collect();
-            writeln!(table, "| {name} | *impossible:* {} | {name} | note |", events.join(", ")).unwrap();
+            writeln!(table, "| {name} | *impossible:* {} | {name} | note |", events.join(", "))
+                .unwrap();
         }
     }
     table
@@ -287,7 +296,9 @@ fn action_text(action: &Action) -> String {
         Action::RetryAfter { .. } => "RetryAfter".to_owned(),
         Action::Deliver { .. } => "Deliver".to_owned(),
         Action::RecordEnd { class, with_report: true } => format!("RecordEnd({class:?})"),
-        Action::RecordEnd { class, with_report: false } => format!("RecordEnd({class:?}, no report)"),
+        Action::RecordEnd { class, with_report: false } => {
+            format!("RecordEnd({class:?}, no report)")
+        }
         Action::RecordSurvival { .. } => "RecordSurvival".to_owned(),
         Action::Note(Note::Decided(decision)) => match decision.verdict {
             Verdict::Restart { .. } => format!("*restart: {}*", decision.reason.as_str()),
@@ -320,6 +331,7 @@ fn the_transition_table_is_complete() {
         "awaiting start",
         "awaiting retry",
         "making durable",
+        "making durable, to deliver",
         "delivering",
         "done",
     ] {
@@ -345,7 +357,7 @@ fn every_reachable_state_is_safe() {
                 let context = format!("{} + {}", supervisor.state_name(), event.name());
                 let mut after = supervisor;
                 let actions = after.handle(event, NOW);
-                assert!(actions.len < ACTIONS_MAX, "{context}");
+                assert!(actions.len() < ACTIONS_MAX, "{context}");
                 let actions: Vec<Action> = actions.into_iter().collect();
                 let exit = actions.iter().position(|action| *action == Action::Exit);
                 let is_last = exit.is_some_and(|at| at + 1 == actions.len());
@@ -354,6 +366,8 @@ fn every_reachable_state_is_safe() {
                 assert_eq!(exit.is_some(), is_last, "{context}: {actions:?}");
                 let starts = actions.iter().any(|a| matches!(a, Action::MakeStarter { .. }));
                 assert!(!(starts && after.stopping), "{context}: {actions:?}");
+                let waits_on = after.stopping && matches!(after.state, State::Watching);
+                assert!(!waits_on, "{context}: a guard that was stopped watches on");
                 if matches!(event, Event::Crashed { .. }) && supervisor.state_name() != "done" {
                     let taken = actions.contains(&Action::TakeDump)
                         || actions.contains(&Action::ReleaseWorker(Answer::Failed))
@@ -392,8 +406,7 @@ fn a_crash_is_followed_to_its_end() {
 fn ends_are_recorded_and_delivered_by_class() {
     let after = |class, panicked| {
         let mut guard = Supervisor::new(setup(RestartPolicy::new(RestartWhen::Never)));
-        let mut all =
-            names(guard.handle(Event::WorkerGone { class, panicked, ready: false }, NOW));
+        let mut all = names(guard.handle(Event::WorkerGone { class, panicked, ready: false }, NOW));
         all.extend(names(guard.handle(Event::ReportDurable(Durability::Durable), NOW)));
         all.join(" ")
     };

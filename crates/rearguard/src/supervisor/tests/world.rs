@@ -77,11 +77,14 @@ struct Guard {
     /// The reading of `forward_ns` at the end that was judged, and whether that life had proved itself.
     judged_forward_ns: u64,
     judged_proven: bool,
+    judged_short: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
 enum Stage {
     Waiting,
+    /// It has seen an open start and is about to swap the word: between the two, anything may happen.
+    Claiming,
     Claimed,
     Ended,
 }
@@ -95,6 +98,7 @@ struct Starter {
     history: History,
     judged_forward_ns: u64,
     judged_proven: bool,
+    judged_short: bool,
 }
 
 /// What outlives a life.
@@ -108,6 +112,13 @@ struct Era {
     forward_ns: u64,
     /// `forward_ns` at each end that was followed by another life.
     restarts_forward_ns: Vec<u64>,
+    /// How many lives in a row were short, and how many restarts there were since a life proved itself: counted here, not carried by any record.
+    short_row: u32,
+    unproven_restarts: u32,
+    /// One in how many steps is something that goes wrong.
+    fault_one_in: u64,
+    /// One in how many attempts at a start fails; 1 is a program that can't be started any more.
+    start_fails_one_in: u64,
 }
 
 struct World<'a> {
@@ -196,6 +207,7 @@ impl World<'_> {
             awaits_start: false,
             judged_forward_ns: 0,
             judged_proven: false,
+            judged_short: false,
         });
         true
     }
@@ -214,7 +226,7 @@ impl World<'_> {
 
     /// Now and then something goes wrong.
     fn fault(&mut self) -> bool {
-        if !self.era.dice.one_in(12) {
+        if !self.era.dice.one_in(self.era.fault_one_in) {
             return false;
         }
         let living = self.living();
@@ -309,7 +321,8 @@ impl World<'_> {
         self.worker = Worker::Gone;
         self.class = Some(class);
         // A guard that is not the parent is not always told.
-        let told = if self.era.faults && self.era.dice.one_in(6) { ExitClass::Unknown } else { class };
+        let told =
+            if self.era.faults && self.era.dice.one_in(6) { ExitClass::Unknown } else { class };
         let (panicked, ready) = (self.panicked, self.ready);
         self.tell(Event::WorkerGone { class: told, panicked, ready });
     }
@@ -363,8 +376,10 @@ impl World<'_> {
             return Ok(false);
         }
         let index = self.era.dice.pick(&active);
-        if self.starters[index].stage == Stage::Claimed {
-            return self.execute(index).map(|()| true);
+        match self.starters[index].stage {
+            Stage::Claiming => return self.claim(index).map(|()| true),
+            Stage::Claimed => return self.execute(index).map(|()| true),
+            Stage::Waiting | Stage::Ended => {}
         }
         let view = StarterView {
             full_exit: self.worker == Worker::Gone,
@@ -391,7 +406,10 @@ impl World<'_> {
                 self.pass(S / 10);
                 Ok(true)
             }
-            StarterStep::Claim => self.claim(index).map(|()| true),
+            StarterStep::Claim => {
+                self.starters[index].stage = Stage::Claiming;
+                Ok(true)
+            }
             StarterStep::Leave => {
                 self.end_starter(index, StartOutcome::Lost);
                 Ok(true)
@@ -400,23 +418,26 @@ impl World<'_> {
     }
 
     fn claim(&mut self, index: usize) -> Checked {
+        if self.word != Word::Open {
+            self.end_starter(index, StartOutcome::Lost);
+            return Ok(());
+        }
+        self.word = Word::ClaimedBy(index);
+        self.starters[index].stage = Stage::Claimed;
         hold(self.worker == Worker::Gone, "no start before full exit")?;
         hold(!self.stop_closed, "nothing started after a stop request")?;
         hold(
             !(self.starters[index].made_before_exit && self.crash_idle),
             "no start for a crash that was survived",
-        )?;
-        if self.word == Word::Open {
-            self.word = Word::ClaimedBy(index);
-            self.starters[index].stage = Stage::Claimed;
-        } else {
-            self.end_starter(index, StartOutcome::Lost);
-        }
-        Ok(())
+        )
+    }
+
+    fn start_fails(&mut self) -> bool {
+        self.era.faults && self.era.dice.one_in(self.era.start_fails_one_in)
     }
 
     fn execute(&mut self, index: usize) -> Checked {
-        if self.era.faults && self.era.dice.one_in(6) {
+        if self.start_fails() {
             self.end_starter(index, StartOutcome::Failed);
             return Ok(());
         }
@@ -426,14 +447,16 @@ impl World<'_> {
         let (before, after) = (self.setup.history, starter.history);
         hold(after.incarnation == before.incarnation + 1, "incarnations are counted")?;
         if starter.judged_proven {
-            hold(after.backoff_step == 1 && after.in_a_row == 0, "a proven life resets")?;
+            (self.era.short_row, self.era.unproven_restarts) = (0, 0);
         } else {
-            let kept = after.backoff_step == before.backoff_step + 1
-                && after.in_a_row >= before.in_a_row;
-            hold(kept, "counters are never reset by a spawn")?;
+            self.era.short_row += u32::from(starter.judged_short);
         }
+        self.era.unproven_restarts += 1;
+        let kept = after.in_a_row == self.era.short_row
+            && after.backoff_step == self.era.unproven_restarts;
+        hold(kept, "counters are reset by a proven life and never by a spawn")?;
         let policy = &self.setup.policy;
-        hold(after.in_a_row < policy.in_a_row_max, "short lives in a row are kept")?;
+        hold(self.era.short_row < policy.in_a_row_max, "short lives in a row are kept")?;
         let end_ns = starter.judged_forward_ns;
         self.era.restarts_forward_ns.push(end_ns);
         let in_window = self
@@ -454,7 +477,10 @@ impl World<'_> {
         if !guard.alive || self.starters[index].forgotten {
             return;
         }
-        if outcome == StartOutcome::Failed && !guard.told_closed && self.word == Word::ClaimedBy(index) {
+        if outcome == StartOutcome::Failed
+            && !guard.told_closed
+            && self.word == Word::ClaimedBy(index)
+        {
             self.word = Word::Open;
         }
         guard.awaits_start = false;
@@ -476,31 +502,25 @@ impl World<'_> {
     fn feed(&mut self, index: usize, event: Event) -> Checked {
         let guard = &mut self.guards[index];
         let now = self.era.now;
-        let judges = match event {
-            Event::Crashed { .. } => true,
-            Event::WorkerGone { ready, .. } => {
-                guard.judged_proven |= ready;
-                guard.supervisor.state_name() == "watching"
-            }
-            _ => false,
-        };
-        if judges {
+        let gone = matches!(event, Event::WorkerGone { .. });
+        if matches!(event, Event::Crashed { .. })
+            || gone && guard.supervisor.state_name() == "watching"
+        {
             let life_ns = now.monotonic_ns.saturating_sub(self.setup.started.monotonic_ns);
             guard.judged_forward_ns = self.era.forward_ns;
+            guard.judged_short = life_ns < self.setup.policy.minimum_uptime_ms * 1_000_000;
             guard.judged_proven =
                 self.ready || life_ns >= self.setup.policy.uptime_reset_ms * 1_000_000;
         }
         guard.stop_seen |= event == Event::StopRequested;
-        guard.settled_seen |= matches!(
-            event,
-            Event::StartFinished(StartOutcome::Started | StartOutcome::Lost)
-        );
+        guard.settled_seen |=
+            matches!(event, Event::StartFinished(StartOutcome::Started | StartOutcome::Lost));
         let before = guard.supervisor.state_name();
         let actions = guard.supervisor.handle(event, now);
         if self.era.told {
             println!("guard {index}: {before} + {event:?} -> {}", guard.supervisor.state_name());
         }
-        hold(actions.len < ACTIONS_MAX, "no action is lost")?;
+        hold(actions.len() < ACTIONS_MAX, "no action is lost")?;
         let impossible = actions
             .into_iter()
             .any(|action| matches!(action, Action::Note(Note::Impossible { .. })));
@@ -572,7 +592,7 @@ impl World<'_> {
         hold(!self.guards[index].stop_seen, "no starter is made after a stop request")?;
         hold(!self.guards[index].settled_seen, "no starter is made after the start is settled")?;
         self.forget_starters(index);
-        if self.era.faults && self.era.dice.one_in(6) {
+        if self.start_fails() {
             self.answer(index, Event::StarterMade(StarterOutcome::Failed));
             return Ok(());
         }
@@ -584,6 +604,7 @@ impl World<'_> {
             history,
             judged_forward_ns: self.guards[index].judged_forward_ns,
             judged_proven: self.guards[index].judged_proven,
+            judged_short: self.guards[index].judged_short,
         });
         self.answer(index, Event::StarterMade(StarterOutcome::Made));
         Ok(())
@@ -615,9 +636,9 @@ impl World<'_> {
 
     /// A guard speaks of its newest starter only.
     fn forget_starters(&mut self, index: usize) {
-        self.guards[index].events.retain(|event| {
-            !matches!(event, Event::StartFinished(_) | Event::StarterMade(_))
-        });
+        self.guards[index]
+            .events
+            .retain(|event| !matches!(event, Event::StartFinished(_) | Event::StarterMade(_)));
         for starter in &mut self.starters {
             starter.forgotten |= starter.owner == index;
         }
@@ -625,7 +646,8 @@ impl World<'_> {
 
     fn end_own_starters(&mut self, index: usize) {
         for starter in &mut self.starters {
-            if starter.owner == index && starter.stage == Stage::Waiting {
+            let unclaimed = matches!(starter.stage, Stage::Waiting | Stage::Claiming);
+            if starter.owner == index && unclaimed {
                 starter.stage = Stage::Ended;
             }
         }
@@ -653,7 +675,10 @@ impl World<'_> {
             return Ok(());
         }
         let expected = self.class.is_some_and(|class| self.expects_restart(class));
-        hold(expected == self.started.is_some(), "without faults a start comes if and only if it is due")
+        hold(
+            expected == self.started.is_some(),
+            "without faults a start comes if and only if it is due",
+        )
     }
 
     /// What should follow in a world without faults, found in another way than `decide` does.
@@ -676,13 +701,9 @@ impl World<'_> {
             // A start of this life is already among them.
             .filter(|end| **end < judged && judged - **end < policy.period_ms * 1_000_000)
             .count() as u32;
-        let short = !self.guards[0].judged_proven
-            && judged - self.setup.started.boot_ns < policy.minimum_uptime_ms * 1_000_000;
-        let row = if self.guards[0].judged_proven {
-            0
-        } else {
-            self.setup.history.in_a_row + u32::from(short)
-        };
+        // A start of this life has counted it already.
+        let counted = u32::from(self.started.is_none() && self.guards[0].judged_short);
+        let row = if self.guards[0].judged_proven { 0 } else { self.era.short_row + counted };
         wanted && recent + 1 < policy.intensity && row < policy.in_a_row_max
     }
 }
@@ -713,8 +734,20 @@ fn history(seed: u64, told: bool) -> Result<u32, String> {
     policy.validate().map_err(|(field, reason)| format!("{field}: {reason}"))?;
     let faults = !dice.one_in(4);
     let start = Now { monotonic_ns: 0, boot_ns: 0 };
-    let mut era =
-        Era { dice, faults, told, now: start, forward_ns: 0, restarts_forward_ns: Vec::new() };
+    let fault_one_in = dice.pick(&[12, 12, 12, u64::MAX]);
+    let start_fails_one_in = dice.pick(&[6, 6, 6, 1]);
+    let mut era = Era {
+        dice,
+        faults,
+        told,
+        now: start,
+        forward_ns: 0,
+        restarts_forward_ns: Vec::new(),
+        short_row: 0,
+        unproven_restarts: 0,
+        fault_one_in,
+        start_fails_one_in,
+    };
     let mut next = History::default();
     for life in 1..=LIVES_MAX {
         let setup = Setup {

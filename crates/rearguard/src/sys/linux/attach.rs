@@ -81,7 +81,7 @@ extern "C" fn on_stop(_signal: i32) {
 }
 
 /// Whether this guard was asked to stop; each request is told once.
-fn stop_requested() -> bool {
+pub(crate) fn stop_requested() -> bool {
     STOP.swap(false, Ordering::AcqRel)
 }
 
@@ -213,11 +213,11 @@ pub(crate) fn await_end(attached: &Attached, survived_before: u32, deadline_ns: 
     const SLICE_MS: u32 = 250;
     let control = &attached.black_box.control;
     while time::monotonic_ns() < deadline_ns {
-        if wait_gone(SLICE_MS) {
-            return Heard::Gone;
-        }
         if stop_requested() {
             return Heard::Stop;
+        }
+        if wait_gone(SLICE_MS) {
+            return Heard::Gone;
         }
         if control.survived.load(Ordering::Acquire) != survived_before {
             return Heard::Survived;

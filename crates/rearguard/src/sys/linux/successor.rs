@@ -48,12 +48,22 @@ pub(crate) enum Started {
     NotYet,
 }
 
-/// Makes the starter. It returns at once; the start itself happens `delay_ms` after the worker's full exit.
+/// When a starter starts.
+#[derive(Clone, Copy)]
+pub(crate) struct When {
+    /// How long after the full exit.
+    pub(crate) delay_ms: u64,
+    /// Whether a crash waits, so that the start holds only if the worker doesn't survive it.
+    pub(crate) at_crash: bool,
+}
+
+/// Makes the starter. It returns at once; the start itself happens after the worker's full exit.
+/// The streams are taken over only if it works.
 pub(crate) fn prepare(
     record: &LaunchRecord,
     succession: &Succession,
-    streams: [Option<OwnedFd>; 3],
-    delay_ms: u64,
+    streams: &mut [Option<OwnedFd>; 3],
+    when: When,
     black_box: &'static BlackBox,
 ) -> Result<Starter, Error> {
     let failed = |errno| Error::system("preparing the next worker", "", errno);
@@ -90,8 +100,13 @@ pub(crate) fn prepare(
         rlimits: rlimits(record),
         gate: Some(Gate {
             pidfd_place: PIDFD_PLACE,
-            delay_ns: delay_ms * 1_000_000,
+            delay_ns: when.delay_ms.saturating_mul(1_000_000),
             start: &raw const black_box.control.start,
+            crash: if when.at_crash {
+                &raw const black_box.control.crash
+            } else {
+                core::ptr::null()
+            },
             pid_digits,
         }),
         outcome: Outcome::new(),
@@ -101,7 +116,7 @@ pub(crate) fn prepare(
     let plan = Box::into_raw(Box::new(plan));
     // SAFETY: plan and strings live as long as this process and its memory.
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
-    Ok(Starter { plan, pid, streams, _succession: succession })
+    Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession })
 }
 
 /// A NUL-terminated copy for as long as the memory lives; null for an empty one.
@@ -146,7 +161,7 @@ impl Starter {
         unsafe { &(*self.plan).outcome }
     }
 
-    /// Waits until the start has happened or failed.
+    /// Waits until the start has happened or failed, at most until `deadline_ns`.
     pub(crate) fn wait(&self, deadline_ns: u64) -> Started {
         let outcome = self.outcome();
         if !outcome.wait(deadline_ns) {
@@ -174,15 +189,15 @@ impl Starter {
         self.outcome().directory_gone.load(Ordering::Relaxed) != 0
     }
 
-    /// Closes the start and ends the starter, if it hasn't become a worker yet; false when somebody has the start.
-    pub(crate) fn cancel(&self, black_box: &BlackBox) -> bool {
-        let closed = close_start(black_box);
-        if closed && self.outcome().running.load(Ordering::Acquire) != 0 {
+    /// Ends the starter after the start was closed, unless it has become a worker.
+    pub(crate) fn end(&self, black_box: &BlackBox) {
+        // One that has its claim is past the gate, and execs any moment.
+        let claimed = black_box.control.start.load(Ordering::Acquire) == self.pid();
+        if !claimed && self.outcome().is_running() {
             // It still runs on our memory, so the number means it and nobody else.
             let _ = syscall::kill(self.pid, libc::SIGKILL);
             self.outcome().wait(time::monotonic_ns() + 1_000_000_000);
         }
-        closed
     }
 
     /// Gives back the worker's streams.
@@ -191,13 +206,13 @@ impl Starter {
     }
 }
 
-/// Makes sure that nobody starts the next worker; false when somebody has.
+/// Makes sure that nobody starts the next worker; false when the start was closed or taken already.
 pub(crate) fn close_start(black_box: &BlackBox) -> bool {
     black_box
         .control
         .start
         .compare_exchange(start::OPEN, start::CLOSED, Ordering::AcqRel, Ordering::Acquire)
-        .map_or_else(|word| word == start::CLOSED, |_| true)
+        .is_ok()
 }
 
 /// Lets a worker that survived have a start again, after a cancelled one.

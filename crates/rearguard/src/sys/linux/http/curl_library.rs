@@ -51,6 +51,10 @@ struct Library {
     strerror: unsafe extern "C" fn(c_int) -> *const c_char,
 }
 
+#[expect(
+    clippy::missing_transmute_annotations,
+    reason = "each type stands once, at the field that the symbol goes to"
+)]
 /// Loads the library; it stays loaded, since the guard ends soon.
 fn load() -> Option<Library> {
     let handle = LIBRARIES.iter().find_map(|name| {
@@ -223,8 +227,10 @@ fn perform(library: &Library, easy: Easy, received: &mut Received) -> Answer {
     // SAFETY: the handle is set up, and everything that it points to is alive.
     let code = unsafe { (library.perform)(easy) };
     if code != 0 {
-        // SAFETY: libcurl returns a static NUL-terminated text for every code.
-        let text = unsafe { CStr::from_ptr((library.strerror)(code)) };
+        // SAFETY: libcurl returns a static text for every code.
+        let text = unsafe { (library.strerror)(code) };
+        // SAFETY: the text is NUL-terminated.
+        let text = unsafe { CStr::from_ptr(text) };
         return Answer::Failed(text.to_string_lossy().into_owned());
     }
     let mut status: c_long = 0;

@@ -1,0 +1,165 @@
+//! The system calls and the crimes of the tests, each behind a function that is safe to call.
+
+#![expect(unsafe_code, reason = "signals, filters and crashes")]
+
+use std::mem;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr;
+use std::time::Duration;
+
+pub(crate) fn gettid() -> i32 {
+    // SAFETY: the call takes nothing and can't fail.
+    unsafe { libc::syscall(libc::SYS_gettid) as i32 }
+}
+
+pub(crate) fn getuid() -> u32 {
+    // SAFETY: the call takes nothing and can't fail.
+    unsafe { libc::getuid() }
+}
+
+/// Sends a signal to one thread.
+pub(crate) fn send(pid: i32, tid: i32, signal: i32) {
+    // SAFETY: the call takes numbers.
+    let result = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, signal) };
+    assert_eq!(result, 0);
+}
+
+pub(crate) fn kill_this_process() {
+    // SAFETY: the call takes numbers.
+    unsafe { libc::kill(std::process::id() as i32, libc::SIGKILL) };
+}
+
+/// Whether there is something to read, or an end, before the time is up.
+pub(crate) fn readable(file: BorrowedFd<'_>, time: Duration) -> bool {
+    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: the kernel writes one structure.
+    unsafe { libc::poll(&raw mut poll, 1, time.as_millis() as i32) == 1 }
+}
+
+pub(crate) fn ignore(signal: i32) {
+    // SAFETY: ignoring a signal runs no code.
+    unsafe { libc::signal(signal, libc::SIG_IGN) };
+}
+
+pub(crate) fn on_signal(signal: i32, handler: extern "C" fn(i32)) {
+    // SAFETY: the only handler in these tests adds to an atomic number.
+    unsafe { libc::signal(signal, handler as *const () as usize) };
+}
+
+/// A handler of crashes.
+pub(crate) type CrashHandler = extern "C" fn(i32, *mut libc::siginfo_t, *mut libc::c_void);
+
+pub(crate) fn on_crash(handler: CrashHandler) {
+    for signal in [libc::SIGSEGV, libc::SIGBUS, libc::SIGILL] {
+        // SAFETY: all bytes of the structure may be zero.
+        let mut action: libc::sigaction = unsafe { mem::zeroed() };
+        action.sa_sigaction = handler as *const () as usize;
+        action.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: the handler has the signature that SA_SIGINFO asks for.
+        assert_eq!(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }, 0);
+    }
+}
+
+/// What the kernel gives to a handler: code, address, general and floating-point registers.
+pub(crate) fn crash(
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) -> (i32, u64, Vec<u64>, Vec<u8>) {
+    // SAFETY: the kernel passes a valid structure to the handler, which is the only caller.
+    let info = unsafe { &*info };
+    // SAFETY: the signals of the handler have an address.
+    let address = unsafe { info.si_addr() } as u64;
+    // SAFETY: the kernel passes a valid context to the handler.
+    let context = unsafe { &*context.cast::<libc::ucontext_t>() };
+    let (general, fp) = registers(context);
+    (info.si_code, address, general, fp)
+}
+
+#[cfg(target_arch = "x86_64")]
+fn registers(context: &libc::ucontext_t) -> (Vec<u64>, Vec<u8>) {
+    let general = context.uc_mcontext.gregs.iter().map(|word| *word as u64).collect();
+    // SAFETY: the kernel saves at least the 512 bytes of FXSAVE there.
+    let fp = unsafe { std::slice::from_raw_parts(context.uc_mcontext.fpregs.cast::<u8>(), 512) };
+    (general, fp.to_vec())
+}
+
+#[cfg(target_arch = "aarch64")]
+fn registers(context: &libc::ucontext_t) -> (Vec<u64>, Vec<u8>) {
+    let machine = &context.uc_mcontext;
+    let mut general = machine.regs.to_vec();
+    general.extend([machine.sp, machine.pc, machine.pstate]);
+    (general, Vec::new())
+}
+
+/// Gives the thread a stack for signals on which a handler that allocates has room.
+pub(crate) fn large_signal_stack() {
+    let bytes: &'static mut [u8] = Box::leak(vec![0_u8; 256 * 1024].into_boxed_slice());
+    let stack =
+        libc::stack_t { ss_sp: bytes.as_mut_ptr().cast(), ss_flags: 0, ss_size: bytes.len() };
+    // SAFETY: the memory is never freed and serves nothing else.
+    assert_eq!(unsafe { libc::sigaltstack(&raw const stack, ptr::null_mut()) }, 0);
+}
+
+pub(crate) fn write_to(address: usize) {
+    // SAFETY: there is none; the write is the crash that the test is about.
+    unsafe { ptr::without_provenance_mut::<u8>(address).write_volatile(1) };
+}
+
+pub(crate) fn jump_to(address: usize) {
+    // SAFETY: there is none; the jump is the crash that the test is about.
+    let nowhere: extern "C" fn() = unsafe { mem::transmute(address) };
+    nowhere();
+}
+
+/// Ends the calling thread alone.
+pub(crate) fn exit_thread() {
+    // SAFETY: nothing of the thread is used afterwards, since the process never returns to it.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Sleeps in vfork until there is a byte to read.
+pub(crate) fn vfork_until_readable(file: BorrowedFd<'_>) {
+    let fd = file.as_raw_fd();
+    #[expect(deprecated, reason = "the thing to test")]
+    // SAFETY: the child makes two system calls and touches nothing but a variable of its own frame.
+    let child = unsafe { libc::vfork() };
+    if child == 0 {
+        let mut byte = 0_u8;
+        // SAFETY: the kernel writes at most one byte.
+        unsafe { libc::read(fd, (&raw mut byte).cast(), 1) };
+        // SAFETY: a child of vfork ends this way.
+        unsafe { libc::_exit(0) };
+    }
+    // SAFETY: the status isn't asked for.
+    unsafe { libc::waitpid(child, ptr::null_mut(), 0) };
+}
+
+/// Gives up what lets root look into other people's processes.
+pub(crate) fn become_nobody() {
+    // SAFETY: the call takes numbers.
+    assert_eq!(unsafe { libc::setresgid(65534, 65534, 65534) }, 0);
+    // SAFETY: the call takes numbers.
+    assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
+}
+
+/// Lets some system calls fail with EPERM from now on, as the filters of containers do.
+pub(crate) fn deny(numbers: &[libc::c_long]) {
+    let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
+    let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
+    for number in numbers {
+        let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+        program.push(libc::sock_filter { code: equal, jt: 0, jf: 1, k: *number as u32 });
+        program.push(statement(
+            libc::BPF_RET | libc::BPF_K,
+            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
+        ));
+    }
+    program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
+    let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };
+    // SAFETY: the call takes numbers.
+    assert_eq!(unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) }, 0);
+    // SAFETY: the kernel copies the filter, which is valid during the call.
+    let result =
+        unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
+    assert_eq!(result, 0);
+}

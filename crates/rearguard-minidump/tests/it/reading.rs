@@ -1,0 +1,81 @@
+//! Shorthands over the reference reader.
+
+use minidump::system_info::Cpu;
+use minidump::{
+    Minidump, MinidumpContext, MinidumpException, MinidumpMiscInfo, MinidumpModuleList,
+    MinidumpSoftErrors, MinidumpSystemInfo, MinidumpThreadList, MinidumpThreadNames,
+    UnifiedMemoryList,
+};
+
+/// A dump that was parsed; every stream that it must have is there.
+pub(crate) struct Dump {
+    pub(crate) bytes: Vec<u8>,
+    pub(crate) dump: Minidump<'static, Vec<u8>>,
+}
+
+impl Dump {
+    pub(crate) fn parse(bytes: Vec<u8>) -> Dump {
+        let dump = Minidump::read(bytes.clone()).unwrap();
+        let dump = Dump { bytes, dump };
+        assert_eq!(
+            dump.system().cpu,
+            if cfg!(target_arch = "x86_64") { Cpu::X86_64 } else { Cpu::Arm64 }
+        );
+        dump
+    }
+
+    pub(crate) fn system(&self) -> MinidumpSystemInfo {
+        self.dump.get_stream().unwrap()
+    }
+
+    pub(crate) fn misc(&self) -> MinidumpMiscInfo {
+        self.dump.get_stream().unwrap()
+    }
+
+    pub(crate) fn threads(&self) -> MinidumpThreadList<'_> {
+        self.dump.get_stream().unwrap()
+    }
+
+    pub(crate) fn names(&self) -> MinidumpThreadNames {
+        self.dump.get_stream().unwrap()
+    }
+
+    pub(crate) fn modules(&self) -> MinidumpModuleList {
+        self.dump.get_stream().unwrap()
+    }
+
+    pub(crate) fn exception(&self) -> MinidumpException<'_> {
+        self.dump.get_stream().unwrap()
+    }
+
+    pub(crate) fn memory(&self) -> UnifiedMemoryList<'_> {
+        self.dump.get_memory().unwrap()
+    }
+
+    pub(crate) fn soft_errors(&self) -> String {
+        let errors: Result<MinidumpSoftErrors, _> = self.dump.get_stream();
+        errors.map(|errors| errors.as_ref().to_owned()).unwrap_or_default()
+    }
+
+    /// The context of a thread.
+    pub(crate) fn context(&self, tid: i32) -> Option<MinidumpContext> {
+        let system = self.system();
+        let threads = self.threads();
+        let thread = threads.get_thread(tid as u32).expect("the thread is in the list");
+        thread.context(&system, None).map(|context| context.into_owned())
+    }
+
+    /// Start and bytes of the stack of a thread.
+    pub(crate) fn stack(&self, tid: i32) -> Option<(u64, Vec<u8>)> {
+        let memory = self.memory();
+        let threads = self.threads();
+        let thread = threads.get_thread(tid as u32).expect("the thread is in the list");
+        let stack = thread.stack_memory(&memory)?;
+        (!stack.bytes().is_empty()).then(|| (stack.base_address(), stack.bytes().to_vec()))
+    }
+
+    /// Whether the bytes at an address are in the dump.
+    pub(crate) fn has(&self, address: u64) -> bool {
+        self.memory().memory_at_address(address).is_some()
+    }
+}

@@ -1,0 +1,76 @@
+//! The guard's side of the channel: nothing is inherited, so nobody attaches.
+
+use std::convert::Infallible;
+
+use rearguard_crashpath::black_box::BlackBox;
+
+use super::terminal::Stream;
+use crate::config::StartBlock;
+use crate::launch::LaunchRecord;
+
+/// What a guard works with; on this system there is no such value.
+#[expect(dead_code, reason = "it can't be made")]
+pub(crate) struct Attached {
+    pub(crate) black_box: &'static BlackBox,
+    pub(crate) record: LaunchRecord,
+    never: Infallible,
+}
+
+/// What ended a guard's sleep; on this system no guard sleeps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "the guard has an arm for each, and nothing here tells one")]
+pub(crate) enum Heard {
+    /// A crash waits in the slot.
+    Crash,
+    /// The worker is gone.
+    Gone,
+    /// The worker's process runs another program.
+    Replaced,
+    /// The worker survived the crash that was answered.
+    Survived,
+    /// This guard was asked to stop.
+    Stop,
+    /// The deadline passed.
+    Nothing,
+}
+
+/// Refuses: a process with the guard argument ends here, as it would with any other argument that can't be used.
+pub(crate) fn attach(_nonce: u64) -> Result<Attached, &'static str> {
+    Err(super::REASON)
+}
+
+/// Changes nothing: a process that can't attach has ended before.
+pub(crate) fn become_guard(_application: &str, _black_box: &'static BlackBox) {}
+
+/// False: a worker without a keeper has no place to take.
+pub(crate) fn take_place(_black_box: &'static BlackBox) -> bool {
+    false
+}
+
+/// False, as for [`take_place`].
+pub(crate) fn take_place_again(_black_box: &BlackBox) -> bool {
+    false
+}
+
+/// Answers nobody: no crash waits where no crash handler is installed.
+pub(crate) fn answer_crash(_black_box: &BlackBox, _dumped: bool) {}
+
+/// Sleeps until something happens.
+pub(crate) fn watch(attached: &Attached) -> Heard {
+    match attached.never {}
+}
+
+/// Waits for the full exit after the answer.
+pub(crate) fn await_end(attached: &Attached, _survived_before: u32, _deadline_ns: u64) -> Heard {
+    match attached.never {}
+}
+
+/// None of the worker's streams can be taken.
+pub(crate) fn take_streams() -> [Option<Stream>; 3] {
+    [None, None, None]
+}
+
+/// Nothing: what stands in the way of a restart here is [`super::successor::prepare`], which refuses it.
+pub(crate) fn gave_up_rights(_record: &LaunchRecord) -> Option<StartBlock> {
+    None
+}

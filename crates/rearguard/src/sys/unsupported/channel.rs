@@ -1,0 +1,96 @@
+//! The worker's side of the channel: it can't be opened, and the worker's health says so.
+
+use std::convert::Infallible;
+use std::marker::PhantomData;
+
+use rearguard_crashpath::black_box::BlackBox;
+
+use super::unsupported;
+use crate::error::Error;
+use crate::launch::Succession;
+
+/// What the application's crash callback learns; on this system it is never called.
+#[derive(Clone, Copy, Debug)]
+pub struct CrashInfo {
+    /// The signal.
+    pub signal: i32,
+    /// `si_code`.
+    pub code: i32,
+    /// The address of the fault; zero where the signal has none.
+    pub address: u64,
+    /// The crashed thread.
+    pub tid: i32,
+}
+
+/// An alternate signal stack for the calling thread; on this system there is no such value.
+#[derive(Debug)]
+pub struct ThreadProtection {
+    _never: Infallible,
+    /// Not to be sent to another thread, as on the systems that have it.
+    _this_thread_only: PhantomData<*const ()>,
+}
+
+/// What the channel is made from.
+#[expect(dead_code, reason = "a channel that can't be opened reads nothing of it")]
+pub(crate) struct Request {
+    pub(crate) nonce: u64,
+    pub(crate) record: Vec<u8>,
+    /// The guard's arguments, its own name first.
+    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) environment: Vec<Vec<u8>>,
+}
+
+/// What a keeper knows of its guards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Standing {
+    /// The guard that was started last; zero for none.
+    pub(crate) guard_pid: u32,
+    /// How many guards were started.
+    pub(crate) starts: u32,
+    /// How many of them didn't take their place.
+    pub(crate) failures: u32,
+    /// The error of the last start that failed; zero for none.
+    pub(crate) last_errno: i32,
+}
+
+/// Refuses; the application runs without a guard.
+pub(crate) fn open(_request: Request) -> Result<&'static BlackBox, Error> {
+    Err(unsupported("opening the channel"))
+}
+
+/// Refuses.
+pub(crate) fn arm(
+    _black_box: &'static BlackBox,
+    _dump_wait_ms: u32,
+    _callback: Option<fn(&CrashInfo)>,
+) -> Result<(), Error> {
+    Err(unsupported("installing the crash handler"))
+}
+
+/// Refuses.
+pub(crate) fn protect_this_thread() -> Result<ThreadProtection, Error> {
+    Err(unsupported("making an alternate signal stack"))
+}
+
+/// False: no crash is ever handled.
+pub(crate) fn is_crashing_thread() -> bool {
+    false
+}
+
+/// No guard was ever started, so none failed either.
+pub(crate) fn standing() -> Standing {
+    Standing { guard_pid: 0, starts: 0, failures: 0, last_errno: 0 }
+}
+
+/// False, at once: no guard will come.
+pub(crate) fn wait_guarded(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
+    false
+}
+
+/// Puts nothing back, since nothing was installed.
+pub(crate) fn disarm() {}
+
+/// Nothing: no guard starts a worker here, and a variable that says otherwise is somebody else's.
+pub(crate) fn take_succession() -> Option<Succession> {
+    None
+}

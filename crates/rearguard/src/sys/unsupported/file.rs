@@ -1,0 +1,30 @@
+//! Files and directories by the standard library, with the rights that the system gives of itself.
+//!
+//! No report is ever written here, so there is nothing in them to hide; a port must make them for the user only.
+
+use std::convert::Infallible;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write};
+use std::path::Path;
+
+/// Makes a directory and what is missing above it; one that is there is left as it is.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir_all(path)
+}
+
+/// Makes a new file with this content. It must not exist: nothing of anybody's is overwritten.
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+    file.write_all(content)
+}
+
+/// Makes a file's or directory's content durable, or says that it can't: some systems don't open directories.
+pub(crate) fn sync(path: &Path) -> io::Result<()> {
+    File::open(path)?.sync_all()
+}
+
+/// Nothing: the standard library of the oldest supported compiler has no locks.
+/// So nothing in a store is ever taken for rubbish, which is the safe mistake.
+pub(crate) fn try_lock(_path: &Path) -> Option<Infallible> {
+    None
+}

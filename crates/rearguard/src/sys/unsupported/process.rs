@@ -1,0 +1,133 @@
+//! What this process is, as far as the standard library knows.
+//!
+//! What it doesn't know is left at zero, and that harms nobody: all of it is for a launch record that no guard will read.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::config::StartBlock;
+
+/// What a process was started with and in.
+#[derive(Default)]
+pub(crate) struct Surroundings {
+    /// The program's path; empty when it can't be found out.
+    pub(crate) program: Vec<u8>,
+    /// Arguments, the program's own name first.
+    pub(crate) arguments: Vec<Vec<u8>>,
+    /// Environment, `NAME=value` each.
+    pub(crate) environment: Vec<Vec<u8>>,
+    /// The working directory; empty when it was removed.
+    pub(crate) directory: Vec<u8>,
+    pub(crate) umask: u32,
+    pub(crate) signal_mask: u64,
+    pub(crate) ignored_signals: u64,
+    /// The effective user.
+    pub(crate) user: u32,
+    /// The seccomp mode: 0 is none.
+    pub(crate) seccomp: u32,
+    /// Resource, soft, hard.
+    pub(crate) rlimits: Vec<(i32, u64, u64)>,
+}
+
+/// The program's arguments, its own name first. The guard argument is ASCII, which every system's encoding leaves as it is.
+pub(crate) fn arguments() -> Vec<Vec<u8>> {
+    std::env::args_os().map(OsString::into_encoded_bytes).collect()
+}
+
+/// Gathers what can be told without asking the system itself.
+pub(crate) fn surroundings() -> Surroundings {
+    let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
+    Surroundings {
+        program: std::env::current_exe().map_or_else(|_| Vec::new(), bytes),
+        arguments: arguments(),
+        environment: std::env::vars_os()
+            .map(|(mut entry, value)| {
+                entry.push("=");
+                entry.push(value);
+                entry.into_encoded_bytes()
+            })
+            .collect(),
+        directory: std::env::current_dir().map_or_else(|_| Vec::new(), bytes),
+        ..Surroundings::default()
+    }
+}
+
+/// True: whether this process has more rights than its caller isn't known, and then no variable of the caller's is believed.
+pub(crate) fn is_privileged() -> bool {
+    true
+}
+
+/// False: not known. A debugger is in nobody's way where no crash handler is installed.
+pub(crate) fn is_traced() -> bool {
+    false
+}
+
+/// False: not known, and no restart could take a terminal away.
+pub(crate) fn is_foreground_job(_pid: u32) -> bool {
+    false
+}
+
+/// Nobody that is known of.
+pub(crate) fn outer_supervisor() -> Option<StartBlock> {
+    None
+}
+
+/// Fills `bytes` with zeros.
+/// Without unsafe code or a dependency there is no randomness to be had, and what isn't random must not look so.
+/// Nothing is told apart by them: the nonce is for a guard that isn't started, the identifiers are for reports that aren't written.
+pub(crate) fn random(bytes: &mut [u8]) {
+    bytes.fill(0);
+}
+
+/// Zero: nothing is timed without a guard, and the standard library's clocks are too large for that.
+pub(crate) fn monotonic_ns() -> u64 {
+    0
+}
+
+/// Zero, as for [`monotonic_ns`].
+pub(crate) fn boot_ns() -> u64 {
+    0
+}
+
+/// Zero, as for [`monotonic_ns`].
+pub(crate) fn real_ns() -> u64 {
+    0
+}
+
+/// Ends the process. Exit handlers that are registered so early run; the standard library knows no way around them that keeps the status.
+pub(crate) fn exit(status: i32) -> ! {
+    std::process::exit(status)
+}
+
+/// The name of the system, for a report.
+pub(crate) fn system_name() -> String {
+    String::from(std::env::consts::OS)
+}
+
+/// Turns bytes that came from a path into one again; what is no UTF-8 is replaced, since bytes of a record can't be trusted to be what the system calls a path.
+pub(crate) fn path(bytes: &[u8]) -> PathBuf {
+    PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
+}
+
+/// The bytes of a path.
+pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
+    path.as_os_str().as_encoded_bytes().to_vec()
+}
+
+/// Nowhere: a directory that nobody asked for isn't made for reports that don't come.
+pub(crate) fn default_store(_name: &str) -> Option<PathBuf> {
+    None
+}
+
+/// Ends this process; for fail spots.
+pub(crate) fn kill_self() {
+    std::process::abort()
+}
+
+/// Ends this process, since it can't be stopped: a test that wants it stopped must not go on as if it had been. For fail spots.
+pub(crate) fn stop_self() {
+    std::process::abort()
+}
+
+/// Returns at once: only a guard waits.
+pub(crate) fn sleep_ms(_duration_ms: u64) {}

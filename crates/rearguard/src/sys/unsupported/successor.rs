@@ -1,0 +1,78 @@
+//! Starting the next worker: not possible.
+
+use rearguard_crashpath::black_box::BlackBox;
+
+use super::terminal::Stream;
+use super::unsupported;
+use crate::error::Error;
+use crate::launch::{LaunchRecord, Succession};
+
+/// A process that will become the next worker; on this system there is no such value.
+pub(crate) enum Starter {}
+
+/// What became of a start; on this system none begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(dead_code, reason = "the guard has an arm for each, and nothing here tells one")]
+pub(crate) enum Started {
+    /// The next worker runs.
+    Yes,
+    /// Another starter was chosen.
+    Lost,
+    /// The worker before it was not gone in time.
+    Late,
+    /// The start failed with this error.
+    Failed(i32),
+    /// It is still under way at the deadline.
+    NotYet,
+}
+
+/// Refuses.
+pub(crate) fn prepare(
+    _record: &LaunchRecord,
+    _succession: &Succession,
+    _streams: [Option<Stream>; 3],
+    _delay_ms: u64,
+    _black_box: &'static BlackBox,
+) -> Result<Starter, Error> {
+    Err(unsupported("preparing the next worker"))
+}
+
+impl Starter {
+    /// Waits until the start has happened or failed.
+    pub(crate) fn wait(&self, _deadline_ns: u64) -> Started {
+        match *self {}
+    }
+
+    /// The next worker's process id.
+    pub(crate) fn pid(&self) -> u32 {
+        match *self {}
+    }
+
+    /// Whether the recorded directory was gone.
+    pub(crate) fn directory_gone(&self) -> bool {
+        match *self {}
+    }
+
+    /// Closes the start and ends the starter.
+    pub(crate) fn cancel(&self, _black_box: &BlackBox) -> bool {
+        match *self {}
+    }
+
+    /// Gives back the worker's streams.
+    pub(crate) fn into_streams(self) -> [Option<Stream>; 3] {
+        match self {}
+    }
+}
+
+/// True: nobody starts the next worker, since nobody can.
+pub(crate) fn close_start(_black_box: &BlackBox) -> bool {
+    true
+}
+
+/// Changes nothing, as no start was closed.
+pub(crate) fn open_start(_black_box: &BlackBox) {}
+
+/// Gives back a start that failed after its claim.
+pub(crate) fn reclaim_start(_black_box: &BlackBox, starter: &Starter) {
+    match *starter {}
+}

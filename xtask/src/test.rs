@@ -1,0 +1,195 @@
+//! `cargo xtask test`: every check, one after the other, and what was not run.
+//!
+//! A check that fails doesn't keep the others from running, since a report of everything is worth more than a quick end.
+
+use std::fs;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::shell::{self, cargo, find_program};
+use crate::suite::{self, Bench, Outcome, User};
+use crate::{leftovers, symbols, tools};
+
+/// The course of one run.
+struct Run {
+    all: bool,
+    outcome: Outcome,
+    not_run: Vec<String>,
+}
+
+/// Runs all checks; an error says how many of them found something.
+pub(crate) fn run(all: bool) -> Result<(), String> {
+    no_core_dumps();
+    let begun = Instant::now();
+    let mut run = Run { all, outcome: Outcome::default(), not_run: Vec::new() };
+    if all {
+        run.step("what the checks need", |_| tools::install())?;
+    } else {
+        run.not_run.extend(tools::missing());
+    }
+    run.check("formatting", |_| formatting());
+    run.check("clippy", |_| {
+        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        shell::run(&mut cargo(&arguments))
+    });
+    run.check("documentation", |_| {
+        let mut command = cargo(&["doc", "--no-deps", "--workspace", "--quiet"]);
+        shell::run(command.env("RUSTDOCFLAGS", "-Dwarnings"))
+    });
+    run.check("the crash path's symbols", |run| {
+        if find_program("nm").is_some() && find_program("objdump").is_some() {
+            symbols::run()
+        } else {
+            run.skip("the crash path's symbols: nm is missing (Debian: binutils)")
+        }
+    });
+    run.check("examples in the documentation", Run::doc_tests);
+    run.suites();
+    run.check("the benchmark's peers", |run| {
+        if !run.all {
+            return run.skip("clippy of the benchmark's peers: only with --all, it fetches them");
+        }
+        let mut command = cargo(&["clippy", "--manifest-path", "bench/Cargo.toml"]);
+        // Not among the main workspace's results, which would be thrown away for other lock files' versions.
+        let target = shell::target_directory()?.join("bench");
+        command.arg("--target-dir").arg(target);
+        shell::run(command.args(["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+    });
+    run.end(begun)
+}
+
+fn formatting() -> Result<(), String> {
+    let main = shell::run(&mut cargo(&["fmt", "--all", "--check"]));
+    let bench = ["fmt", "--manifest-path", "bench/Cargo.toml", "--all", "--check"];
+    main.and(shell::run(&mut cargo(&bench)))
+}
+
+/// Keeps the kernel from writing cores of programs that crash on purpose.
+/// Only the soft limit: a test that is about cores can raise its own.
+fn no_core_dumps() {
+    let now = getrlimit(Resource::Core);
+    let none = Rlimit { current: Some(0), maximum: now.maximum };
+    // Without it the tests run as well, only slower.
+    let _ = setrlimit(Resource::Core, none);
+}
+
+impl Run {
+    /// Runs a step under its heading, and tells how long it took.
+    fn step<T>(
+        &mut self,
+        name: &str,
+        work: impl FnOnce(&mut Run) -> Result<T, String>,
+    ) -> Result<T, String> {
+        println!("\n== {name}");
+        let begun = Instant::now();
+        let result = work(self);
+        let seconds = begun.elapsed().as_secs_f64();
+        match &result {
+            Ok(_) => println!("-- {name}: {seconds:.1} s"),
+            Err(problem) => println!("{problem}\n-- {name}: FAILED, {seconds:.1} s"),
+        }
+        result
+    }
+
+    /// A step whose failure is kept for the end.
+    fn check(&mut self, name: &str, work: impl FnOnce(&mut Run) -> Result<(), String>) {
+        if let Err(problem) = self.step(name, work) {
+            let first = problem.lines().next().unwrap_or_default();
+            self.outcome.problems.push(format!("{name}: {first}"));
+        }
+    }
+
+    /// Leaves something out and says so at the end, unless nothing may be left out.
+    fn skip(&mut self, reason: &str) -> Result<(), String> {
+        if self.all {
+            return Err(format!("not run: {reason}"));
+        }
+        println!("not run");
+        self.not_run.push(reason.to_owned());
+        Ok(())
+    }
+
+    fn doc_tests(&mut self) -> Result<(), String> {
+        let directory = tempfile::Builder::new()
+            .prefix("rearguard-doctest-")
+            .tempdir()
+            .map_err(|error| error.to_string())?;
+        let mut command = cargo(&["test", "--workspace", "--doc", "--no-fail-fast"]);
+        command.env("TMPDIR", directory.path()).stderr(Stdio::inherit());
+        let output = command.output().map_err(|error| error.to_string())?;
+        let text = String::from_utf8_lossy(&output.stdout);
+        let outcome = Outcome::of_output(&text);
+        println!("  {} passed, {} failed", outcome.passed, outcome.failed);
+        if !output.status.success() {
+            println!("{text}");
+        }
+        self.outcome.add(outcome);
+        let left = leftovers::end_processes(directory.path());
+        self.outcome.problems.extend(left);
+        if output.status.success() { Ok(()) } else { Err(output.status.to_string()) }
+    }
+
+    /// Unit, integration and end-to-end tests, as each user that can be had.
+    fn suites(&mut self) {
+        let bench = self.step("building the tests", |_| Bench::new(&suite::build()?));
+        let bench = match bench {
+            Ok(bench) => bench,
+            Err(problem) => {
+                self.outcome.problems.push(format!("building the tests: {problem}"));
+                return;
+            }
+        };
+        let is_root = rustix::process::geteuid().is_root();
+        let own = if is_root { "the suite as root" } else { "the suite as an unprivileged user" };
+        self.check(own, |run| run.suite(&bench, User::Own));
+        if !is_root {
+            self.check("the suite as root", |run| run.skip("the suite as root: we aren't root"));
+        } else if find_program("setpriv").is_none() {
+            self.check("the suite as an unprivileged user", |run| {
+                run.skip("the suite as an unprivileged user: setpriv is missing (Debian: util-linux)")
+            });
+        } else {
+            self.check("the suite as an unprivileged user", |run| run.suite(&bench, User::Nobody));
+        }
+    }
+
+    fn suite(&mut self, bench: &Bench, user: User) -> Result<(), String> {
+        let outcome = bench.run(user)?;
+        let problems = outcome.problems.len();
+        self.outcome.add(outcome);
+        if problems == 0 { Ok(()) } else { Err(format!("{problems} problems, listed above")) }
+    }
+
+    /// The last lines: what was not run, what went wrong, and the counts.
+    fn end(mut self, begun: Instant) -> Result<(), String> {
+        println!("\n== end, after {:.0} s on {}", begun.elapsed().as_secs_f64(), machine());
+        if self.not_run.is_empty() {
+            println!("nothing was left out");
+        } else {
+            println!("not run:");
+            for line in &self.not_run {
+                println!("  {line}");
+            }
+        }
+        let problems = std::mem::take(&mut self.outcome.problems);
+        for problem in &problems {
+            println!("FAILED: {problem}");
+        }
+        println!("{} passed, {} failed", self.outcome.passed, self.outcome.failed);
+        if problems.is_empty() && self.outcome.failed == 0 {
+            Ok(())
+        } else {
+            Err(format!("{} problems, {} failed tests", problems.len(), self.outcome.failed))
+        }
+    }
+}
+
+/// What the run was on, so that a report can be read later.
+fn machine() -> String {
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    let compiler = shell::output(Command::new("rustc").arg("--version")).unwrap_or_default();
+    format!("{cores} cores, kernel {}, {}", kernel.trim(), compiler.trim())
+}
