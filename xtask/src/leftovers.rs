@@ -55,7 +55,8 @@ fn processes_of(directory: &Path) -> Vec<(Pid, String)> {
         let wanted = directory.as_os_str().as_bytes();
         let executed = fs::read_link(place.join("exe")).is_ok_and(|exe| exe.starts_with(directory));
         if executed || mentions(&command, wanted) || mentions(&environment, wanted) {
-            let words: Vec<_> = command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+            let words: Vec<_> =
+                command.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
             found.push((pid, words.join(" ")));
         }
     }

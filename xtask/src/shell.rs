@@ -58,7 +58,9 @@ pub(crate) fn target_directory() -> Result<PathBuf, String> {
     let text = output(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
     let metadata: Value = serde_json::from_str(&text).map_err(|error| error.to_string())?;
     let directory = metadata.get("target_directory").and_then(Value::as_str);
-    directory.map(PathBuf::from).ok_or_else(|| "cargo metadata names no target directory".to_owned())
+    directory
+        .map(PathBuf::from)
+        .ok_or_else(|| "cargo metadata names no target directory".to_owned())
 }
 
 /// One thing that cargo has built.
@@ -115,8 +117,9 @@ fn artifact(message: &Value) -> Option<Artifact> {
 
 /// Where a program lies, if it is on the search path.
 pub(crate) fn find_program(program: &str) -> Option<PathBuf> {
-    let mut directories: Vec<PathBuf> =
-        std::env::var_os("PATH").map(|path| std::env::split_paths(&path).collect()).unwrap_or_default();
+    let mut directories: Vec<PathBuf> = std::env::var_os("PATH")
+        .map(|path| std::env::split_paths(&path).collect())
+        .unwrap_or_default();
     // A user's path may leave these out, and setpriv or ldconfig may be nowhere else.
     directories.extend(["/usr/sbin", "/sbin"].map(PathBuf::from));
     directories.iter().map(|directory| directory.join(program)).find(|path| path.is_file())

@@ -18,8 +18,16 @@ const NOBODY: u32 = 65534;
 
 /// What the tests may see of our environment beside what is made for them.
 /// Everything else could change what they test: state directories, service managers, the opt-out variable.
-const PASSED_ON: [&str; 8] =
-    ["CARGO", "CI", "LANG", "PATH", "RUST_BACKTRACE", "RUST_TEST_THREADS", "TERM", "RUSTUP_TOOLCHAIN"];
+const PASSED_ON: [&str; 8] = [
+    "CARGO",
+    "CI",
+    "LANG",
+    "PATH",
+    "RUST_BACKTRACE",
+    "RUST_TEST_THREADS",
+    "TERM",
+    "RUSTUP_TOOLCHAIN",
+];
 
 /// Variables with this prefix are the suite's own: seeds, rounds.
 const PREFIX_PASSED_ON: &str = "REARGUARD_";
@@ -65,7 +73,7 @@ pub(crate) struct Program {
 }
 
 /// The copied programs.
-pub(crate) struct Bench {
+pub(crate) struct Stage {
     directory: tempfile::TempDir,
     programs: Vec<Program>,
 }
@@ -79,34 +87,34 @@ pub(crate) enum User {
     Nobody,
 }
 
-impl Bench {
+impl Stage {
     /// Copies test programs and the programs under test to a directory that everybody can read.
     /// The build's own directory may lie in a home that is closed to others.
-    pub(crate) fn new(artifacts: &[Artifact]) -> Result<Bench, String> {
+    pub(crate) fn new(artifacts: &[Artifact]) -> Result<Stage, String> {
         let directory = tempfile::Builder::new()
             .prefix("rearguard-test-")
             .permissions(Permissions::from_mode(0o755))
             .tempdir_in(public_directory())
             .map_err(|error| error.to_string())?;
-        let mut bench = Bench { directory, programs: Vec::new() };
-        fs::create_dir(bench.binaries()).map_err(|error| error.to_string())?;
-        set_mode(&bench.binaries(), 0o755)?;
+        let mut stage = Stage { directory, programs: Vec::new() };
+        fs::create_dir(stage.binaries()).map_err(|error| error.to_string())?;
+        set_mode(&stage.binaries(), 0o755)?;
         for artifact in artifacts {
             let Some(executable) = &artifact.executable else { continue };
             if !artifact.is_test && artifact.kind != "bin" {
                 continue;
             }
-            let path = bench.binaries().join(executable.file_name().unwrap_or_default());
+            let path = stage.binaries().join(executable.file_name().unwrap_or_default());
             fs::copy(executable, &path).map_err(|error| format!("{}: {error}", path.display()))?;
             set_mode(&path, 0o755)?;
             if artifact.is_test {
                 let package_directory = artifact.package_directory.clone();
                 let package = package_directory.file_name().unwrap_or_default().to_string_lossy();
                 let name = format!("{package}: {} ({})", artifact.target, artifact.kind);
-                bench.programs.push(Program { name, path, package_directory });
+                stage.programs.push(Program { name, path, package_directory });
             }
         }
-        Ok(bench)
+        Ok(stage)
     }
 
     /// Where the programs under test are, for `REARGUARD_BIN_DIR`.
@@ -134,18 +142,18 @@ impl Bench {
 
 /// A user's own temporary directory and home.
 struct Place<'a> {
-    bench: &'a Bench,
+    stage: &'a Stage,
     user: User,
     directory: PathBuf,
 }
 
 impl Place<'_> {
-    fn new(bench: &Bench, user: User) -> Result<Place<'_>, String> {
+    fn new(stage: &Stage, user: User) -> Result<Place<'_>, String> {
         let name = match user {
             User::Own => "own",
             User::Nobody => "nobody",
         };
-        let place = Place { bench, user, directory: bench.directory.path().join(name) };
+        let place = Place { stage, user, directory: stage.directory.path().join(name) };
         for directory in [&place.directory, &place.temporary(), &place.home()] {
             let wrong = |error| format!("{}: {error}", directory.display());
             fs::create_dir(directory).map_err(wrong)?;
@@ -247,7 +255,7 @@ impl Place<'_> {
         command
             .env("HOME", self.home())
             .env("TMPDIR", self.temporary())
-            .env("REARGUARD_BIN_DIR", self.bench.binaries());
+            .env("REARGUARD_BIN_DIR", self.stage.binaries());
         Ok(command)
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::shell::{self, cargo, find_program};
-use crate::suite::{self, Bench, Outcome, User};
+use crate::suite::{self, Outcome, Stage, User};
 use crate::{leftovers, symbols, tools};
 
 /// The course of one run.
@@ -55,7 +55,14 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
         // Not among the main workspace's results, which would be thrown away for other lock files' versions.
         let target = shell::target_directory()?.join("bench");
         command.arg("--target-dir").arg(target);
-        shell::run(command.args(["--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]))
+        shell::run(command.args([
+            "--workspace",
+            "--all-targets",
+            "--locked",
+            "--",
+            "-D",
+            "warnings",
+        ]))
     });
     run.end(begun)
 }
@@ -133,9 +140,9 @@ impl Run {
 
     /// Unit, integration and end-to-end tests, as each user that can be had.
     fn suites(&mut self) {
-        let bench = self.step("building the tests", |_| Bench::new(&suite::build()?));
-        let bench = match bench {
-            Ok(bench) => bench,
+        let stage = self.step("building the tests", |_| Stage::new(&suite::build()?));
+        let stage = match stage {
+            Ok(stage) => stage,
             Err(problem) => {
                 self.outcome.problems.push(format!("building the tests: {problem}"));
                 return;
@@ -143,20 +150,22 @@ impl Run {
         };
         let is_root = rustix::process::geteuid().is_root();
         let own = if is_root { "the suite as root" } else { "the suite as an unprivileged user" };
-        self.check(own, |run| run.suite(&bench, User::Own));
+        self.check(own, |run| run.suite(&stage, User::Own));
         if !is_root {
             self.check("the suite as root", |run| run.skip("the suite as root: we aren't root"));
         } else if find_program("setpriv").is_none() {
             self.check("the suite as an unprivileged user", |run| {
-                run.skip("the suite as an unprivileged user: setpriv is missing (Debian: util-linux)")
+                run.skip(
+                    "the suite as an unprivileged user: setpriv is missing (Debian: util-linux)",
+                )
             });
         } else {
-            self.check("the suite as an unprivileged user", |run| run.suite(&bench, User::Nobody));
+            self.check("the suite as an unprivileged user", |run| run.suite(&stage, User::Nobody));
         }
     }
 
-    fn suite(&mut self, bench: &Bench, user: User) -> Result<(), String> {
-        let outcome = bench.run(user)?;
+    fn suite(&mut self, stage: &Stage, user: User) -> Result<(), String> {
+        let outcome = stage.run(user)?;
         let problems = outcome.problems.len();
         self.outcome.add(outcome);
         if problems == 0 { Ok(()) } else { Err(format!("{problems} problems, listed above")) }

@@ -27,8 +27,10 @@ const COMPONENTS: [(&str, &str); 2] = [("cargo-fmt", "rustfmt"), ("cargo-clippy"
 
 /// What isn't there, a line each.
 pub(crate) fn missing() -> Vec<String> {
-    let mut lines: Vec<String> =
-        missing_tools().iter().map(|tool| format!("{}: {} is missing", tool.purpose, tool.name)).collect();
+    let mut lines: Vec<String> = missing_tools()
+        .iter()
+        .map(|tool| format!("{}: {} is missing", tool.purpose, tool.name))
+        .collect();
     for (program, component) in COMPONENTS {
         if find_program(program).is_none() {
             lines.push(format!("{component}: {program} is missing"));
@@ -60,7 +62,10 @@ pub(crate) fn install() -> Result<(), String> {
             return Err(format!("{} must be installed, which needs root", packages.join(", ")));
         }
         if !Path::new("/usr/bin/apt-get").exists() {
-            return Err(format!("{} must be installed, and there is no apt-get", packages.join(", ")));
+            return Err(format!(
+                "{} must be installed, and there is no apt-get",
+                packages.join(", ")
+            ));
         }
         let apt = || {
             let mut command = Command::new("apt-get");

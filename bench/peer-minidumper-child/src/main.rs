@@ -27,7 +27,7 @@ fn run(main_ns: u64) -> Result<(), String> {
         .on_process(|command| {
             command.args(std::env::args_os().skip(1));
         })
-        .on_minidump(move |_dump, _path| server_trace.write("dumped"));
+        .on_minidump(move |dump, _path| server_trace.write_size("dumped", dump.len()));
     if let Some(store) = &args.store {
         peer = peer.with_crashes_dir(store.clone());
     }

@@ -73,11 +73,21 @@ impl Trace {
         self.write_at(event, now_ns());
     }
 
-    /// Writes a line about a moment that has passed, whole, by one call.
+    /// Writes a line about a moment that has passed.
     pub fn write_at(&self, event: &str, t_ns: u64) {
+        self.append(event, t_ns, "");
+    }
+
+    /// Writes a line about now and a number of bytes.
+    pub fn write_size(&self, event: &str, bytes: usize) {
+        self.append(event, now_ns(), &format!(",\"bytes\":{bytes}"));
+    }
+
+    /// Appends a line whole, by one call, so that two processes don't mix theirs.
+    fn append(&self, event: &str, t_ns: u64, more: &str) {
         let Some(mut file) = self.0.as_ref() else { return };
         let pid = std::process::id();
-        let line = format!("{{\"event\":\"{event}\",\"t_ns\":{t_ns},\"pid\":{pid}}}\n");
+        let line = format!("{{\"event\":\"{event}\",\"t_ns\":{t_ns},\"pid\":{pid}{more}}}\n");
         // A line that is missing shows in the figures that need it.
         let _ = file.write_all(line.as_bytes());
     }

@@ -16,10 +16,6 @@ pub struct Error {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(
-    not(target_os = "linux"),
-    expect(dead_code, reason = "the kinds that a system call gives need the system")
-)]
 enum Kind {
     /// This system can't be dumped.
     Unsupported,
@@ -41,18 +37,11 @@ impl Error {
     }
 }
 
-#[cfg_attr(
-    target_os = "linux",
-    expect(dead_code, reason = "`unsupported` is for the other systems")
-)]
 impl Error {
     pub(crate) fn unsupported(pid: i32) -> Error {
         Error { kind: Kind::Unsupported, pid }
     }
-}
 
-#[cfg(target_os = "linux")]
-impl Error {
     pub(crate) fn gone(pid: i32) -> Error {
         Error { kind: Kind::Gone, pid }
     }

@@ -43,10 +43,7 @@ macro_rules! on_other_systems {
     )*};
 }
 
-mod error;
 mod request;
-mod soft_error;
-mod text;
 
 pub use error::Error;
 pub use request::{CrashContext, Limits, Request, Step, Times, UserStream};
@@ -54,17 +51,27 @@ pub use soft_error::SoftError;
 
 on_supported_systems! {
     mod bytes;
+    #[expect(dead_code, reason = "one of its kinds is for the other systems")]
+    mod error;
     mod encode;
     mod linux;
     mod parse;
     mod registers;
     mod snapshot;
+    mod soft_error;
+    mod text;
 
     pub use linux::{Capture, capture};
     pub use registers::Registers;
 }
 
 on_other_systems! {
+    #[expect(dead_code, reason = "most of its kinds are for the supported systems")]
+    mod error;
+    #[expect(dead_code, reason = "only the public type is needed")]
+    mod soft_error;
+    #[expect(dead_code, reason = "no text of a kernel is read")]
+    mod text;
     mod unsupported;
 
     pub use unsupported::{Capture, Registers, capture};

@@ -51,6 +51,8 @@ pub struct Request<'a> {
     /// Streams of the caller's own.
     pub user_streams: &'a [UserStream<'a>],
     /// Called at each step, for tests that end or stop the dumping process there.
+    ///
+    /// It may be called on another thread and a stack of 256 KiB; a panic in it ends the process.
     pub probe: Option<&'a dyn Fn(Step)>,
 }
 
@@ -137,6 +139,8 @@ pub struct Limits {
     /// How many mapped files are looked at and listed.
     pub modules_max: usize,
     /// Bytes of `/proc/<pid>/maps` that are read; the mappings behind are unknown to the dump.
+    ///
+    /// Its text in the dump has at most a quarter of what is left of `file_bytes_max`.
     pub maps_bytes_max: usize,
     /// Bytes of each other text of the system that goes into the dump.
     pub text_bytes_max: usize,
@@ -159,8 +163,8 @@ impl Default for Limits {
             crash_stack_bytes_max: 128 * 1024,
             // Large desktop programs map 400 to 600 files.
             modules_max: 1024,
-            // About 5,000 mappings; the kernel's own default limit is 65,530, which would take 6 MB.
-            maps_bytes_max: 512 * 1024,
+            // About 40,000 mappings, more than large virtual machines have; reading them takes the kernel some 20 ms.
+            maps_bytes_max: 4 * 1024 * 1024,
             // Holds `status` and `os-release` whole, and `cpuinfo` of about ten processors.
             text_bytes_max: 16 * 1024,
             // What collectors take without complaint is 20 MB and more, and most dumps are under 1 MB.

@@ -69,9 +69,10 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
         recovery: succession.as_ref().and_then(|succession| succession.recovery.clone()),
         writing: Mutex::new(()),
     };
-    worker.off = reason_to_stay_alone(settings);
+    let status = process::Status::read();
+    worker.off = reason_to_stay_alone(settings, &status);
     if worker.off.is_none() {
-        match guard_this_process(settings, succession.as_ref(), &mut worker) {
+        match guard_this_process(settings, &status, succession.as_ref(), &mut worker) {
             Ok(()) => record_panics(worker.black_box),
             Err(error) => worker.off = Some(Off::Failed(error)),
         }
@@ -83,7 +84,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
 }
 
 /// Whether this process is to run without a guard.
-fn reason_to_stay_alone(settings: &Settings) -> Option<Off> {
+fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option<Off> {
     let name = &settings.name;
     if process::is_privileged() {
         let is_absolute = settings.store.as_ref().is_some_and(|path| path.is_absolute());
@@ -92,7 +93,7 @@ fn reason_to_stay_alone(settings: &Settings) -> Option<Off> {
     if std::env::var_os(opt_out_variable(name)).is_some_and(|value| value == "1") {
         return Some(Off::OptedOut);
     }
-    if process::is_traced() {
+    if status.is_traced {
         return Some(Off::Debugger);
     }
     (std::process::id() == 1).then_some(Off::PidOne)
@@ -113,11 +114,13 @@ fn opt_out_variable(name: &str) -> String {
 /// Makes black box and launch record, starts the guard, arms the crash handler.
 fn guard_this_process(
     settings: &Settings,
+    status: &process::Status,
     succession: Option<&Succession>,
     worker: &mut Worker,
 ) -> Result<(), Error> {
+    let opening = channel::begin()?;
     let store = choose_store(settings, worker);
-    let surroundings = process::surroundings();
+    let surroundings = process::surroundings(status);
     let mut nonce = [0; 8];
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
@@ -131,17 +134,12 @@ fn guard_this_process(
         (nonce, process::boot_ns()),
         process::outer_supervisor(),
     );
-    let encoded = record.encode();
-    if encoded.len() > crate::limits::RECORD_BYTES_MAX {
-        return Err(Error::refused("making the launch record", "", "arguments and environment are too large"));
-    }
-    let request = channel::Request {
+    let black_box = opening.finish(channel::Request {
         nonce,
-        record: encoded,
+        record: record.encode(),
         arguments,
         environment: record.surroundings.environment,
-    };
-    let black_box = channel::open(request)?;
+    })?;
     worker.black_box = Some(black_box);
     if let Err(error) = channel::arm(black_box, settings.dump_wait_ms(), settings.callback) {
         worker.arm_error = Some(error);

@@ -369,6 +369,6 @@ fn an_end_that_nobody_tells_is_unknown_and_final() {
 #[test]
 fn a_crash_is_known_by_the_black_box() {
     let (_scene, _ended, report) =
-        crashes(&["--fail-spot", "pidfd-info:off", "null-write"], libc::SIGSEGV);
+        crashes(&["--fail-spot", "pidfd-info:off@0", "null-write"], libc::SIGSEGV);
     assert_eq!(report.exception().2, 0);
 }

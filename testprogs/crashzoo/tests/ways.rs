@@ -1,5 +1,7 @@
 //! Every way to die: the exit status that it would have had without us, the report, and the next life.
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
+
 mod common;
 
 use common::{Report, Scene};

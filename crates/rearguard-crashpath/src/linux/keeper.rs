@@ -27,8 +27,11 @@ pub struct Keeping {
     pub resident: bool,
 }
 
-/// Whether a keeper is there to be called.
-static SERVING: AtomicU32 = AtomicU32::new(0);
+/// Whether a keeper is there to be called: `ABSENT`, `COMING` or `SERVING`.
+static STATE: AtomicU32 = AtomicU32::new(ABSENT);
+const ABSENT: u32 = 0;
+const COMING: u32 = 1;
+const SERVING: u32 = 2;
 /// The guard that was started last; zero for none.
 static GUARD_PID: AtomicU32 = AtomicU32::new(0);
 /// How many guards were started.
@@ -77,8 +80,21 @@ pub fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
     }
 }
 
+/// Says that a keeper is about to serve, so that a crash in the meantime waits for it.
+pub fn announce() {
+    STATE.store(COMING, Ordering::Release);
+}
+
+/// Says that there will be no keeper after all.
+pub fn give_up(error: i32) {
+    note_failure(error);
+    STATE.store(ABSENT, Ordering::Release);
+    NEWS.fetch_add(1, Ordering::Release);
+    futex::wake_all(&NEWS);
+}
+
 pub(super) fn serves() -> bool {
-    SERVING.load(Ordering::Acquire) != 0
+    STATE.load(Ordering::Acquire) != ABSENT
 }
 
 pub(super) fn guard_pid() -> u32 {
@@ -122,7 +138,7 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             Ordering::Relaxed,
         );
     }
-    SERVING.store(1, Ordering::Release);
+    STATE.store(SERVING, Ordering::Release);
     let mut window = Window { starts_ms: [0; limits::RESPAWN_INTENSITY_MAX], next: 0 };
     let mut wanted = keeping.resident;
     loop {

@@ -7,8 +7,9 @@
 //! CLONE_VFORK suspends the caller until the new thread is done, so it works like a call on another stack: the new thread uses the caller's thread-local storage, and nobody else does meanwhile.
 //! It is a thread and not a process, so that what kills or stops the caller kills or stops it too.
 
-#![expect(unsafe_code, reason = "clone takes a stack")]
+#![expect(unsafe_code, reason = "a thread without the threads library")]
 
+use core::arch::asm;
 use core::ffi::{c_int, c_void};
 
 use super::sys::{self, Errno};
@@ -40,8 +41,8 @@ pub(super) fn run<F: FnMut()>(mut work: F) -> Result<(), Errno> {
     let top = unsafe { stack.byte_add(len) };
     let argument: *mut c_void = (&raw mut work).cast();
     // SAFETY: the stack is mapped and unused, `argument` points to the `F` that `entry` expects, and CLONE_VFORK keeps both alive until the thread is done.
-    let tid = unsafe { libc::clone(entry::<F>, top, FLAGS, argument) };
-    let result = if tid > 0 { wait_end(tid) } else { Err(std::io::Error::last_os_error().raw_os_error().unwrap_or(libc::EAGAIN)) };
+    let tid = unsafe { clone(entry::<F>, top, argument) };
+    let result = if tid > 0 { wait_end(tid) } else { Err(-tid) };
     if result != Err(libc::ETIMEDOUT) {
         // SAFETY: the thread has ended, or was never made.
         unsafe { sys::unmap_stack(stack, len) };
@@ -53,11 +54,90 @@ pub(super) fn run<F: FnMut()>(mut work: F) -> Result<(), Errno> {
     }
 }
 
-extern "C" fn entry<F: FnMut()>(argument: *mut c_void) -> c_int {
+extern "C" fn entry<F: FnMut()>(argument: *mut c_void) {
     // SAFETY: `run` passes a pointer to its own `F` and is suspended until this thread ends.
     let work = unsafe { &mut *argument.cast::<F>() };
     work();
-    0
+}
+
+/// Makes the thread, which calls `entry` and ends; returns its id, or an error number below zero.
+///
+/// The C library's function isn't used because musl's refuses CLONE_THREAD.
+///
+/// # Safety
+///
+/// `top` is the end of an unused stack, aligned to 16 bytes, that stays until the thread has ended, and `entry` may be called with `argument`.
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone(entry: extern "C" fn(*mut c_void), top: *mut c_void, argument: *mut c_void) -> c_int {
+    let result: i64;
+    // SAFETY: the new thread finds the registers of this one, uses only its own stack, and never leaves the block; this thread goes on behind the label with no register changed but those that are named.
+    unsafe {
+        asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            // The end of the frames, for whoever unwinds them.
+            "xor ebp, ebp",
+            "mov rdi, r13",
+            "call r12",
+            "xor edi, edi",
+            "mov eax, {exit}",
+            "syscall",
+            "ud2",
+            "2:",
+            exit = const libc::SYS_exit,
+            inlateout("rax") libc::SYS_clone => result,
+            in("rdi") i64::from(FLAGS),
+            in("rsi") top,
+            in("rdx") 0,
+            in("r10") 0,
+            in("r8") 0,
+            in("r12") entry,
+            in("r13") argument,
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result as c_int
+}
+
+/// Makes the thread, which calls `entry` and ends; returns its id, or an error number below zero.
+///
+/// The C library's function isn't used because musl's refuses CLONE_THREAD.
+///
+/// # Safety
+///
+/// `top` is the end of an unused stack, aligned to 16 bytes, that stays until the thread has ended, and `entry` may be called with `argument`.
+#[cfg(target_arch = "aarch64")]
+unsafe fn clone(entry: extern "C" fn(*mut c_void), top: *mut c_void, argument: *mut c_void) -> c_int {
+    let result: i64;
+    // SAFETY: the new thread finds the registers of this one, uses only its own stack, and never leaves the block; this thread goes on behind the label with no register changed but those that are named.
+    unsafe {
+        asm!(
+            "svc 0",
+            "cbnz x0, 2f",
+            // The end of the frames, for whoever unwinds them.
+            "mov x29, xzr",
+            "mov x30, xzr",
+            "mov x0, x21",
+            "blr x20",
+            "mov x0, xzr",
+            "mov x8, {exit}",
+            "svc 0",
+            "brk 1",
+            "2:",
+            exit = const libc::SYS_exit,
+            in("x8") libc::SYS_clone,
+            inlateout("x0") i64::from(FLAGS) => result,
+            in("x1") top,
+            in("x2") 0,
+            in("x3") 0,
+            in("x4") 0,
+            in("x20") entry,
+            in("x21") argument,
+        );
+    }
+    result as c_int
 }
 
 /// Waits until the kernel has ended the thread, which is later than the end of CLONE_VFORK's suspension: tracees are detached in between.

@@ -38,6 +38,9 @@ use crate::soft_error::{Object, SoftError, SoftErrors};
 /// Bytes of the auxiliary vector; the kernel gives about 350.
 const AUXV_BYTES_MAX: usize = 4096;
 
+/// Threads among which a living one is looked for.
+const LIVING_SEARCH_MAX: usize = 256;
+
 /// Bytes of a thread's name; the kernel keeps 16.
 const NAME_BYTES_MAX: usize = 64;
 
@@ -100,6 +103,7 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
     if !sys::thread_exists(request.pid, who) {
         return Err(Error::gone(request.pid));
     }
+    let who = if request.crash.is_none() { living_thread(who) } else { who };
     let mut errors = SoftErrors::default();
     let proc = Proc::open(who).map_err(|errno| errors.add("open /proc of thread", Object::Thread(who), errno)).ok();
     let target = Target::read(request, proc.as_ref(), &mut errors);
@@ -114,6 +118,17 @@ fn step(request: &Request<'_>, step: Step) {
     if let Some(probe) = request.probe {
         probe(step);
     }
+}
+
+/// A thread under whose number the process can be read: not that of a main thread which has ended while others live.
+fn living_thread(pid: i32) -> i32 {
+    let Ok(proc) = Proc::open(pid) else { return pid };
+    let ended = |tid| matches!(proc.thread_state(tid), None | Some(b'Z' | b'X'));
+    if !ended(pid) {
+        return pid;
+    }
+    let (tids, _) = proc.threads(LIVING_SEARCH_MAX).unwrap_or_default();
+    tids.into_iter().find(|tid| !ended(*tid)).unwrap_or(pid)
 }
 
 /// What is known of the target before its threads are held.

@@ -78,8 +78,14 @@ pub(crate) fn crash(
 #[cfg(target_arch = "x86_64")]
 fn registers(context: &libc::ucontext_t) -> (Vec<u64>, Vec<u8>) {
     let general = context.uc_mcontext.gregs.iter().map(|word| *word as u64).collect();
+    // The pointer to the floating-point registers follows, a field that not every C library names.
+    let machine = (&raw const context.uc_mcontext).cast::<*const u8>();
+    // SAFETY: the structure has more words than the general registers.
+    let place = unsafe { machine.add(context.uc_mcontext.gregs.len()) };
+    // SAFETY: it is a word within the structure.
+    let fp = unsafe { place.read() };
     // SAFETY: the kernel saves at least the 512 bytes of FXSAVE there.
-    let fp = unsafe { std::slice::from_raw_parts(context.uc_mcontext.fpregs.cast::<u8>(), 512) };
+    let fp = unsafe { std::slice::from_raw_parts(fp, 512) };
     (general, fp.to_vec())
 }
 

@@ -312,6 +312,11 @@ fn a_process_without_its_main_thread_is_dumped() {
         std::env::current_exe().unwrap().to_str().unwrap()
     );
     assert!(!contains(&dump.bytes, SECRET));
+    // As is a living one.
+    let dump = Dump::parse(zoo::capture(&Request::new(zoo.pid())).unwrap().encode());
+    assert_eq!(dump.soft_errors(), "");
+    assert!(dump.stack(published.tid).is_some() && dump.context(published.tid).is_some());
+    assert!(dump.modules().main_module().is_some());
     release(&mut zoo);
 }
 

@@ -109,6 +109,15 @@ impl Zoo {
         states
     }
 
+    /// Waits until all threads are in the same state.
+    pub(crate) fn wait_states(&self, wanted: char) {
+        let start = Instant::now();
+        while self.states().iter().any(|(_, state)| *state != wanted) {
+            assert!(start.elapsed() < DEADLINE, "not {wanted}: {:?}", self.states());
+            std::thread::yield_now();
+        }
+    }
+
     /// Asserts that no thread is stopped or traced.
     pub(crate) fn assert_runs(&mut self) {
         // A thread that was let go shows its stop until it gets a processor.

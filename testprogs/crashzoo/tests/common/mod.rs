@@ -3,6 +3,7 @@
 //! Every process of a scene carries the scene's own variable in its environment, guards and successors too, so that the end of a scene is the end of all of them, by their own process ids.
 
 #![allow(dead_code, reason = "each test file uses its part of the stage")]
+#![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 #![expect(unsafe_code, reason = "waiting for processes that aren't children of this one, by pidfd")]
 
 use std::collections::BTreeSet;
@@ -423,4 +424,90 @@ fn await_change(directory: &TempDir, wait: Duration) {
 fn set_nonblocking(pipe: &impl AsRawFd) {
     // SAFETY: no memory is involved.
     unsafe { libc::fcntl(pipe.as_raw_fd(), libc::F_SETFL, libc::O_NONBLOCK) };
+}
+
+/// What every guard's first argument begins with.
+const GUARD_ARGUMENT: &[u8] = b"--rearguard-guard=";
+
+/// How long a wait without an event of its own sleeps between two looks.
+const LOOK_PERIOD: Duration = Duration::from_millis(5);
+
+/// Lets time pass, bounded, as a wait for an event that never comes.
+pub(crate) fn pause(wait: Duration) {
+    // SAFETY: no entry is given, so no memory is involved.
+    unsafe { libc::poll(std::ptr::null_mut(), 0, wait.as_millis() as i32) };
+}
+
+/// The argument of a guard process; nothing for a process that is none.
+pub(crate) fn guard_argument(pid: u32) -> Option<Vec<u8>> {
+    let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+    let argument = command.split(|byte| *byte == 0).nth(1)?;
+    argument.starts_with(GUARD_ARGUMENT).then(|| argument.to_owned())
+}
+
+/// Whether a guard sleeps on its bell: named as a guard, and inside futex(2).
+pub(crate) fn is_on_duty(pid: u32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    let call = fs::read_to_string(format!("/proc/{pid}/syscall")).unwrap_or_default();
+    let sleeps = call.split(' ').next() == Some(&libc::SYS_futex.to_string());
+    name.trim_end().ends_with("-guard") && sleeps && state(pid) == Some('S')
+}
+
+impl Scene {
+    /// The scene's processes that run with a guard argument.
+    pub(crate) fn guards(&self) -> Vec<u32> {
+        self.processes().into_iter().filter(|pid| guard_argument(*pid).is_some()).collect()
+    }
+
+    /// Waits until `look` finds something; the scene is ended when it doesn't in time.
+    pub(crate) fn await_some<T>(&self, what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(found) = look() {
+                return found;
+            }
+            if Instant::now() > deadline {
+                let states = self.states();
+                self.end_all();
+                panic!("no {what}: {states:?}; trace: {:#?}", self.trace());
+            }
+            pause(LOOK_PERIOD);
+        }
+    }
+
+    /// Waits until another guard than `before` sleeps on its bell.
+    pub(crate) fn await_guard(&self, before: Option<u32>) -> u32 {
+        self.await_some("guard on duty", || {
+            self.guards().into_iter().find(|pid| Some(*pid) != before && is_on_duty(*pid))
+        })
+    }
+
+    /// Kills one process by its number and waits until it is gone.
+    pub(crate) fn end(&self, pid: u32) {
+        let Some(pidfd) = pidfd(pid) else { return };
+        kill(pid, libc::SIGKILL);
+        assert!(wait_gone(&pidfd, PATIENCE), "process {pid} outlives SIGKILL");
+        reap(pid);
+    }
+}
+
+/// Makes sure that a program beside the zoo is there and new; cargo builds only the zoo for the zoo's tests.
+pub(crate) fn build_beside(name: &str) {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        if std::env::var_os("REARGUARD_BIN_DIR").is_some() {
+            return;
+        }
+        let zoo = Path::new(env!("CARGO_BIN_EXE_crashzoo"));
+        let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+        build.args(["build", "--quiet", "-p", name]);
+        build.current_dir(Path::new(env!("CARGO_MANIFEST_DIR")));
+        if let Some(target) = zoo.parent().and_then(Path::parent) {
+            build.env("CARGO_TARGET_DIR", target);
+        }
+        if zoo.parent().is_some_and(|parent| parent.ends_with("release")) {
+            build.arg("--release");
+        }
+        assert!(build.status().expect("cargo").success(), "building {name}");
+    });
 }

@@ -3,8 +3,8 @@
 //! All descriptors are made by the keeper, in a descriptor table of its own, so that the application's table never shows them.
 
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
+use std::sync::{Arc, Mutex};
 
 use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC};
 use rearguard_crashpath::handler::{self, Arming};
@@ -31,6 +31,9 @@ pub(crate) const PIDFD_PLACE: usize = 3;
 /// How long `start()` waits for the keeper to make the channel, in milliseconds. It takes a tenth of one; a machine that can't run a thread for two seconds runs the application without a guard.
 const CHANNEL_MS_MAX: u64 = 2_000;
 
+/// How long a thread looks around for the other's word before it sleeps, in nanoseconds.
+const SPIN_NS_MAX: u64 = 100_000;
+
 /// The keeper's stack in bytes: the C library takes a part of it for thread-local storage, and the rest of rearguard's own use is below 8 KiB.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
 
@@ -46,53 +49,85 @@ pub(crate) struct Request {
     pub(crate) environment: Vec<Vec<u8>>,
 }
 
-/// A request on its way to the keeper, and the answer on its way back.
+/// What the application's thread and the keeper hand each other while the channel is made.
 struct Exchange {
-    request: Request,
-    /// 0 until the keeper has answered, then 1.
-    answered: AtomicU32,
+    /// One of the values below; the keeper's word.
+    made: AtomicU32,
     black_box: AtomicPtr<BlackBox>,
     errno: AtomicI32,
-    stage: AtomicU32,
+    /// 0 until the request is there, then 1; the application's word.
+    asked: AtomicU32,
+    request: Mutex<Option<Request>>,
 }
 
-/// What can fail, in order; the number travels, the text is for the error.
-const STAGES: [&str; 6] = [
-    "starting the keeper",
-    "making the black box",
-    "sealing the launch record",
-    "opening the worker's own pidfd",
-    "preparing the guard's arguments",
-    "answering in time",
-];
+/// The black box isn't there yet.
+const NOT_YET: u32 = 0;
+/// The black box can be used.
+const MADE: u32 = 1;
+/// There will be none.
+const FAILED: u32 = 2;
 
-/// Makes the channel and starts the guard; returns when the black box is there, not when the guard is.
-pub(crate) fn open(request: Request) -> Result<&'static BlackBox, Error> {
+/// A channel that the keeper is making while its caller gathers the launch record.
+pub(crate) struct Opening {
+    exchange: Arc<Exchange>,
+}
+
+/// Starts the keeper, which begins with the black box.
+pub(crate) fn begin() -> Result<Opening, Error> {
     let exchange = Arc::new(Exchange {
-        request,
-        answered: AtomicU32::new(0),
+        made: AtomicU32::new(NOT_YET),
         black_box: AtomicPtr::new(core::ptr::null_mut()),
         errno: AtomicI32::new(0),
-        stage: AtomicU32::new(0),
+        asked: AtomicU32::new(0),
+        request: Mutex::new(None),
     });
-    let error = |stage: usize, errno| {
-        Error::system("opening the channel", STAGES.get(stage).unwrap_or(&""), errno)
-    };
-    start_thread(Arc::clone(&exchange)).map_err(|errno| error(0, errno))?;
-    let deadline_ns = time::monotonic_ns() + CHANNEL_MS_MAX * 1_000_000;
-    while exchange.answered.load(Ordering::Acquire) == 0 {
-        if futex::wait(&exchange.answered, 0, Some(deadline_ns)) == futex::Woken::TimedOut {
-            return Err(error(5, libc::ETIMEDOUT));
+    keeper::announce();
+    if let Err(errno) = start_thread(Arc::clone(&exchange)) {
+        keeper::give_up(errno);
+        return Err(Error::system("starting the keeper", "", errno));
+    }
+    Ok(Opening { exchange })
+}
+
+impl Opening {
+    /// Waits for the black box, and leaves the rest to the keeper: sealing the record, starting the guard.
+    pub(crate) fn finish(self, request: Request) -> Result<&'static BlackBox, Error> {
+        let exchange = &self.exchange;
+        if let Ok(mut place) = exchange.request.lock() {
+            *place = Some(request);
+        }
+        exchange.asked.store(1, Ordering::Release);
+        futex::wake_all(&exchange.asked);
+        let made = wait_changed(&exchange.made, NOT_YET);
+        // SAFETY: the keeper stores the mapping, which lives as long as the process, or nothing.
+        match unsafe { exchange.black_box.load(Ordering::Acquire).as_ref() } {
+            Some(black_box) => Ok(black_box),
+            None if made => {
+                let errno = exchange.errno.load(Ordering::Relaxed);
+                Err(Error::system("making the black box", "", errno))
+            }
+            None => Err(Error::system("making the black box", "", libc::ETIMEDOUT)),
         }
     }
-    // SAFETY: the keeper stores the mapping, which lives as long as the process, or nothing.
-    match unsafe { exchange.black_box.load(Ordering::Acquire).as_ref() } {
-        Some(black_box) => Ok(black_box),
-        None => Err(error(
-            exchange.stage.load(Ordering::Relaxed) as usize,
-            exchange.errno.load(Ordering::Relaxed),
-        )),
+}
+
+/// Waits until a word of the exchange is no longer `from`; false when it still is after the limit.
+/// The other side needs microseconds, so a short look around comes before the sleep, which costs a hundred of them.
+fn wait_changed(word: &AtomicU32, from: u32) -> bool {
+    let start_ns = time::monotonic_ns();
+    while time::monotonic_ns().saturating_sub(start_ns) < SPIN_NS_MAX {
+        if word.load(Ordering::Acquire) != from {
+            return true;
+        }
+        core::hint::spin_loop();
     }
+    let deadline_ns = start_ns + CHANNEL_MS_MAX * 1_000_000;
+    while word.load(Ordering::Acquire) == from {
+        if futex::wait(word, from, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return false;
+        }
+    }
+    true
 }
 
 /// Starts the keeper's thread by the C library, so that it takes part in what the library tells all threads.
@@ -151,28 +186,34 @@ fn start_thread(exchange: Arc<Exchange>) -> Result<(), i32> {
 extern "C" fn keeper_entry(argument: *mut libc::c_void) -> *mut libc::c_void {
     // SAFETY: the argument is the reference that `start_thread` gave away.
     let exchange = unsafe { Arc::from_raw(argument.cast_const().cast::<Exchange>()) };
-    // SAFETY: the name is NUL-terminated and shorter than sixteen bytes.
-    unsafe { libc::prctl(libc::PR_SET_NAME, c"rearguard".as_ptr()) };
     own_descriptor_table();
-    let keeping = match prepare(&exchange.request) {
+    let keeping = match prepare(&exchange) {
         Ok(keeping) => keeping,
-        Err((stage, errno)) => {
-            exchange.stage.store(stage, Ordering::Relaxed);
-            exchange.errno.store(errno, Ordering::Relaxed);
-            answer(&exchange);
+        Err(errno) => {
+            keeper::give_up(errno);
             return core::ptr::null_mut();
         }
     };
-    exchange.black_box.store(core::ptr::from_ref(keeping.black_box).cast_mut(), Ordering::Release);
-    answer(&exchange);
     drop(exchange);
     // SAFETY: plan, strings and mapping were made for this call and are never given back.
     unsafe { keeper::keep(&keeping) }
 }
 
-fn answer(exchange: &Exchange) {
-    exchange.answered.store(1, Ordering::Release);
-    futex::wake_all(&exchange.answered);
+/// Says what became of the black box.
+fn tell(exchange: &Exchange, made: Result<&'static BlackBox, i32>) {
+    let word = match made {
+        Ok(black_box) => {
+            let pointer = core::ptr::from_ref(black_box).cast_mut();
+            exchange.black_box.store(pointer, Ordering::Release);
+            MADE
+        }
+        Err(errno) => {
+            exchange.errno.store(errno, Ordering::Relaxed);
+            FAILED
+        }
+    };
+    exchange.made.store(word, Ordering::Release);
+    futex::wake_all(&exchange.made);
 }
 
 /// Gives this thread a descriptor table of its own, empty.
@@ -193,20 +234,23 @@ fn own_descriptor_table() {
     }
 }
 
-/// Makes everything that a guard will need.
-fn prepare(request: &Request) -> Result<Keeping, (u32, i32)> {
-    let box_fd = memfd::create(c"rearguard-black-box", BLACK_BOX_BYTES).map_err(|e| (1, e))?;
-    memfd::seal(&box_fd, memfd::SIZE_SEALS).map_err(|e| (1, e))?;
-    let mapping = memfd::map(box_fd.as_raw_fd(), BLACK_BOX_BYTES).map_err(|e| (1, e))?;
-    // SAFETY: the mapping is large enough, aligned to a page, zeroed, and never given back; every content is valid.
-    let black_box = unsafe { &*mapping.cast::<BlackBox>() };
-    fill_header(black_box, request.nonce);
-    let record_fd =
-        memfd::sealed(c"rearguard-launch-record", &request.record).map_err(|e| (2, e))?;
-    let pidfd = own_pidfd().map_err(|e| (3, e))?;
+/// Makes everything that a guard will need: first the black box, for which the application waits, then the rest, for which it doesn't.
+fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
+    let made = make_black_box();
+    tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
+    let (black_box, box_fd) = made?;
+    // SAFETY: the name is NUL-terminated and shorter than sixteen bytes.
+    unsafe { libc::prctl(libc::PR_SET_NAME, c"rearguard".as_ptr()) };
+    let pidfd = own_pidfd()?;
     let executable = open_executable();
-    let plan = guard_plan(request, [&box_fd, &record_fd, &pidfd], executable.as_ref())
-        .map_err(|e| (4, e))?;
+    if !wait_changed(&exchange.asked, 0) {
+        return Err(libc::ETIMEDOUT);
+    }
+    let request = exchange.request.lock().ok().and_then(|mut place| place.take());
+    let request = request.ok_or(libc::EINVAL)?;
+    black_box.header.nonce.store(request.nonce, Ordering::Release);
+    let record_fd = memfd::sealed(c"rearguard-launch-record", &request.record)?;
+    let plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
     // The keeper uses them for as long as the process lives.
     for fd in [Some(box_fd), Some(record_fd), Some(pidfd), executable].into_iter().flatten() {
         let _ = fd.into_raw_fd();
@@ -214,11 +258,21 @@ fn prepare(request: &Request) -> Result<Keeping, (u32, i32)> {
     Ok(Keeping { black_box, plan: Box::into_raw(Box::new(plan)), resident: true })
 }
 
-fn fill_header(black_box: &BlackBox, nonce: u64) {
+/// Makes and maps the black box.
+fn make_black_box() -> Result<(&'static BlackBox, OwnedFd), i32> {
+    let box_fd = memfd::create(c"rearguard-black-box", BLACK_BOX_BYTES)?;
+    memfd::seal(&box_fd, memfd::SIZE_SEALS)?;
+    let mapping = memfd::map(box_fd.as_raw_fd(), BLACK_BOX_BYTES)?;
+    // SAFETY: the mapping is large enough, aligned to a page, zeroed, and never given back; every content is valid.
+    let black_box = unsafe { &*mapping.cast::<BlackBox>() };
+    fill_header(black_box);
+    Ok((black_box, box_fd))
+}
+
+fn fill_header(black_box: &BlackBox) {
     let header = &black_box.header;
     header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
     header.size_bytes.store(size_of::<BlackBox>() as u32, Ordering::Relaxed);
-    header.nonce.store(nonce, Ordering::Relaxed);
     header.worker_pid.store(std::process::id(), Ordering::Relaxed);
     header.armed_ns.store(time::monotonic_ns(), Ordering::Relaxed);
     let mut report_id = [0; 16];

@@ -7,7 +7,8 @@ use crate::limits::PROC_BYTES_MAX;
 
 /// Reads a `/proc` file; `None` where there is no `/proc` or no right to read it.
 pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
-    let mut text = Vec::new();
+    // The kernel makes the text anew for small reads, so the first is large enough for nearly all.
+    let mut text = Vec::with_capacity(4096);
     File::open(path).ok()?.take(PROC_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
     Some(text)
 }

@@ -63,15 +63,35 @@ fn environment() -> Vec<Vec<u8>> {
     entries
 }
 
+/// What `/proc/self/status` says, read once at the start.
+#[derive(Default)]
+pub(crate) struct Status {
+    /// Whether a debugger is on this process.
+    pub(crate) is_traced: bool,
+    umask: Option<u32>,
+}
+
+impl Status {
+    /// Reads it; without `/proc` there is no debugger that we could know of.
+    pub(crate) fn read() -> Status {
+        let Some(text) = proc_text::read("/proc/self/status") else { return Status::default() };
+        Status {
+            is_traced: proc_text::field(&text, "TracerPid:").is_some_and(|tracer| tracer != "0"),
+            umask: proc_text::field(&text, "Umask:")
+                .and_then(|mask| u32::from_str_radix(mask, 8).ok()),
+        }
+    }
+}
+
 /// Gathers what the next worker is to be started with.
-pub(crate) fn surroundings() -> Surroundings {
+pub(crate) fn surroundings(status: &Status) -> Surroundings {
     Surroundings {
         program: program(),
         arguments: arguments(),
         environment: environment(),
         directory: std::env::current_dir()
             .map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec()),
-        umask: umask(),
+        umask: status.umask.unwrap_or_else(umask),
         signal_mask: signal_mask(),
         ignored_signals: ignored_signals(),
         user: effective_user(),
@@ -114,13 +134,8 @@ pub(crate) fn is_privileged() -> bool {
     unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
 
+/// Asks by setting it; for kernels and places without the line in `/proc`.
 fn umask() -> u32 {
-    if let Some(status) = proc_text::read("/proc/self/status")
-        && let Some(mask) = proc_text::field(&status, "Umask:")
-        && let Ok(mask) = u32::from_str_radix(mask, 8)
-    {
-        return mask;
-    }
     // SAFETY: no memory is involved; the two calls leave the mask as it was.
     let mask = unsafe { libc::umask(0o077) };
     // SAFETY: as above.
@@ -174,14 +189,6 @@ fn rlimits() -> Vec<(i32, u64, u64)> {
         }
     }
     limits
-}
-
-/// Whether a debugger is on this process.
-pub(crate) fn is_traced() -> bool {
-    proc_text::read("/proc/self/status")
-        .as_deref()
-        .and_then(|status| proc_text::field(status, "TracerPid:"))
-        .is_some_and(|tracer| tracer != "0")
 }
 
 /// Whether a process is the foreground job of a terminal: the shell takes the terminal back when it ends, and nothing can be started in its place.

@@ -4,17 +4,18 @@ use std::convert::Infallible;
 
 use rearguard_crashpath::black_box::BlackBox;
 
-use super::terminal::Stream;
 use crate::config::StartBlock;
 use crate::launch::LaunchRecord;
 
 /// What a guard works with; on this system there is no such value.
-#[expect(dead_code, reason = "it can't be made")]
 pub(crate) struct Attached {
     pub(crate) black_box: &'static BlackBox,
     pub(crate) record: LaunchRecord,
     never: Infallible,
 }
+
+/// A standard stream of the worker's, taken by its guard; on this system there is no such value.
+pub(crate) enum Stream {}
 
 /// What ended a guard's sleep; on this system no guard sleeps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +38,11 @@ pub(crate) enum Heard {
 /// Refuses: a process with the guard argument ends here, as it would with any other argument that can't be used.
 pub(crate) fn attach(_nonce: u64) -> Result<Attached, &'static str> {
     Err(super::REASON)
+}
+
+/// False: a guard that could be asked doesn't run.
+pub(crate) fn stop_requested() -> bool {
+    false
 }
 
 /// Changes nothing: a process that can't attach has ended before.

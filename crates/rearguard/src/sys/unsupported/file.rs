@@ -2,7 +2,6 @@
 //!
 //! No report is ever written here, so there is nothing in them to hide; a port must make them for the user only.
 
-use std::convert::Infallible;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::path::Path;
@@ -25,6 +24,6 @@ pub(crate) fn sync(path: &Path) -> io::Result<()> {
 
 /// Nothing: the standard library of the oldest supported compiler has no locks.
 /// So nothing in a store is ever taken for rubbish, which is the safe mistake.
-pub(crate) fn try_lock(_path: &Path) -> Option<Infallible> {
+pub(crate) fn try_lock(_path: &Path) -> Option<File> {
     None
 }

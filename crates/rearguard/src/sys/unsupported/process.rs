@@ -34,8 +34,21 @@ pub(crate) fn arguments() -> Vec<Vec<u8>> {
     std::env::args_os().map(OsString::into_encoded_bytes).collect()
 }
 
+/// What the system says of this process at its start: nothing that is known.
+pub(crate) struct Status {
+    /// False: a debugger is in nobody's way where no crash handler is installed.
+    pub(crate) is_traced: bool,
+}
+
+impl Status {
+    /// Asks nobody.
+    pub(crate) fn read() -> Status {
+        Status { is_traced: false }
+    }
+}
+
 /// Gathers what can be told without asking the system itself.
-pub(crate) fn surroundings() -> Surroundings {
+pub(crate) fn surroundings(_status: &Status) -> Surroundings {
     let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
     Surroundings {
         program: std::env::current_exe().map_or_else(|_| Vec::new(), bytes),
@@ -52,13 +65,8 @@ pub(crate) fn surroundings() -> Surroundings {
     }
 }
 
-/// True: whether this process has more rights than its caller isn't known, and then no variable of the caller's is believed.
+/// False: not known. There is no store and no program that the caller's variables could choose for a process with more rights than theirs.
 pub(crate) fn is_privileged() -> bool {
-    true
-}
-
-/// False: not known. A debugger is in nobody's way where no crash handler is installed.
-pub(crate) fn is_traced() -> bool {
     false
 }
 
@@ -79,7 +87,7 @@ pub(crate) fn random(bytes: &mut [u8]) {
     bytes.fill(0);
 }
 
-/// Zero: nothing is timed without a guard, and the standard library's clocks are too large for that.
+/// Zero: without a guard nothing is timed, and the clocks of the standard library are more code than that is worth.
 pub(crate) fn monotonic_ns() -> u64 {
     0
 }
@@ -129,5 +137,5 @@ pub(crate) fn stop_self() {
     std::process::abort()
 }
 
-/// Returns at once: only a guard waits.
+/// Returns at once. Only a guard waits, and a thread's sleep is more code than this is worth.
 pub(crate) fn sleep_ms(_duration_ms: u64) {}

@@ -2,7 +2,7 @@
 
 use rearguard_crashpath::black_box::BlackBox;
 
-use super::terminal::Stream;
+use super::attach::Stream;
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::{LaunchRecord, Succession};
@@ -26,12 +26,22 @@ pub(crate) enum Started {
     NotYet,
 }
 
+/// When a starter starts.
+#[derive(Clone, Copy)]
+#[expect(dead_code, reason = "a start that can't be prepared reads nothing of it")]
+pub(crate) struct When {
+    /// How long after the full exit.
+    pub(crate) delay_ms: u64,
+    /// Whether a crash waits, so that the start holds only if the worker doesn't survive it.
+    pub(crate) at_crash: bool,
+}
+
 /// Refuses.
 pub(crate) fn prepare(
     _record: &LaunchRecord,
     _succession: &Succession,
-    _streams: [Option<Stream>; 3],
-    _delay_ms: u64,
+    _streams: &mut [Option<Stream>; 3],
+    _when: When,
     _black_box: &'static BlackBox,
 ) -> Result<Starter, Error> {
     Err(unsupported("preparing the next worker"))
@@ -53,8 +63,8 @@ impl Starter {
         match *self {}
     }
 
-    /// Closes the start and ends the starter.
-    pub(crate) fn cancel(&self, _black_box: &BlackBox) -> bool {
+    /// Ends the starter, unless it has become a worker.
+    pub(crate) fn end(&self, _black_box: &BlackBox) {
         match *self {}
     }
 

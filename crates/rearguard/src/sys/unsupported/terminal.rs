@@ -1,7 +1,6 @@
 //! One line to the user, where it can be written.
 
-/// A stream that was taken from the worker; on this system there is no such value.
-pub(crate) enum Stream {}
+use super::attach::Stream;
 
 /// Writes one line, if the stream is a terminal that takes it at once.
 pub(crate) fn say(stream: &Stream, _line: &str) {
