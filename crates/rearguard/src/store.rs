@@ -62,7 +62,7 @@ impl Store {
         };
         for directory in ["tmp", "new", "pending", "completed"] {
             let path = root.join(directory);
-            file::create_directory(&path)
+            file::create_directories(&path)
                 .map_err(|failed| error("making the store", &path, &failed))?;
         }
         let store = Store { root: root.to_owned() };
@@ -145,9 +145,14 @@ impl Store {
         let error = |failed: io::Error| {
             Error::io("writing a report", &building.to_string_lossy(), &failed)
         };
-        // What an earlier guard with our number left is rubbish by now: that process is gone.
-        let _ = fs::remove_dir_all(&building);
-        file::create_directory(&building).map_err(error)?;
+        let made = file::create_directory(&building);
+        if made.as_ref().is_err_and(|failed| failed.kind() == io::ErrorKind::AlreadyExists) {
+            // What an earlier guard with our number left is rubbish by now: that process is gone.
+            let _ = fs::remove_dir_all(&building);
+            file::create_directory(&building).map_err(error)?;
+        } else {
+            made.map_err(error)?;
+        }
         let lock = file::try_lock(&building);
         let mut written = Ok(());
         if let Some(dump) = dump {

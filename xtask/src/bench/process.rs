@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, waitpid};
+use rustix::process::{Pid, PidfdFlags, Signal, WaitOptions, kill_process, pidfd_open, wait};
 use rustix::time::{ClockId, clock_gettime};
 use serde_json::Value;
 
@@ -86,11 +86,11 @@ pub(super) fn end_of_others() -> Result<(), String> {
 fn reap_all(wait_max: Duration) -> bool {
     let deadline = Instant::now() + wait_max;
     loop {
-        match waitpid(None, WaitOptions::NOHANG) {
+        match wait(WaitOptions::NOHANG) {
             Ok(Some(_)) | Err(rustix::io::Errno::INTR) => {}
             Ok(None) if Instant::now() > deadline => return false,
             Ok(None) => thread::sleep(Duration::from_millis(2)),
-            // No child left.
+            // No child is left. Not `waitpid(None, …)`, which asks for our own process group only.
             Err(_) => return true,
         }
     }

@@ -58,11 +58,11 @@ impl Encoder {
         regions: &mut Vec<Region>,
     ) {
         let others = || snapshot.threads.iter().enumerate().take(list.count).skip(crash);
-        let lengths: Vec<usize> = others().map(|(_, thread)| thread.stack.place.len()).collect();
+        let lengths = others().map(|(_, thread)| thread.stack.place.len());
         // Each region costs its descriptor and its alignment.
-        let entries = regions.len() + lengths.iter().filter(|length| **length > 0).count();
+        let entries = regions.len() + lengths.clone().filter(|length| *length > 0).count();
         let overhead = 16 + entries * (DESCRIPTOR_BYTES + 8);
-        let share = fair_share(&lengths, self.out.room().saturating_sub(overhead));
+        let share = fair_share(lengths, self.out.room().saturating_sub(overhead));
         let mut cut = 0;
         for (index, thread) in others() {
             let wanted = thread.stack.place.len();
@@ -146,9 +146,9 @@ fn protection(mapping: &Mapping) -> u32 {
 }
 
 /// The most that each may have so that all together have no more than `total`: short ones leave theirs to the long.
-pub(crate) fn fair_share(lengths: &[usize], total: usize) -> usize {
-    let sum = |share: usize| lengths.iter().fold(0_usize, |sum, length| sum.saturating_add((*length).min(share)));
-    let longest = lengths.iter().copied().max().unwrap_or(0);
+pub(crate) fn fair_share(lengths: impl Iterator<Item = usize> + Clone, total: usize) -> usize {
+    let sum = |share: usize| lengths.clone().fold(0_usize, |sum, length| sum.saturating_add(length.min(share)));
+    let longest = lengths.clone().max().unwrap_or(0);
     if sum(longest) <= total {
         return longest;
     }
@@ -168,13 +168,17 @@ pub(crate) fn fair_share(lengths: &[usize], total: usize) -> usize {
 mod tests {
     use super::*;
 
+    fn share(lengths: &[usize], total: usize) -> usize {
+        fair_share(lengths.iter().copied(), total)
+    }
+
     #[test]
     fn the_long_shrink_first() {
-        assert_eq!(fair_share(&[], 10), 0);
-        assert_eq!(fair_share(&[5, 6], 100), 6);
-        assert_eq!(fair_share(&[10, 100, 100], 110), 50);
-        assert_eq!(fair_share(&[100; 7], 10), 1);
-        assert_eq!(fair_share(&[100; 7], 0), 0);
-        assert_eq!(fair_share(&[usize::MAX, usize::MAX], 10), 5);
+        assert_eq!(share(&[], 10), 0);
+        assert_eq!(share(&[5, 6], 100), 6);
+        assert_eq!(share(&[10, 100, 100], 110), 50);
+        assert_eq!(share(&[100; 7], 10), 1);
+        assert_eq!(share(&[100; 7], 0), 0);
+        assert_eq!(share(&[usize::MAX, usize::MAX], 10), 5);
     }
 }

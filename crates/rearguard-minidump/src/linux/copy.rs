@@ -51,10 +51,10 @@ impl Copied {
         owners: &[Owner],
         memory: &mut TargetMemory<'_>,
         mappings: &[Mapping],
-        ceilings: &[u64],
+        ceiling: u64,
         limits: &Limits,
     ) {
-        let mut pieces = plan_all(owners, mappings, ceilings, limits);
+        let mut pieces = plan_all(owners, mappings, ceiling, limits);
         let buffer = memory.read_pieces(&mut pieces);
         let base = self.arena.len();
         if base == 0 {
@@ -84,21 +84,19 @@ impl Copied {
 }
 
 /// The pieces of all owners; together they are no more than the file may have.
-fn plan_all(owners: &[Owner], mappings: &[Mapping], ceilings: &[u64], limits: &Limits) -> Vec<Piece> {
+fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limits) -> Vec<Piece> {
     let mut pieces = Vec::with_capacity(owners.len() * 3 + 1);
     for owner in owners {
-        let own = owner.ceiling.into_iter().chain(ceilings.iter().copied());
-        let own: Vec<u64> = own.collect();
         let limit = if owner.instruction.is_some() {
             Limit { total: limits.crash_stack_bytes_max, far: limits.crash_stack_bytes_max / 4 }
         } else {
             Limit { total: limits.stack_bytes_per_thread_max, far: 0 }
         };
-        let Plan { below, near, far } = stack::plan(owner.stack, mappings, &own, limit);
+        let ceilings = [owner.ceiling.unwrap_or(0), ceiling];
+        let Plan { below, near, far } = stack::plan(owner.stack, mappings, &ceilings, limit);
         pieces.extend([below, near, far]);
     }
-    let lengths: Vec<usize> = pieces.iter().map(|piece| piece.len).collect();
-    let share = fair_share(&lengths, limits.file_bytes_max);
+    let share = fair_share(pieces.iter().map(|piece| piece.len), limits.file_bytes_max);
     for piece in &mut pieces {
         piece.len = piece.len.min(share);
     }

@@ -8,7 +8,7 @@
 use super::alarm::Alarm;
 use super::copy::{Copied, Owner};
 use super::memory::TargetMemory;
-use super::procfs::Proc;
+use super::procfs::{Proc, insert_sorted};
 use super::ptrace;
 use super::sys::{self, Errno, Event};
 use crate::parse::maps::Mapping;
@@ -59,10 +59,12 @@ pub(super) struct Freeze<'c, 'p> {
     pub(super) proc: Option<&'p Proc>,
     pub(super) memory: &'c mut TargetMemory<'p>,
     pub(super) mappings: &'c [Mapping],
-    /// Addresses above all frames of the main thread.
-    pub(super) ceilings: &'c [u64],
-    /// All threads, the crashing one too, in ascending order of their ids.
+    /// An address above all frames of the main thread; 0 when it isn't known.
+    pub(super) ceiling: u64,
+    /// All threads, the crashing one too.
     pub(super) held: Vec<Held>,
+    /// Their ids, in ascending order.
+    pub(super) known: Vec<i32>,
     pub(super) copied: Copied,
     pub(super) times: Times,
     pub(super) errors: SoftErrors,
@@ -124,8 +126,10 @@ impl Freeze<'_, '_> {
             for held in group.iter_mut().rev().filter(|held| held.hold == Hold::Seized) {
                 self.wait_stop(held, deadline, alarm.is_some());
             }
-            self.held.append(&mut group);
-            self.held.sort_unstable_by_key(|held| held.tid);
+            for held in group {
+                insert_sorted(&mut self.known, held.tid);
+                self.held.push(held);
+            }
             if self.all_known() {
                 return;
             }
@@ -142,7 +146,7 @@ impl Freeze<'_, '_> {
                     let max = self.request.limits.threads_max as u64;
                     self.errors.add("describe more threads than", Object::Count(max), 0);
                 }
-                tids.retain(|tid| self.held.binary_search_by_key(tid, |held| held.tid).is_err());
+                tids.retain(|tid| self.known.binary_search(tid).is_err());
                 tids
             }
             Err(errno) => {
@@ -283,7 +287,7 @@ impl Freeze<'_, '_> {
             owners.push(Owner::crash(crash.tid, &crash.registers));
         }
         owners.extend(self.stopped().filter_map(|held| Some(Owner::new(held.tid, held.registers.as_ref()?))));
-        self.copied.copy(&owners, self.memory, self.mappings, self.ceilings, &self.request.limits);
+        self.copied.copy(&owners, self.memory, self.mappings, self.ceiling, &self.request.limits);
         self.memory.set_stopped(None);
     }
 

@@ -5,7 +5,7 @@
 use super::memory::TargetMemory;
 use crate::bytes::{u32_at, u64_at, until_nul};
 use crate::parse::auxv;
-use crate::parse::elf::{self, PT_DYNAMIC, PT_PHDR, SEGMENT_BYTES, SEGMENTS_MAX, Segment};
+use crate::parse::elf::{self, PT_DYNAMIC, PT_PHDR, SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::snapshot::{Link, Linker};
 
 /// The tag of the entry that holds the address of `r_debug`.
@@ -26,8 +26,7 @@ pub(super) fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: u
     let headers_at = auxv::value(auxiliary, auxv::PHDR)?;
     let count = usize::try_from(auxv::value(auxiliary, auxv::PHNUM)?).ok()?.min(SEGMENTS_MAX);
     let table = memory.read(headers_at, count * SEGMENT_BYTES);
-    let segments: Vec<Segment> = elf::segments(&table).collect();
-    let of_kind = |kind| segments.iter().find(|segment| segment.kind == kind);
+    let of_kind = |kind| elf::segments(&table).find(|segment| segment.kind == kind);
     let bias = of_kind(PT_PHDR).map_or(0, |segment| headers_at.wrapping_sub(segment.address));
     let section = of_kind(PT_DYNAMIC)?;
     let dynamic_address = section.address.wrapping_add(bias);

@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 
 use super::procfs::Proc;
 use super::ptrace;
-use super::sys::{self, Errno, REMOTES_MAX, Remote};
+use super::sys::{self, Errno, REMOTES_MAX};
 
 /// A piece to read, where it goes in the buffer, and how much of it came.
 #[derive(Clone, Debug, Default)]
@@ -162,9 +162,8 @@ fn batch(tid: i32, pieces: &mut [Piece], buffer: &mut [u8]) -> Result<usize, Err
     let Some(pieces) = pieces.get_mut(..count) else { return Ok(0) };
     let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return Ok(0) };
     let place = buffer.get_mut(first.at..last.at + last.len).unwrap_or_default();
-    let remotes: Vec<Remote> =
-        pieces.iter().map(|piece| Remote { address: piece.address, len: piece.len }).collect();
-    let mut got = match sys::read_memory(tid, &remotes, place) {
+    let remotes = pieces.iter().map(|piece| (piece.address, piece.len));
+    let mut got = match sys::read_memory(tid, remotes, place) {
         Ok(got) => got,
         // The first piece has no readable byte; that is no reason to try another way.
         Err(errno) if no_memory_there(errno) => 0,

@@ -150,7 +150,7 @@ impl Target {
         };
         let maps = file(c"maps", "read maps", limits.maps_bytes_max).unwrap_or_default();
         let auxiliary = file(c"auxv", "read auxiliary vector", AUXV_BYTES_MAX).unwrap_or_default();
-        let stat = system::stat(proc, limits.text_bytes_max);
+        let stat = system::stat(proc, request.pid, limits.text_bytes_max);
         let (mappings, damaged) = maps::parse(&maps);
         if damaged > 0 {
             errors.add("read mappings", Object::Count(damaged), 0);
@@ -185,14 +185,14 @@ fn freeze<'p>(
     memory: &mut TargetMemory<'p>,
     errors: SoftErrors,
 ) -> Frozen {
-    let ceilings = [target.stat.stack_start];
     let mut freeze = Freeze {
         request,
         proc,
         memory,
         mappings: &target.mappings,
-        ceilings: &ceilings,
+        ceiling: target.stat.stack_start,
         held: Vec::new(),
+        known: Vec::new(),
         copied: Copied::default(),
         times: Times::default(),
         errors,
@@ -302,7 +302,7 @@ fn copy_left(
     let owners: Vec<Owner> =
         left.filter_map(|thread| Some(Owner::new(thread.tid, thread.registers.as_ref()?))).collect();
     if !owners.is_empty() {
-        copied.copy(&owners, memory, &target.mappings, &[target.stat.stack_start], &request.limits);
+        copied.copy(&owners, memory, &target.mappings, target.stat.stack_start, &request.limits);
     }
 }
 

@@ -84,9 +84,8 @@ pub(super) fn read(
                     modules.push(module);
                     continue;
                 };
-                let segments: Vec<Segment> = elf::segments(table).collect();
-                loaded_end = loaded_until(candidate.start, &segments);
-                note_pieces(candidate, &segments, modules.len(), &mut notes, &mut wanted);
+                loaded_end = loaded_until(candidate.start, table);
+                note_pieces(candidate, table, modules.len(), &mut notes, &mut wanted);
             }
         }
         modules.push(module);
@@ -142,31 +141,34 @@ fn module(candidate: &Candidate<'_>) -> Module {
 }
 
 /// What has to be added to the addresses in the file, given where its header is mapped.
-fn bias(start: u64, segments: &[Segment]) -> u64 {
-    let first = segments.iter().filter(|segment| segment.kind == PT_LOAD).map(|segment| segment.address).min();
+fn bias(start: u64, table: &[u8]) -> u64 {
+    let first = loaded(table).map(|segment| segment.address).min();
     start.wrapping_sub(first.unwrap_or(0) & !(PAGE_BYTES - 1))
 }
 
 /// The end of the highest segment.
-fn loaded_until(start: u64, segments: &[Segment]) -> u64 {
-    let bias = bias(start, segments);
-    let loaded = segments.iter().filter(|segment| segment.kind == PT_LOAD);
-    loaded
-        .map(|segment| segment.address.wrapping_add(bias).saturating_add(segment.memory_bytes))
-        .max()
-        .unwrap_or(start)
+fn loaded_until(start: u64, table: &[u8]) -> u64 {
+    let bias = bias(start, table);
+    loaded(table).fold(start, |end, segment| {
+        end.max(segment.address.wrapping_add(bias).saturating_add(segment.memory_bytes))
+    })
+}
+
+/// The segments that are mapped, in a table of program headers.
+fn loaded(table: &[u8]) -> impl Iterator<Item = Segment> + '_ {
+    elf::segments(table).filter(|segment| segment.kind == PT_LOAD)
 }
 
 /// Adds the segments of notes of one module to the second batch.
 fn note_pieces(
     candidate: &Candidate<'_>,
-    segments: &[Segment],
+    table: &[u8],
     module: usize,
     notes: &mut Vec<Piece>,
     wanted: &mut Vec<Wanted>,
 ) {
-    let bias = bias(candidate.start, segments);
-    for segment in segments.iter().filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
+    let bias = bias(candidate.start, table);
+    for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
         let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
         notes.push(Piece::new(segment.address.wrapping_add(bias), len));
         wanted.push(Wanted { module, align: segment.align });

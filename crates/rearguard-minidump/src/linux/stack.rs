@@ -35,7 +35,7 @@ pub(super) struct Plan {
     pub(super) far: Piece,
 }
 
-/// Plans the copy of the stack at `sp`; `ceilings` are addresses above all frames, as far as any is known.
+/// Plans the copy of the stack at `sp`; `ceilings` are addresses above all frames, or 0.
 pub(super) fn plan(sp: u64, mappings: &[Mapping], ceilings: &[u64], limit: Limit) -> Plan {
     // Whole words, for those who print them.
     let start = sp.saturating_sub(RED_ZONE_BYTES) & !7;

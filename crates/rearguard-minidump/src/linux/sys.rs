@@ -86,23 +86,20 @@ pub(super) fn own_ids() -> (i32, i32) {
     (pid, tid as i32)
 }
 
-/// A piece of another process's memory.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Remote {
-    pub(super) address: u64,
-    pub(super) len: usize,
-}
-
 /// Pieces that one call of [`read_memory`] takes: IOV_MAX of the kernel.
 pub(super) const REMOTES_MAX: usize = 1024;
 
-/// Copies pieces of a process's memory one behind the other into `buffer`; stops at the first byte that can't be read.
-pub(super) fn read_memory(tid: i32, pieces: &[Remote], buffer: &mut [u8]) -> Result<usize, Errno> {
+/// Copies pieces of a process's memory, given by address and length, one behind the other into `buffer`; stops at the first byte that can't be read.
+pub(super) fn read_memory(
+    tid: i32,
+    pieces: impl Iterator<Item = (u64, usize)>,
+    buffer: &mut [u8],
+) -> Result<usize, Errno> {
     let mut remote = [libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 }; REMOTES_MAX];
     let mut count = 0;
-    for (place, piece) in remote.iter_mut().zip(pieces) {
-        place.iov_base = ptr::without_provenance_mut(piece.address as usize);
-        place.iov_len = piece.len;
+    for (place, (address, len)) in remote.iter_mut().zip(pieces) {
+        place.iov_base = ptr::without_provenance_mut(address as usize);
+        place.iov_len = len;
         count += 1;
     }
     let local = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };

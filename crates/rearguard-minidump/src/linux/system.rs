@@ -75,7 +75,10 @@ pub(super) fn process(stat: &Stat) -> Process {
 }
 
 /// The line of `stat` of the process, or nothing but zeros.
-pub(super) fn stat(proc: Option<&Proc>, max: usize) -> Stat {
-    let line = proc.and_then(|proc| proc.read(c"stat", max).ok()).unwrap_or_default();
-    process::stat(&line).unwrap_or_default()
+pub(super) fn stat(proc: Option<&Proc>, pid: i32, max: usize) -> Stat {
+    let parse = |line: Option<Vec<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
+    let mut stat = parse(proc.and_then(|proc| proc.read(c"stat", max).ok()));
+    // The start in the line is that of the thread whose directory it is; the main thread's is the process's.
+    stat.start_ticks = parse(proc.and_then(|proc| proc.read_thread(pid, b"stat", max).ok())).start_ticks;
+    stat
 }

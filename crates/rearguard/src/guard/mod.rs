@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use rearguard_crashpath::black_box::{crash, store};
 
 use crate::config::{ExitClass, History, StartBlock};
+use crate::error::Error;
 use crate::evidence;
 use crate::launch::Succession;
 use crate::limits;
@@ -23,7 +24,7 @@ use crate::supervisor::{
 };
 use crate::sys::attach::{self, Attached, Heard};
 use crate::sys::exit_status::{self, Ended};
-use crate::sys::successor::{self, Started, Starter, When};
+use crate::sys::successor::{self, Recipe, Started, Starter, When};
 use crate::sys::{process, terminal};
 
 use case::Case;
@@ -82,6 +83,8 @@ struct Guard {
     end_deadline_ns: Option<u64>,
     /// The worker's streams, from its crash until the start is settled.
     streams: [Option<OwnedFd>; 3],
+    /// What starters are made from.
+    recipe: Result<Recipe, Error>,
     starter: Option<Starter>,
     /// Whether the start was closed by this guard.
     closed_start: bool,
@@ -114,6 +117,7 @@ impl Guard {
         Guard {
             case,
             supervisor: Supervisor::new(setup),
+            recipe: Recipe::new(record),
             attached,
             spots,
             events: VecDeque::new(),
@@ -287,8 +291,9 @@ impl Guard {
         };
         let when = When { delay_ms, at_crash: self.case.timeline().full_exit == 0 };
         let black_box = self.attached.black_box;
-        let made =
-            successor::prepare(record, &succession, &mut self.streams, when, black_box);
+        let made = self.recipe.as_ref().map_err(Clone::clone).and_then(|recipe| {
+            successor::prepare(recipe, record, &succession, &mut self.streams, when, black_box)
+        });
         self.spots.pass("starter-made");
         let outcome = match made {
             Ok(starter) => {

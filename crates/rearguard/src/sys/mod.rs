@@ -4,12 +4,14 @@
 //!
 //! - `process`: what this process is and where it began (`Surroundings`), what it is of another (`is_foreground_job`), identity, randomness, clocks.
 //! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
-//! - `attach`: the guard's side: check and map what was inherited, take the place, sleep until something happens.
+//! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
 //! - `file`: private directories and files, made durable.
 //! - `http`: one POST by the system's own HTTP library or program.
 //! - `terminal`: one line to the user, where there is a terminal.
+//!
+//! `unsupported/` is the least that a port can be: every name, and an honest refusal behind it.
 //!
 //! `cfg(target_os)` appears here and nowhere else in this crate.
 

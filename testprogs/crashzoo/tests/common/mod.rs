@@ -511,3 +511,11 @@ pub(crate) fn build_beside(name: &str) {
         assert!(build.status().expect("cargo").success(), "building {name}");
     });
 }
+
+/// The raw status of a child that has ended; it is reaped by this.
+pub(crate) fn status_of(pid: u32) -> Option<i32> {
+    let mut status = 0;
+    // SAFETY: the pointer refers to a living number.
+    let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
+    (reaped == pid as i32).then_some(status)
+}

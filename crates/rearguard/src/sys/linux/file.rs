@@ -7,8 +7,13 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Makes a directory and what is missing above it, each for the user only; one that is there is left as it is.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(0o700).create(path)
+}
+
+/// Makes one new directory for the user only.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    DirBuilder::new().mode(0o700).create(path)
 }
 
 /// Makes a new file for the user only with this content. It must not exist: nothing of anybody's is overwritten.

@@ -57,9 +57,53 @@ pub(crate) struct When {
     pub(crate) at_crash: bool,
 }
 
+/// What every starter of this guard is made from, put together while nobody waits.
+/// It is never given back: a starter that outlives the guard still reads it.
+pub(crate) struct Recipe {
+    path: *const u8,
+    directory: *const u8,
+    arguments: *const *const u8,
+    environment: *const *const u8,
+    /// Where a starter writes its own process id into the environment.
+    pid_digits: *mut u8,
+    stacks: [Stack; 2],
+}
+
+impl Recipe {
+    /// Copies what the launch record says into memory of its own.
+    pub(crate) fn new(record: &LaunchRecord) -> Result<Recipe, Error> {
+        let failed = |errno| Error::system("preparing the next worker", "", errno);
+        let around = &record.surroundings;
+        let mut life = LIFE_VARIABLE.to_vec();
+        life.extend_from_slice(b"0000000000");
+        let mut environment: Vec<&[u8]> = around.environment.iter().map(Vec::as_slice).collect();
+        environment.push(&life);
+        let place_of_life = environment.len() - 1;
+        let environment = string_array(&environment, true).map_err(failed)?.0;
+        let arguments: Vec<&[u8]> = around.arguments.iter().map(Vec::as_slice).collect();
+        // SAFETY: the array has an entry at this place, just put there.
+        let life = unsafe { environment.add(place_of_life) };
+        // SAFETY: as above.
+        let life = unsafe { life.read() }.cast_mut();
+        // SAFETY: the string is longer than the variable's name.
+        let pid_digits = unsafe { life.add(LIFE_VARIABLE.len()) };
+        let stack =
+            || Stack::map(limits::SPAWN_STACK_BYTES, false).map_err(|error| failed(error.0));
+        Ok(Recipe {
+            path: leaked(&around.program),
+            directory: leaked(&around.directory),
+            arguments: string_array(&arguments, false).map_err(failed)?.0,
+            environment,
+            pid_digits,
+            stacks: [stack()?, stack()?],
+        })
+    }
+}
+
 /// Makes the starter. It returns at once; the start itself happens after the worker's full exit.
-/// The streams are taken over only if it works.
+/// The streams are taken over only if it works. One starter of a recipe at a time.
 pub(crate) fn prepare(
+    recipe: &Recipe,
     record: &LaunchRecord,
     succession: &Succession,
     streams: &mut [Option<OwnedFd>; 3],
@@ -68,53 +112,34 @@ pub(crate) fn prepare(
 ) -> Result<Starter, Error> {
     let failed = |errno| Error::system("preparing the next worker", "", errno);
     let succession = memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
-    let mut environment: Vec<&[u8]> =
-        record.surroundings.environment.iter().map(Vec::as_slice).collect();
-    let mut life = LIFE_VARIABLE.to_vec();
-    life.extend_from_slice(b"0000000000");
-    environment.push(&life);
-    let place_of_life = environment.len() - 1;
-    let environment = string_array(&environment, true).map_err(failed)?;
-    let arguments: Vec<&[u8]> = record.surroundings.arguments.iter().map(Vec::as_slice).collect();
-    let arguments = string_array(&arguments, false).map_err(failed)?;
-    // SAFETY: the array has an entry at this place, just put there.
-    let life = unsafe { environment.0.add(place_of_life) };
-    // SAFETY: as above.
-    let life = unsafe { life.read() }.cast_mut();
-    // SAFETY: the string is longer than the variable's name.
-    let pid_digits = unsafe { life.add(LIFE_VARIABLE.len()) };
-    let stack = || Stack::map(limits::SPAWN_STACK_BYTES, false).map_err(|error| failed(error.0));
+    let crash = if when.at_crash { &raw const black_box.control.crash } else { core::ptr::null() };
     let plan = Plan {
-        path: leaked(&record.surroundings.program),
+        path: recipe.path,
         executable_place: EXECUTABLE_PLACE,
-        arguments: arguments.0,
-        environment: environment.0,
+        arguments: recipe.arguments,
+        environment: recipe.environment,
         streams: [0, 1, 2].map(|number: usize| {
             streams.get(number).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
         }),
         handed: handed(succession.as_raw_fd()),
         signal_mask: record.surroundings.signal_mask,
         ignored_signals: record.surroundings.ignored_signals,
-        directory: leaked(&record.surroundings.directory),
+        directory: recipe.directory,
         umask: record.surroundings.umask,
         rlimits: rlimits(record),
         gate: Some(Gate {
             pidfd_place: PIDFD_PLACE,
             delay_ns: when.delay_ms.saturating_mul(1_000_000),
             start: &raw const black_box.control.start,
-            crash: if when.at_crash {
-                &raw const black_box.control.crash
-            } else {
-                core::ptr::null()
-            },
-            pid_digits,
+            crash,
+            pid_digits: recipe.pid_digits,
         }),
         outcome: Outcome::new(),
-        stacks: [stack()?, stack()?],
+        stacks: recipe.stacks,
     };
-    // Never given back: a starter that outlives this guard still reads it.
+    // Never given back, for the same reason as the recipe.
     let plan = Box::into_raw(Box::new(plan));
-    // SAFETY: plan and strings live as long as this process and its memory.
+    // SAFETY: plan and recipe live as long as this process and its memory.
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
     Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession })
 }

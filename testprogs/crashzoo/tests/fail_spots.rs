@@ -1,0 +1,237 @@
+//! Seeded rounds: a guard is killed, stopped or slowed at one of its steps, and whatever it was doing, the worker dies of its own signal and exactly one next life begins.
+//!
+//! `REARGUARD_ROUNDS` says how many rounds, `REARGUARD_SEED` which, and `REARGUARD_ROUND` picks a single one.
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::process::{Child, Command};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime};
+
+use common::{PATIENCE, Scene, pidfd, state, wait_gone};
+
+/// Two rounds at a time: the machine has other things to do.
+const LANES: usize = 2;
+
+/// Every combination of step and action once, and some twice; a thousand are for the long run.
+const ROUNDS_DEFAULT: u64 = 100;
+
+/// How long a crashed worker waits for one guard.
+const DUMP_WAIT_MS: u64 = 300;
+
+/// What a worker may take from its fault to its end: two deadlines, a guard that has to be waited for at its start, and a busy machine.
+const DEATH_MAX: Duration = Duration::from_secs(10);
+
+/// The steps before the answer: whoever stops or hangs there is ended by the worker.
+const BEFORE_THE_ANSWER: [&str; 16] = [
+    "attached",
+    "ready",
+    "crash-heard",
+    "streams-taken",
+    "before-seize",
+    "seized",
+    "stopped",
+    "registers-read",
+    "stacks-copied",
+    "released",
+    "modules-read",
+    "before-encode",
+    "dump-encoded",
+    "report-written",
+    "starter-made",
+    "before-answer",
+];
+
+/// The steps after it: the worker needs its guard no more, so nobody ends one that was stopped by somebody else.
+const AFTER_THE_ANSWER: [&str; 5] = ["answered", "full-exit", "started", "durable", "delivered"];
+
+const ACTIONS: [&str; 4] = ["kill", "stop", "sleep=100", "sleep=700"];
+
+/// One round.
+#[derive(Debug)]
+struct Round {
+    step: &'static str,
+    action: &'static str,
+    threads: u32,
+    thread: &'static str,
+    wait_ready: bool,
+    way: &'static str,
+}
+
+impl Round {
+    /// The rounds of a seed go through all combinations in an order of its own; the circumstances are the round's.
+    fn of(seed: u64, number: u64) -> Round {
+        let mut combinations: Vec<(&str, &str)> = BEFORE_THE_ANSWER
+            .iter()
+            .chain(&AFTER_THE_ANSWER)
+            .flat_map(|step| ACTIONS.iter().map(move |action| (*step, *action)))
+            .collect();
+        fastrand::Rng::with_seed(seed).shuffle(&mut combinations);
+        let (step, action) = combinations[(number % combinations.len() as u64) as usize];
+        let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        Round {
+            step,
+            action,
+            threads: [0, 0, 3, 20][random.usize(..4)],
+            thread: ["main", "std", "foreign"][random.usize(..3)],
+            wait_ready: random.u8(..3) != 0,
+            way: ["null-write", "null-call", "stack-overflow"][random.usize(..3)],
+        }
+    }
+
+    fn stops_for_good(&self) -> bool {
+        self.action == "stop" && AFTER_THE_ANSWER.contains(&self.step)
+    }
+
+    fn arguments(&self, scene: &Scene) -> Vec<String> {
+        let mut arguments = vec![
+            "--fail-spot".into(),
+            format!("{}:{}@0", self.step, self.action),
+            "--dump-wait-ms".into(),
+            DUMP_WAIT_MS.to_string(),
+            "--hold-lock".into(),
+            scene.path("lock").display().to_string(),
+            "--lives".into(),
+            "1".into(),
+            "--threads".into(),
+            self.threads.to_string(),
+            "--thread".into(),
+            self.thread.into(),
+        ];
+        if self.wait_ready {
+            arguments.push("--wait-ready".into());
+        }
+        arguments.push(self.way.into());
+        arguments
+    }
+}
+
+/// The workers that are ours to wait for. Whoever else is our child was adopted.
+static OWN: Mutex<BTreeSet<u32>> = Mutex::new(BTreeSet::new());
+/// How adopted processes ended.
+static ADOPTED: Mutex<BTreeMap<u32, i32>> = Mutex::new(BTreeMap::new());
+
+fn start(command: &mut Command) -> Child {
+    let mut own = OWN.lock().expect("no round panics here");
+    let child = command.spawn().expect("the zoo starts");
+    own.insert(child.id());
+    child
+}
+
+/// Reaps adopted children that have ended, and keeps their statuses.
+fn reap_adopted() {
+    let own = OWN.lock().expect("no round panics here");
+    let mut adopted = ADOPTED.lock().expect("no round panics here");
+    for task in fs::read_dir("/proc/self/task").expect("our threads").flatten() {
+        let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+        for pid in children.split_whitespace().filter_map(|pid| pid.parse::<u32>().ok()) {
+            if own.contains(&pid) || state(pid) != Some('Z') {
+                continue;
+            }
+            if let Some(status) = common::status_of(pid) {
+                adopted.insert(pid, status);
+            }
+        }
+    }
+}
+
+/// The raw status of an adopted process, waited for.
+fn status(pid: u32) -> Option<i32> {
+    if let Some(pidfd) = pidfd(pid) {
+        assert!(wait_gone(&pidfd, PATIENCE), "process {pid} goes on");
+    }
+    reap_adopted();
+    ADOPTED.lock().expect("no round panics here").remove(&pid)
+}
+
+/// Ends the guard that stays stopped because this test has stopped it; nobody else in the scene may be left.
+fn end_the_stopped(scene: &Scene) {
+    let stopped = scene.await_some("stopped guard", || {
+        let living: Vec<u32> = scene.processes().into_iter().collect();
+        match living[..] {
+            [guard] if state(guard) == Some('T') => Some(guard),
+            _ => None,
+        }
+    });
+    assert!(common::guard_argument(stopped).is_some(), "{:?}", scene.states());
+    scene.end(stopped);
+}
+
+/// Plays a round and says what was wrong with it.
+fn play(round: &Round) {
+    let scene = Scene::new();
+    let arguments = round.arguments(&scene);
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let child = start(&mut scene.zoo(&arguments));
+    let ended = scene.finish(child);
+    OWN.lock().expect("no round panics here").remove(&ended.pid);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "the worker's end: {ended:?}");
+    let dying = scene.events("dying");
+    assert_eq!(dying.len(), 1, "one death: {:#?}", scene.trace());
+    let mains = scene.await_event("main", 2);
+    // The clock of the trace is the monotonic one, on which the next life begins after the full exit.
+    let took = Duration::from_nanos(mains[1].t_ns - dying[0].t_ns);
+    assert!(took < DEATH_MAX, "the next life came after {took:?}");
+    let next = status(mains[1].pid);
+    if round.stops_for_good() {
+        end_the_stopped(&scene);
+    }
+    scene.settle();
+    reap_adopted();
+    assert_eq!(scene.events("main").len(), 2, "two lives: {:#?}", scene.trace());
+    assert_eq!(next, Some(0), "the next life finds the lock free and ends well");
+    assert_eq!(mains[1].incarnation, Some(1));
+    assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"));
+    let report = scene.report();
+    assert_eq!(mains[1].last_report.as_deref(), report.json["id"].as_str());
+    assert_eq!(report.exception().0, libc::SIGSEGV);
+    assert!(report.thread_count() > round.threads as usize, "{} threads", report.thread_count());
+    assert_eq!(report.exit_class(), ("crash".into(), Some(11)));
+    // A report that says anything of a decision says the true one.
+    if !report.json["decision"].is_null() {
+        assert!(report.decision().0, "it was restarted: {:#}", report.json);
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    std::env::var(variable).ok().map(|text| text.parse().expect("a number"))
+}
+
+// Goal: wherever a guard is killed, stopped or slowed, the worker dies truly and in time, is followed by exactly one next life, leaves one whole report, and nothing stays behind, least of all a stopped process.
+#[test]
+fn guards_fail_at_every_step() {
+    let seed = number("REARGUARD_SEED").unwrap_or_else(|| {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("a time");
+        now.as_nanos() as u64
+    });
+    let (first, rounds) = match number("REARGUARD_ROUND") {
+        Some(one) => (one, one + 1),
+        None => (0, number("REARGUARD_ROUNDS").unwrap_or(ROUNDS_DEFAULT)),
+    };
+    let begun = Instant::now();
+    let next = AtomicU64::new(first);
+    let failures = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        for _ in 0..LANES {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= rounds {
+                        return;
+                    }
+                    let round = Round::of(seed, number);
+                    if std::panic::catch_unwind(|| play(&round)).is_err() {
+                        eprintln!("failed: REARGUARD_SEED={seed} REARGUARD_ROUND={number} {round:?}");
+                        failures.lock().expect("no panic here").push((number, round));
+                    }
+                }
+            });
+        }
+    });
+    let failures = failures.into_inner().expect("no panic here");
+    println!("{rounds} rounds of seed {seed} in {:?}, {} failed", begun.elapsed(), failures.len());
+    assert!(failures.is_empty(), "seed {seed}: {failures:#?}");
+}
