@@ -35,7 +35,7 @@ pub mod guard {
     pub const CALLED: u32 = 0x3fff_fff1;
     /// The waiting crash has its answer.
     pub const ANSWERED: u32 = 0x3fff_fff2;
-    /// The guard went on purpose; no other is wanted.
+    /// No guard comes any more: as many as one crash may use up have been tried.
     pub const LEFT: u32 = 0x3fff_fff3;
 }
 

@@ -141,6 +141,7 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
     STATE.store(SERVING, Ordering::Release);
     let mut window = Window { starts_ms: [0; limits::RESPAWN_INTENSITY_MAX], next: 0 };
     let mut wanted = keeping.resident;
+    let mut started_for_crash = 0;
     loop {
         let word = control.guard.load(Ordering::Acquire);
         if word == guard::ANSWERED {
@@ -150,6 +151,18 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             wanted = keeping.resident;
         } else {
             let crashed = control.crash.load(Ordering::Acquire) != crash::IDLE;
+            started_for_crash = if crashed { started_for_crash + 1 } else { 0 };
+            if started_for_crash > limits::GUARDS_PER_CRASH_MAX {
+                // The crashed thread sees that nobody comes, and ends without a dump.
+                let _ = control.guard.compare_exchange(
+                    word,
+                    guard::LEFT,
+                    Ordering::AcqRel,
+                    Ordering::Relaxed,
+                );
+                futex::wake_all(&control.guard);
+                continue;
+            }
             let admitted = crashed || (wanted && window.admit(time::monotonic_ns() / 1_000_000));
             if admitted {
                 // SAFETY: the caller answers for the plan.
