@@ -126,6 +126,15 @@ impl Rearguard {
         self
     }
 
+    /// Lets a process that changed its user be dumped by a guard of that user.
+    ///
+    /// The kernel makes such a process undumpable (`PR_SET_DUMPABLE`, prctl(2)), and a late guard then gets no more than what the crash handler itself copied.
+    /// With this, the process is dumpable while it waits at a fault of its own, never for a signal that somebody else sent. Off unless set: the dump of a program that gave up rights may hold what it read with them.
+    pub fn dump_after_privilege_drop(mut self, allow: bool) -> Rearguard {
+        self.settings.raise_dumpable = allow;
+        self
+    }
+
     /// Makes the guard end, stop or wait at one of its steps: `step:kill`, `step:stop`, `step:sleep`, with `@n` behind it for the incarnation; for tests only.
     #[cfg(feature = "fail-spots")]
     pub fn fail_spot(mut self, spot: impl Into<String>) -> Rearguard {

@@ -44,6 +44,7 @@ pub(crate) struct Settings {
     pub(crate) wait_ready: Option<Duration>,
     pub(crate) dump_wait: Duration,
     pub(crate) callback: Option<fn(&crate::CrashInfo)>,
+    pub(crate) raise_dumpable: bool,
     pub(crate) fail_spot: Option<String>,
 }
 
@@ -60,6 +61,7 @@ impl Settings {
             wait_ready: None,
             dump_wait: Duration::from_millis(u64::from(DUMP_WAIT_MS_DEFAULT)),
             callback: None,
+            raise_dumpable: false,
             fail_spot: None,
         }
     }

@@ -141,7 +141,12 @@ fn guard_this_process(
         environment: record.surroundings.environment,
     })?;
     worker.black_box = Some(black_box);
-    if let Err(error) = channel::arm(black_box, settings.dump_wait_ms(), settings.callback) {
+    let arms = channel::Arms {
+        dump_wait_ms: settings.dump_wait_ms(),
+        callback: settings.callback,
+        raise_dumpable: settings.raise_dumpable,
+    };
+    if let Err(error) = channel::arm(black_box, &arms) {
         worker.arm_error = Some(error);
     }
     Ok(())

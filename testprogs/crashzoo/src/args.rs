@@ -50,6 +50,8 @@ options for the project's own tests:
   --log LINE             may be repeated
   --recovery TEXT        the state that the next incarnation gets
   --ready                calls ready()
+  --drop-user UID        changes to this user after start()
+  --raise-dumpable       lets itself be dumped after that
   --health               prints the health to standard error
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
@@ -90,6 +92,8 @@ pub(crate) struct Args {
     pub(crate) recovery: Option<String>,
     pub(crate) ready: bool,
     pub(crate) health: bool,
+    pub(crate) drop_user: Option<u32>,
+    pub(crate) raise_dumpable: bool,
     pub(crate) way: Way,
 }
 
@@ -120,6 +124,8 @@ impl Default for Args {
             recovery: None,
             ready: false,
             health: false,
+            drop_user: None,
+            raise_dumpable: false,
             way: Way::None,
         }
     }
@@ -221,6 +227,8 @@ impl Args {
             "log" => self.log.push(text(name, parser)?),
             "recovery" => self.recovery = Some(text(name, parser)?),
             "ready" => self.ready = true,
+            "drop-user" => self.drop_user = Some(number(name, parser)?),
+            "raise-dumpable" => self.raise_dumpable = true,
             "health" => self.health = true,
             _ => return Err(format!("--{name}: no such option")),
         }

@@ -103,6 +103,11 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         }
     }
     leave_facts(args, handle);
+    if let Some(user) = args.drop_user
+        && let Err(problem) = running::drop_user(user)
+    {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     let _lock = match args.hold_lock.as_deref().map(lock::take) {
         None => None,
         Some(Ok(Some(lock))) => Some(lock),
@@ -137,6 +142,9 @@ fn builder(args: &Args) -> rearguard::Rearguard {
     }
     if let Some(wait) = args.dump_wait {
         builder = builder.dump_wait(wait);
+    }
+    if args.raise_dumpable {
+        builder = builder.dump_after_privilege_drop(true);
     }
     if let Some(spot) = &args.fail_spot {
         builder = builder.fail_spot(spot);

@@ -157,3 +157,16 @@ fn map(
     }
     Ok(address as usize)
 }
+
+/// Gives up root for good, as a daemon does that has opened what only root may open.
+pub(crate) fn drop_user(user: u32) -> Result<(), String> {
+    // SAFETY: no memory is involved; the C library tells every thread.
+    if unsafe { libc::setgid(user) } != 0 {
+        return Err(format!("--drop-user: setgid({user}): {}", Error::last_os_error()));
+    }
+    // SAFETY: as above.
+    if unsafe { libc::setuid(user) } != 0 {
+        return Err(format!("--drop-user: setuid({user}): {}", Error::last_os_error()));
+    }
+    Ok(())
+}

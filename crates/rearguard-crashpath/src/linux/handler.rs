@@ -41,12 +41,15 @@ pub struct Arming {
     pub callback: Option<Callback>,
     /// The address of the Rust runtime's own fault handler, or zero.
     pub runtime_handler: usize,
+    /// Whether a process that the kernel made undumpable, most often by a change of user, lets itself be dumped while it waits at a fault of its own.
+    pub raise_dumpable: bool,
 }
 
 static BLACK_BOX: AtomicPtr<BlackBox> = AtomicPtr::new(core::ptr::null_mut());
 static OWNER_PID: AtomicI32 = AtomicI32::new(0);
 static DUMP_WAIT_MS: AtomicU32 = AtomicU32::new(limits::DUMP_WAIT_MS_DEFAULT);
 static CALLBACK: AtomicUsize = AtomicUsize::new(0);
+static RAISE_DUMPABLE: AtomicU32 = AtomicU32::new(0);
 static EMERGENCY_TOP: AtomicUsize = AtomicUsize::new(0);
 static NESTED_LOWEST: AtomicUsize = AtomicUsize::new(0);
 /// The thread whose crash is being handled; others wait on this word.
@@ -88,6 +91,7 @@ pub fn arm(arming: &Arming) -> Result<()> {
     NESTED_LOWEST.store(nested.lowest(), Ordering::Relaxed);
     DUMP_WAIT_MS.store(arming.dump_wait_ms, Ordering::Relaxed);
     CALLBACK.store(arming.callback.map_or(0, |callback| callback as usize), Ordering::Relaxed);
+    RAISE_DUMPABLE.store(u32::from(arming.raise_dumpable), Ordering::Relaxed);
     OWNER_PID.store(syscall::getpid(), Ordering::Relaxed);
     BLACK_BOX.store(core::ptr::from_ref(arming.black_box).cast_mut(), Ordering::Release);
     for signal in SIGNALS {
@@ -400,11 +404,31 @@ extern "C" fn on_emergency_stack(argument: *mut u8) {
     };
     fill_slot(black_box, fault);
     run_callback(fault);
+    let dumpable = raise_dumpable(fault);
     report(black_box);
+    if let Some(earlier) = dumpable {
+        let _ = plain!(libc::SYS_prctl, libc::PR_SET_DUMPABLE, earlier);
+    }
     if let Ok(earlier) = earlier {
         // SAFETY: it is the stack that was in force.
         let _ = unsafe { stack::exchange_alternate(&earlier) };
     }
+}
+
+/// Lets the guard look at a process that the kernel made undumpable, where the application chose so; returns what to put back.
+/// Only for a signal that the kernel or the process itself raised: nobody else may open it by sending one.
+fn raise_dumpable(fault: &Fault) -> Option<usize> {
+    // SAFETY: for a signal that a process sent, the union holds its pid.
+    let trusted = !was_sent(fault) || unsafe { info(fault).si_pid() } == syscall::getpid();
+    if RAISE_DUMPABLE.load(Ordering::Relaxed) == 0 || !trusted {
+        return None;
+    }
+    let earlier = plain!(libc::SYS_prctl, libc::PR_GET_DUMPABLE).ok()?;
+    if earlier == 1 {
+        return None;
+    }
+    plain!(libc::SYS_prctl, libc::PR_SET_DUMPABLE, 1).ok()?;
+    Some(earlier)
 }
 
 fn black_box() -> Option<&'static BlackBox> {

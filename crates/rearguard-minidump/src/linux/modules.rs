@@ -176,11 +176,11 @@ fn note_pieces(
 }
 
 /// Brings the module with the program headers that the kernel gave to the loader to the front.
-fn main_first(modules: &mut [Module], auxiliary: &[u8]) {
+fn main_first(modules: &mut Vec<Module>, auxiliary: &[u8]) {
     let Some(headers) = auxv::value(auxiliary, auxv::PHDR) else { return };
-    let main = modules.iter().position(|module| module.start <= headers && headers < module.end);
-    if let Some(first) = main.and_then(|main| modules.get_mut(..=main)) {
-        first.rotate_right(1);
+    if let Some(main) = modules.iter().position(|module| module.start <= headers && headers < module.end) {
+        let main = modules.remove(main);
+        modules.insert(0, main);
     }
 }
 
@@ -222,9 +222,10 @@ e000-f000 r-xp 00000000 00:00 0 [vdso]\n";
     #[test]
     fn the_main_executable_comes_first() {
         let at = |start: u64| Module { start, end: start + 0x1000, ..Module::default() };
-        let mut modules = [at(0x1000), at(0x5000), at(0x9000)];
+        let mut modules = vec![at(0x1000), at(0x5000), at(0x9000)];
         let auxiliary: Vec<u8> = [auxv::PHDR, 0x5040].iter().flat_map(|word| word.to_le_bytes()).collect();
         main_first(&mut modules, &auxiliary);
-        assert_eq!(modules.map(|module| module.start), [0x5000, 0x1000, 0x9000]);
+        let starts: Vec<u64> = modules.iter().map(|module| module.start).collect();
+        assert_eq!(starts, [0x5000, 0x1000, 0x9000]);
     }
 }

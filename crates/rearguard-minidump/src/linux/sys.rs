@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "system calls take pointers")]
 
 use core::ffi::{CStr, c_int, c_long, c_void};
+use core::ops::Range;
 use core::ptr;
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -151,14 +152,25 @@ pub(super) fn processors() -> u8 {
     u8::try_from(count.clamp(0, 255)).unwrap_or(0)
 }
 
-/// System, release, version and machine of the kernel.
-pub(super) fn kernel() -> [Vec<u8>; 4] {
+/// System, release, version and machine of the kernel in one text; and where the release stands in it.
+pub(super) fn kernel() -> (Vec<u8>, Range<usize>) {
     // SAFETY: all bytes of the structure may be zero.
     let mut names: libc::utsname = unsafe { core::mem::zeroed() };
     // SAFETY: the kernel writes one such structure.
     unsafe { libc::uname(&raw mut names) };
-    [&names.sysname, &names.release, &names.version, &names.machine]
-        .map(|name| name.iter().map(|unit| *unit as u8).take_while(|byte| *byte != 0).collect())
+    let mut text = Vec::new();
+    let mut release = 0..0;
+    for (index, name) in [&names.sysname, &names.release, &names.version, &names.machine].into_iter().enumerate() {
+        if index > 0 {
+            text.push(b' ');
+        }
+        let start = text.len();
+        text.extend(name.iter().map(|unit| *unit as u8).take_while(|byte| *byte != 0));
+        if index == 1 {
+            release = start..text.len();
+        }
+    }
+    (text, release)
 }
 
 /// What a traced thread did last.

@@ -23,14 +23,18 @@ pub(super) fn texts(
     let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
     let release = procfs::read_path(c"/etc/lsb-release", max).or_else(|_| procfs::read_path(c"/etc/os-release", max));
-    let texts = [
-        (LINUX_AUXV, auxiliary),
-        (LINUX_PROC_STATUS, status.unwrap_or_default()),
-        (LINUX_LSB_RELEASE, release.unwrap_or_default()),
-        (LINUX_CPU_INFO, cpuinfo),
-        (LINUX_MAPS, maps),
-    ];
-    texts.into_iter().filter(|(_, text)| !text.is_empty()).collect()
+    let mut texts = Vec::with_capacity(5);
+    let mut add = |stream_type: u32, text: Vec<u8>| {
+        if !text.is_empty() {
+            texts.push((stream_type, text));
+        }
+    };
+    add(LINUX_AUXV, auxiliary);
+    add(LINUX_PROC_STATUS, status.unwrap_or_default());
+    add(LINUX_LSB_RELEASE, release.unwrap_or_default());
+    add(LINUX_CPU_INFO, cpuinfo);
+    add(LINUX_MAPS, maps);
+    texts
 }
 
 /// The kernel's description of the processors: as many whole lines as the limit allows.
@@ -45,16 +49,21 @@ pub(super) fn cpuinfo(max: usize) -> Vec<u8> {
 
 /// What kind of machine this is.
 pub(super) fn machine(cpuinfo: &[u8]) -> System {
-    let [name, release, version, machine] = sys::kernel();
+    let (description, release) = sys::kernel();
     let (level, revision, processor_info) = processor_info(cpuinfo);
-    let mut numbers = release.split(|byte| !byte.is_ascii_digit()).map(|part| text::decimal(part).unwrap_or(0) as u32);
+    let release_text = description.get(release).unwrap_or_default();
+    let mut parts = release_text.split(|byte| !byte.is_ascii_digit());
+    let mut release = [0; 3];
+    for number in &mut release {
+        *number = parts.next().and_then(text::decimal).unwrap_or(0) as u32;
+    }
     System {
         processors: sys::processors(),
         level,
         revision,
         processor_info,
-        release: [(); 3].map(|()| numbers.next().unwrap_or(0)),
-        description: [name, release.clone(), version, machine].join(&b' '),
+        release,
+        description,
         now_s: (sys::clock_ns(libc::CLOCK_REALTIME) / 1_000_000_000) as u32,
     }
 }

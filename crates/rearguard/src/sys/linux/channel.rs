@@ -345,16 +345,25 @@ fn guard_plan(
     })
 }
 
+/// What the crash handler is to know of the application's choices.
+pub(crate) struct Arms {
+    pub(crate) dump_wait_ms: u32,
+    pub(crate) callback: Option<fn(&CrashInfo)>,
+    pub(crate) raise_dumpable: bool,
+}
+
 /// Installs the crash handler, and gives the calling thread an alternate stack if it has none.
-pub(crate) fn arm(
-    black_box: &'static BlackBox,
-    dump_wait_ms: u32,
-    callback: Option<fn(&CrashInfo)>,
-) -> Result<(), Error> {
+pub(crate) fn arm(black_box: &'static BlackBox, arms: &Arms) -> Result<(), Error> {
     // The application's first thread is protected for the life of the process.
     core::mem::forget(ThreadProtection::new()?);
-    handler::arm(&Arming { black_box, dump_wait_ms, callback, runtime_handler: runtime_handler() })
-        .map_err(|error| Error::system("installing the crash handler", "", error.0))
+    handler::arm(&Arming {
+        black_box,
+        dump_wait_ms: arms.dump_wait_ms,
+        callback: arms.callback,
+        runtime_handler: runtime_handler(),
+        raise_dumpable: arms.raise_dumpable,
+    })
+    .map_err(|error| Error::system("installing the crash handler", "", error.0))
 }
 
 /// The Rust runtime's own handler for stack overflows, if that is what is installed.

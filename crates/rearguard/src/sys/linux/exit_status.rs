@@ -35,6 +35,7 @@ pub(crate) fn of_worker(pid: u32, use_pidfd_info: bool) -> Option<Ended> {
     loop {
         if let Some(stat) = proc_text::stat(pid)
             && (stat.state == b'Z' || stat.state == b'X')
+            && (stat.exit_code != 0 || may_see(pid))
         {
             return Some(Ended::from_wait_status(stat.exit_code));
         }
@@ -48,6 +49,15 @@ pub(crate) fn of_worker(pid: u32, use_pidfd_info: bool) -> Option<Ended> {
         }
         // Between "no zombie any more" and "reaped" lie microseconds; the bound is for kernels that never tell.
         time::sleep_ns(1_000_000);
+    }
+}
+
+/// Whether the kernel shows us this process's own matters; to others, every exit code is a zero.
+/// The link to the executable is behind the same check, and a zombie that we may see has none.
+fn may_see(pid: u32) -> bool {
+    match std::fs::read_link(proc_text::of_process(pid, "exe")) {
+        Ok(_) => true,
+        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
     }
 }
 
