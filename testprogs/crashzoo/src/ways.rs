@@ -51,6 +51,7 @@ pub(crate) enum Way {
     ForeignHandler,
     ForeignHandlerAfter,
     RecoveredFault,
+    Exec,
 }
 
 const WORDS: [(&str, Way); Way::COUNT] = [
@@ -83,11 +84,12 @@ const WORDS: [(&str, Way); Way::COUNT] = [
     ("foreign-handler", Way::ForeignHandler),
     ("foreign-handler-after", Way::ForeignHandlerAfter),
     ("recovered-fault", Way::RecoveredFault),
+    ("exec", Way::Exec),
 ];
 
 impl Way {
     /// How many ways there are.
-    pub(crate) const COUNT: usize = 29;
+    pub(crate) const COUNT: usize = 30;
 
     pub(crate) fn parse(word: &str) -> Option<Way> {
         WORDS.iter().find(|(name, _)| *name == word).map(|(_, way)| *way)
@@ -147,12 +149,19 @@ pub(crate) fn die(way: Way) -> Result<u8, String> {
         Way::MallocLocked => malloc_locked()?,
         Way::ForkedChild => return forked_child().map(|()| 0),
         Way::MainExited => main_exited()?,
+        Way::Exec => return Err(become_another()),
         Way::RecoveredFault => {
             foreign::repairable_fault();
             return Ok(0);
         }
     }
     Err(format!("{}: it didn't kill", way.word()))
+}
+
+/// The process goes on as another program, for two seconds; what comes back is why it couldn't.
+fn become_another() -> String {
+    use std::os::unix::process::CommandExt;
+    format!("exec: {}", std::process::Command::new("sleep").arg("2").exec())
 }
 
 /// The crash inside the crash.

@@ -5,7 +5,7 @@ use rearguard_minidump::{CrashContext, Registers, Request, Step, capture};
 use crate::calls;
 use crate::zoo::{command, say};
 
-/// `dumper die STEP`, `dumper hold STEP`, `dumper plain`, `dumper ignore`, `dumper deny-ptrace`, `dumper deny-reading`, `dumper deny-all`, `dumper stranger`; then on the standard input `PID FILE`, or `PID FILE TID SP IP COPY...` for a crash.
+/// One word names what happens to the dumper; then on its standard input comes `PID FILE`, or `PID FILE TID SP IP COPY...` for a crash.
 pub(crate) fn run(words: &[&str]) {
     match *words {
         ["die", step] => dump_with(Some(&|here| {
@@ -13,12 +13,11 @@ pub(crate) fn run(words: &[&str]) {
                 calls::kill_this_process();
             }
         })),
-        ["hold", step] => dump_with(Some(&|here| {
-            if here == named(step) {
-                say("held");
-                command();
-            }
-        })),
+        ["hold", step] => hold(step),
+        ["deny-clone-hold", step] => {
+            calls::deny(&[libc::SYS_clone]);
+            hold(step);
+        }
         ["plain"] => dump_with(None),
         ["ignore"] => {
             calls::ignore(libc::SIGCHLD);
@@ -48,6 +47,16 @@ pub(crate) fn run(words: &[&str]) {
         ["stranger"] => dump_with(None),
         _ => panic!("no such dumper: {words:?}"),
     }
+}
+
+/// Says so at a step and waits there to be told.
+fn hold(step: &str) {
+    dump_with(Some(&|here| {
+        if here == named(step) {
+            say("held");
+            command();
+        }
+    }));
 }
 
 fn named(step: &str) -> Step {

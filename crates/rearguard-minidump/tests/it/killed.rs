@@ -91,6 +91,28 @@ fn a_debugger_keeps_its_threads() {
     ping(&mut zoo);
 }
 
+/// Goal: a signal that a held thread is about to take is given back by a dumper that has to let go thread by thread.
+#[test]
+fn no_signal_is_lost_without_a_helper_thread() {
+    let mut zoo = Zoo::start("signals");
+    let tid: i32 = zoo.answer()[1].parse().unwrap();
+    let mut sent = 0;
+    for step in ["Seized", "Stopped", "StacksCopied"] {
+        let scratch = Scratch::new(&format!("give-back-{step}"));
+        let mut dumper = Zoo::start(&format!("dumper deny-clone-hold {step}"));
+        assert_eq!(dumper.answer(), ["ready"]);
+        dumper.tell(&format!("{} {}", zoo.pid(), scratch.path()));
+        assert_eq!(dumper.answer(), ["held"]);
+        crate::calls::send(zoo.pid(), tid, libc::SIGRTMIN());
+        sent += 1;
+        dumper.tell("go on");
+        assert_eq!(dumper.answer(), ["written"]);
+        zoo.tell(&sent.to_string());
+        assert_eq!(zoo.answer(), ["taken", &sent.to_string()], "{step}");
+    }
+    zoo.assert_runs();
+}
+
 /// Goal: a caller that ignores SIGCHLD captures like any other.
 #[test]
 fn ignoring_sigchld_changes_nothing() {
