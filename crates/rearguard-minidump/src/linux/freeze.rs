@@ -111,8 +111,9 @@ impl Freeze<'_, '_> {
                 return;
             }
             let mut group: Vec<Held> = new.into_iter().map(|tid| self.seize(tid)).collect();
-            self.seize_again(&mut group);
             if round == 0 {
+                // Only now is there time to wait for another tracer: nothing is stopped yet.
+                self.seize_again(&mut group);
                 self.step(Step::Seized);
                 self.times.first_stop_ns = sys::now_ns();
                 let wait_ns = u64::from(self.request.limits.stop_wait_ms_max) * 1_000_000;
