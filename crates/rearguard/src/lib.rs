@@ -449,3 +449,7 @@ impl fmt::Display for Health {
         Ok(())
     }
 }
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;

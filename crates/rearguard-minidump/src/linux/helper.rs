@@ -23,8 +23,13 @@ const GUARD_BYTES: usize = 64 * 1024;
 /// How long the end of the thread is waited for, once it is done with its work.
 const END_WAIT_NS_MAX: u64 = 1_000_000_000;
 
-/// How often the processor is given to others before the wait begins to sleep.
-const YIELDS_MAX: u32 = 2000;
+/// How long the wait gives the processor to others before it begins to sleep.
+///
+/// The end of a tracer of few threads takes less than this; for one of many a waiter that yields would take part of the processor from those who are let go.
+const YIELD_NS_MAX: u64 = 60_000;
+
+/// How long it sleeps then between two looks.
+const LOOK_PERIOD_NS: u32 = 30_000;
 
 const FLAGS: c_int = libc::CLONE_VM
     | libc::CLONE_FS
@@ -143,17 +148,16 @@ unsafe fn clone(entry: extern "C" fn(*mut c_void), top: *mut c_void, argument: *
 /// Waits until the kernel has ended the thread, which is later than the end of CLONE_VFORK's suspension: tracees are detached in between.
 fn wait_end(tid: c_int) -> Result<(), Errno> {
     let (pid, _) = sys::own_ids();
-    let deadline = sys::now_ns().saturating_add(END_WAIT_NS_MAX);
-    let mut yields = 0;
+    let start = sys::now_ns();
     while sys::thread_exists(pid, tid) {
-        if sys::now_ns() > deadline {
+        let waited = sys::now_ns().saturating_sub(start);
+        if waited > END_WAIT_NS_MAX {
             return Err(libc::ETIMEDOUT);
         }
-        if yields < YIELDS_MAX {
-            yields += 1;
+        if waited < YIELD_NS_MAX {
             sys::yield_now();
         } else {
-            sys::sleep_ns(50_000);
+            sys::sleep_ns(LOOK_PERIOD_NS);
         }
     }
     Ok(())

@@ -76,7 +76,7 @@ pub(crate) fn take_streams() -> [Option<Stream>; 3] {
     [None, None, None]
 }
 
-/// Nothing: what stands in the way of a restart here is [`super::successor::prepare`], which refuses it.
+/// Nothing: what stands in the way of a restart here is [`super::successor::Recipe::new`], which refuses it.
 pub(crate) fn gave_up_rights(_record: &LaunchRecord) -> Option<StartBlock> {
     None
 }

@@ -7,8 +7,13 @@ use std::io::{self, Write};
 use std::path::Path;
 
 /// Makes a directory and what is missing above it; one that is there is left as it is.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
     fs::create_dir_all(path)
+}
+
+/// Makes one new directory.
+pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+    fs::create_dir(path)
 }
 
 /// Makes a new file with this content. It must not exist: nothing of anybody's is overwritten.

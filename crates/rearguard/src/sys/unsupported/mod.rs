@@ -2,7 +2,7 @@
 //!
 //! The application runs as it would without rearguard: [`channel::begin`] refuses, and the worker's health says so.
 //! Nothing here pretends: where a function has an answer that says "there is none" or "not possible", that is the answer.
-//! What only a guard or its keeper makes ([`channel::Opening`], [`attach::Attached`], [`successor::Starter`]) has no values, so the compiler knows that no guard stands here; all the same every function returns.
+//! What only a keeper or a guard makes ([`channel::Opening`], [`attach::Attached`], [`successor::Recipe`]) has no values, so the compiler knows that no guard stands here; all the same every function returns.
 
 pub(crate) mod attach;
 pub(crate) mod channel;

@@ -28,7 +28,7 @@ pub(crate) enum Started {
 
 /// When a starter starts.
 #[derive(Clone, Copy)]
-#[expect(dead_code, reason = "a start that can't be prepared reads nothing of it")]
+#[expect(dead_code, reason = "no starter is made with it")]
 pub(crate) struct When {
     /// How long after the full exit.
     pub(crate) delay_ms: u64,
@@ -36,15 +36,26 @@ pub(crate) struct When {
     pub(crate) at_crash: bool,
 }
 
-/// Refuses.
+/// What every starter of a guard is made from; on this system there is no such value.
+pub(crate) enum Recipe {}
+
+impl Recipe {
+    /// Refuses.
+    pub(crate) fn new(_record: &LaunchRecord) -> Result<Recipe, Error> {
+        Err(unsupported("preparing the next worker"))
+    }
+}
+
+/// Makes the starter.
 pub(crate) fn prepare(
+    recipe: &Recipe,
     _record: &LaunchRecord,
     _succession: &Succession,
     _streams: &mut [Option<Stream>; 3],
     _when: When,
     _black_box: &'static BlackBox,
 ) -> Result<Starter, Error> {
-    Err(unsupported("preparing the next worker"))
+    match *recipe {}
 }
 
 impl Starter {
