@@ -23,9 +23,8 @@ impl Delivered {
     fn by(script: Script) -> Delivered {
         let collector = Collector::start(script).expect("a collector");
         let scene = Scene::new();
-        scene.run(&["--wait-ready", "--collector", &collector.url(), "null-write"]);
+        scene.run_lives(&["--wait-ready", "--collector", &collector.url(), "null-write"], 2);
         let report = scene.report();
-        assert_eq!(scene.events("main").len(), 2, "{:#?}", scene.trace());
         Delivered { report, submissions: collector.submissions(), scene }
     }
 
@@ -302,9 +301,7 @@ fn curl_program(scene: &Scene) -> Option<PathBuf> {
 fn without_the_library(scene: &Scene, path: &PathBuf, collector: &Collector) -> Report {
     let mut command = scene.zoo(&["--wait-ready", "--collector", &collector.url(), "--annotate", "k=v", "null-write"]);
     command.env("LD_LIBRARY_PATH", broken_libraries(scene)).env("PATH", path);
-    scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
-    assert_eq!(scene.events("main").len(), 2, "{:#?}", scene.trace());
+    scene.live_through(command, 2);
     scene.report()
 }
 
@@ -383,7 +380,9 @@ fn with_nothing_to_send_it_waits() {
 fn a_crash_loop_delivers_every_report() {
     let collector = Collector::start(Script::default()).expect("a collector");
     let scene = Scene::new();
-    scene.run(&["--collector", &collector.url(), "--lives", "9", "--in-a-row", "4", "null-write"]);
+    let url = collector.url();
+    let loops = ["--collector", &url, "--lives", "9", "--in-a-row", "4", "null-write"];
+    scene.run_lives(&loops, 4);
     let submissions = collector.wait_for(4, PATIENCE).expect("four reports");
     let reports = scene.reports();
     assert_eq!(reports.len(), 4, "{reports:#?}");

@@ -27,9 +27,8 @@ fn ends_quietly(way: &str) -> (Scene, Ended) {
 fn crashes(arguments: &[&str], signal: i32) -> (Scene, Ended, Report) {
     let scene = Scene::new();
     let arguments = [&["--wait-ready"], arguments].concat();
-    let ended = scene.run(&arguments);
+    let ended = scene.run_lives(&arguments, 2);
     assert_eq!(ended.signal(), Some(signal), "{arguments:?}: {ended:?}");
-    assert_eq!(scene.events("main").len(), 2, "{arguments:?}: {:#?}", scene.trace());
     let report = scene.report();
     assert_eq!(report.exit_class(), ("crash".into(), Some(i64::from(signal))), "{arguments:?}");
     assert_eq!(report.exception().0, signal, "{arguments:?}");
@@ -80,7 +79,7 @@ fn an_exit_code_is_recorded_only() {
 fn an_exit_code_restarts_when_asked() {
     let scene = Scene::new();
     let always = ["--wait-ready", "--restart", "always", "--lives", "2", "--in-a-row", "3"];
-    let ended = scene.run(&[&always[..], &["exit-3"]].concat());
+    let ended = scene.run_lives(&[&always[..], &["exit-3"]].concat(), 3);
     assert_eq!(ended.code(), Some(3), "{ended:?}");
     let mains = scene.events("main");
     let classes: Vec<_> = mains.iter().map(|line| line.last_exit_class.as_deref()).collect();
@@ -98,11 +97,10 @@ fn an_exit_code_restarts_when_asked() {
 /// Runs a panic that ends the program with 101.
 fn panics(thread: &str, thread_name: &str) {
     let scene = Scene::new();
-    let ended = scene.run(&["--wait-ready", "--thread", thread, "panic"]);
+    let ended = scene.run_lives(&["--wait-ready", "--thread", thread, "panic"], 2);
     assert_eq!(ended.code(), Some(101), "{thread}: {ended:?}");
     assert!(ended.stderr.contains(PANIC_MESSAGE), "the hook before ours runs too: {ended:?}");
     let mains = scene.events("main");
-    assert_eq!(mains.len(), 2, "{thread}: {:#?}", scene.trace());
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("code:101"), "{thread}");
     let report = scene.report();
     assert_eq!(mains[1].last_report.as_deref(), report.json["id"].as_str(), "{thread}");
@@ -177,10 +175,10 @@ fn a_kill_is_recorded_only() {
 #[test]
 fn a_kill_restarts_when_asked() {
     let scene = Scene::new();
-    let ended = scene.run(&["--wait-ready", "--restart", "always", "--in-a-row", "2", "sigkill"]);
+    let always = ["--wait-ready", "--restart", "always", "--in-a-row", "2", "sigkill"];
+    let ended = scene.run_lives(&always, 2);
     assert_eq!(ended.signal(), Some(libc::SIGKILL), "{ended:?}");
     let mains = scene.events("main");
-    assert_eq!(mains.len(), 2, "{:#?}", scene.trace());
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("killed:9"));
     let report = scene.report();
     assert_eq!(report.decision(), (true, "policy restarts after every end".into()));
@@ -293,11 +291,12 @@ fn a_sent_fault_is_a_crash() {
 }
 
 /// Runs a way on a kernel that never tells the exit status of a process that was reaped, and reaps it only when every guard has read what it wanted.
-fn reaped_late(arguments: &[&str]) -> (Scene, Ended) {
+fn reaped_late(way: &str, lives: usize) -> (Scene, Ended) {
     let scene = Scene::new();
-    let old_kernel = ["--wait-ready", "--fail-spot", "pidfd-info:off"];
-    let worker = scene.zoo(&[&old_kernel, arguments].concat()).spawn().expect("the zoo starts");
+    let old_kernel = ["--wait-ready", "--fail-spot", "pidfd-info:off@0", way];
+    let worker = scene.zoo(&old_kernel).spawn().expect("the zoo starts");
     assert!(wait_gone(&pidfd(worker.id()).expect("a child"), PATIENCE), "{:?}", scene.states());
+    scene.await_event("main", lives);
     // The dead worker has no environment any more, so it isn't among those that are waited for and reaped.
     scene.settle();
     assert_eq!(state(worker.id()), Some('Z'), "not reaped yet");
@@ -308,20 +307,20 @@ fn reaped_late(arguments: &[&str]) -> (Scene, Ended) {
 // Goal: where the kernel doesn't tell a reaped process's status, the zombie does: code, signal and panic are known as well.
 #[test]
 fn an_old_kernel_tells_by_the_zombie() {
-    let (scene, ended) = reaped_late(&["exit-3"]);
+    let (scene, ended) = reaped_late("exit-3", 1);
     assert_eq!(ended.code(), Some(3), "{ended:?}");
     assert_eq!(scene.report().exit_class(), ("code".into(), Some(3)));
 
-    let (scene, ended) = reaped_late(&["sigkill"]);
+    let (scene, ended) = reaped_late("sigkill", 1);
     assert_eq!(ended.signal(), Some(libc::SIGKILL), "{ended:?}");
     assert_eq!(scene.report().exit_class(), ("killed".into(), Some(9)));
 
-    let (scene, ended) = reaped_late(&["panic"]);
+    let (scene, ended) = reaped_late("panic", 2);
     assert_eq!(ended.code(), Some(101), "{ended:?}");
     assert_eq!(scene.report().exit_class(), ("code".into(), Some(101)));
     assert_eq!(scene.events("main").len(), 2, "{:#?}", scene.trace());
 
-    let (scene, ended) = reaped_late(&["none"]);
+    let (scene, ended) = reaped_late("none", 1);
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert_eq!(scene.reports().len(), 0);
 }

@@ -12,10 +12,10 @@ use std::io::Read;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use common::{Ended, PATIENCE, Scene, kill, pidfd, wait_gone};
+use common::{PATIENCE, Scene, kill, pidfd, wait_gone};
 use rearguard::{RestartPolicy, RestartWhen};
 use rearguard_cli::collector::{Answer, Collector, Script};
 
@@ -26,7 +26,8 @@ const HELD: [&str; 4] = ["--wait-guarded", "--after", "600000", "none"];
 struct TwoLives {
     first: Life,
     second: Life,
-    ended: Ended,
+    stderr: ChildStderr,
+    _pipes: (Option<ChildStdin>, Option<ChildStdout>),
 }
 
 /// What the system shows of one life.
@@ -109,8 +110,10 @@ fn without_library_signals(key: &str, value: &str) -> String {
 
 /// Starts a program that is held, looks at it, ends it by a fault, and looks at its next life.
 fn two_lives(scene: &Scene, mut command: Command) -> TwoLives {
-    let worker = command.spawn().expect("the zoo starts");
+    let mut worker = command.spawn().expect("the zoo starts");
     let pid = worker.id();
+    // The other ends of the pipes stay open for the next life.
+    let pipes = (worker.stdin.take(), worker.stdout.take(), worker.stderr.take());
     scene.await_event("guarded", 1);
     let first = Life::of(pid);
     assert!(kill(pid, libc::SIGSEGV));
@@ -118,7 +121,7 @@ fn two_lives(scene: &Scene, mut command: Command) -> TwoLives {
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     let second = Life::of(scene.await_event("guarded", 2)[1].pid);
     assert_ne!(first.pid, second.pid);
-    TwoLives { first, second, ended }
+    TwoLives { first, second, stderr: pipes.2.expect("a pipe"), _pipes: (pipes.0, pipes.1) }
 }
 
 /// Ends the life that is still there.
@@ -141,10 +144,7 @@ fn a_lock_is_never_refused_in_a_hundred_restarts() {
     let scene = Scene::new();
     let lock = scene.path("lock");
     let lock = lock.to_str().expect("a path that is text");
-    let zoo = scene.zoo(&["--hold-lock", lock, "--lives", "100", "null-write"]).spawn();
-    let ended = scene.finish(zoo.expect("the zoo starts"));
-    scene.await_event("main", 101);
-    scene.settle();
+    let ended = scene.run_lives(&["--hold-lock", lock, "--lives", "100", "null-write"], 101);
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     let lives = |event| -> Vec<Option<u64>> {
         scene.events(event).iter().map(|line| line.incarnation).collect()
@@ -297,36 +297,36 @@ fn standard_streams_are_handed_on() {
         assert_eq!(descriptor as usize, number);
         assert!(target.to_string_lossy().starts_with("pipe:"), "{number}: {target:?}");
     }
-    let healths = lives.ended.stderr.matches("health: guarded, armed, reports are kept\n").count();
-    assert_eq!(healths, 2, "{:?}", lives.ended.stderr);
     end(&scene, &lives);
+    let mut said = String::new();
+    let mut stderr = lives.stderr;
+    stderr.read_to_string(&mut said).expect("the end of the pipe");
+    assert_eq!(said, "crashzoo: health: guarded, armed, reports are kept\n".repeat(2));
 }
 
-/// Runs the zoo under a policy; the answer is how many lives there were, and the decision about each that left a report.
-fn policy(arguments: &[&str]) -> (usize, Vec<(bool, String)>, Vec<Option<u64>>) {
+/// Runs the zoo under a policy that allows this many lives; the answer is the decision about each, and the delay after it.
+fn policy(arguments: &[&str], lives: usize) -> (Vec<(bool, String)>, Vec<Option<u64>>) {
     let scene = Scene::new();
-    let ended = scene.run(arguments);
-    let lives = scene.events("main").len();
+    let ended = scene.run_lives(arguments, lives);
     let reports = scene.reports();
+    assert_eq!(reports.len(), lives, "{reports:#?}");
     let delays = reports.iter().map(|report| report.json["decision"]["delay_ms"].as_u64());
     let decisions = reports.iter().map(|report| report.decision()).collect();
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "the true end: {ended:?}");
-    (lives, decisions, delays.collect())
+    (decisions, delays.collect())
 }
 
 // Goal: no policy but the one that says so keeps a crash from being followed, and the report says which.
 #[test]
 fn never_means_never() {
-    let (lives, decisions, _) = policy(&["--restart", "never", "null-write"]);
-    assert_eq!(lives, 1);
+    let (decisions, _) = policy(&["--restart", "never", "null-write"], 1);
     assert_eq!(decisions, [(false, "policy says never".to_owned())]);
 }
 
 // Goal: by default the third short life in a row is the last, the second restart comes after about a second, and the report says why it was given up.
 #[test]
 fn three_short_lives_are_the_end() {
-    let (lives, decisions, delays) = policy(&["--lives", "10", "--default-limits", "null-write"]);
-    assert_eq!(lives, 3, "{decisions:?}");
+    let (decisions, delays) = policy(&["--lives", "10", "--default-limits", "null-write"], 3);
     let crashed = (true, "worker crashed".to_owned());
     let given_up = (false, "crash loop: too many short lives in a row".to_owned());
     assert_eq!(decisions, [crashed.clone(), crashed, given_up]);
@@ -337,9 +337,8 @@ fn three_short_lives_are_the_end() {
 // Goal: as many crashes within the period as the policy allows are the end, and the report says so.
 #[test]
 fn too_many_crashes_in_the_period_are_the_end() {
-    let (lives, decisions, _) =
-        policy(&["--lives", "5", "--intensity", "2", "--period-ms", "60000", "null-write"]);
-    assert_eq!(lives, 2, "{decisions:?}");
+    let two = ["--lives", "5", "--intensity", "2", "--period-ms", "60000", "null-write"];
+    let (decisions, _) = policy(&two, 2);
     assert_eq!(decisions[1], (false, "crash loop: too many crashes in the period".to_owned()));
 }
 
@@ -347,20 +346,10 @@ fn too_many_crashes_in_the_period_are_the_end() {
 #[test]
 fn delays_double_and_are_waited_for() {
     let scene = Scene::new();
-    scene.run(&[
-        "--lives",
-        "4",
-        "--default-limits",
-        "--in-a-row",
-        "100",
-        "--first-delay-ms",
-        "100",
-        "--max-delay-ms",
-        "150",
-        "null-write",
-    ]);
+    let limits = ["--default-limits", "--in-a-row", "100"];
+    let delays = ["--first-delay-ms", "100", "--max-delay-ms", "150"];
+    scene.run_lives(&[&["--lives", "4"], &limits[..], &delays, &["null-write"]].concat(), 5);
     let mains = scene.events("main");
-    assert_eq!(mains.len(), 5, "{:#?}", scene.trace());
     let reports = scene.reports();
     let delays: Vec<u64> = reports
         .iter()
@@ -379,9 +368,8 @@ fn delays_double_and_are_waited_for() {
 // Goal: a life that calls itself ready begins both counts anew, but crashes in the period count on.
 #[test]
 fn ready_lives_are_no_short_lives() {
-    let (lives, decisions, delays) =
-        policy(&["--lives", "10", "--default-limits", "--ready", "null-write"]);
-    assert_eq!(lives, 5, "{decisions:?}");
+    let ready = ["--lives", "10", "--default-limits", "--ready", "null-write"];
+    let (decisions, delays) = policy(&ready, 5);
     assert_eq!(delays, [Some(0), Some(0), Some(0), Some(0), None]);
     assert_eq!(decisions[4], (false, "crash loop: too many crashes in the period".to_owned()));
 }
@@ -486,6 +474,7 @@ fn crash() -> ! {
 fn a_life_learns_of_the_life_before() {
     let scene = Scene::new();
     let ended = scene.finish(app::command(&scene, "recovery").spawn().expect("it starts"));
+    scene.await_that("six lives", || app::said(&scene).len() == 6);
     scene.settle();
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     let reports = scene.reports();
@@ -520,6 +509,7 @@ fn streams_that_could_not_be_kept_are_null_and_told() {
     let mut command = app::command(&scene, "streams");
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
     let ended = scene.finish(command.spawn().expect("it starts"));
+    scene.await_that("two lives", || app::said(&scene).len() == 4);
     scene.settle();
     assert_eq!(ended.code(), Some(101), "{ended:?}");
     let well = "guarded, armed, reports are kept";

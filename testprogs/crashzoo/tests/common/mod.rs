@@ -262,6 +262,35 @@ impl Scene {
         }
     }
 
+    /// Runs the zoo through this many lives and everything that follows from them.
+    ///
+    /// The next life is awaited by its own word: in the midst of an exec a process has no environment, and isn't seen among the scene's.
+    pub(crate) fn run_lives(&self, arguments: &[&str], lives: usize) -> Ended {
+        self.live_through(self.zoo(arguments), lives)
+    }
+
+    /// As [`Scene::run_lives`], for a command that was made already.
+    pub(crate) fn live_through(&self, mut command: Command, lives: usize) -> Ended {
+        let ended = self.finish(command.spawn().expect("the program starts"));
+        self.await_event("main", lives);
+        self.settle();
+        assert_eq!(self.events("main").len(), lives, "{arguments:?}: {trace:#?}", arguments = command.get_args(), trace = self.trace());
+        ended
+    }
+
+    /// Waits until something is so, looking whenever the scene's directory changes.
+    pub(crate) fn await_that(&self, what: &str, mut is_so: impl FnMut() -> bool) {
+        let deadline = Instant::now() + PATIENCE;
+        while !is_so() {
+            if Instant::now() > deadline {
+                let states = self.states();
+                self.end_all();
+                panic!("not so in time: {what}; {states:?}; trace: {:#?}", self.trace());
+            }
+            await_change(&self.directory, Duration::from_millis(20));
+        }
+    }
+
     /// The store's reports, oldest first.
     pub(crate) fn reports(&self) -> Vec<Report> {
         reports_of(&self.store())

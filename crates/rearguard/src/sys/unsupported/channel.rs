@@ -68,12 +68,16 @@ impl Opening {
     }
 }
 
+/// What a crash handler is to know of the application's choices.
+#[expect(dead_code, reason = "no crash handler is installed with it")]
+pub(crate) struct Arms {
+    pub(crate) dump_wait_ms: u32,
+    pub(crate) callback: Option<fn(&CrashInfo)>,
+    pub(crate) raise_dumpable: bool,
+}
+
 /// Refuses.
-pub(crate) fn arm(
-    _black_box: &'static BlackBox,
-    _dump_wait_ms: u32,
-    _callback: Option<fn(&CrashInfo)>,
-) -> Result<(), Error> {
+pub(crate) fn arm(_black_box: &'static BlackBox, _arms: &Arms) -> Result<(), Error> {
     Err(unsupported("installing the crash handler"))
 }
 
