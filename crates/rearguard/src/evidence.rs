@@ -10,6 +10,7 @@ use rearguard_crashpath::black_box::{
 use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
 use crate::limits::LOG_BYTES_MAX;
+use crate::order::insertion_sort;
 
 /// The crash context.
 pub(crate) struct Crash {
@@ -104,7 +105,7 @@ pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
             annotations.push((key, text(&annotation.value)));
         }
     }
-    annotations.sort();
+    insertion_sort(&mut annotations);
     annotations.dedup_by(|later, earlier| later.0 == earlier.0);
     annotations
 }

@@ -33,6 +33,7 @@ mod json;
 mod launch;
 mod limits;
 mod metadata;
+mod order;
 mod report_id;
 mod role;
 mod settings;

@@ -50,7 +50,7 @@ pub(crate) const REPORTS_MAX: usize = 10;
 pub(crate) const STORE_BYTES_MAX: u64 = 128 << 20;
 
 /// How many entries of one store directory are looked at. More are not ours, or a store that another limit has failed to hold.
-pub(crate) const STORE_ENTRIES_MAX: usize = 4_096;
+pub(crate) const STORE_ENTRIES_MAX: usize = 1_024;
 
 /// The largest metadata file that is read back, in bytes.
 pub(crate) const METADATA_BYTES_MAX: usize = 1 << 20;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use crate::error::Error;
 use crate::limits;
+use crate::order::insertion_sort;
 use crate::report_id::report_name;
 use crate::sys::file;
 
@@ -243,7 +244,7 @@ impl Store {
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| is_report_name(name))
             .collect();
-        names.sort_unstable();
+        insertion_sort(&mut names);
         names
     }
 
