@@ -5,7 +5,7 @@
 
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -67,27 +67,28 @@ fn mentions(text: &[u8], wanted: &[u8]) -> bool {
     text.windows(wanted.len()).any(|window| window == wanted)
 }
 
-/// Lists everything below `directory`, a line each.
+/// Lists what is in `directory`, a line each: a test's own directory is one thing, however much is in it.
 pub(crate) fn files(directory: &Path) -> Vec<String> {
-    let mut found = Vec::new();
-    collect(directory, &mut found);
-    found.into_iter().map(|path| format!("{} is left", path.display())).collect()
+    let Ok(entries) = fs::read_dir(directory) else { return Vec::new() };
+    let mut found: Vec<String> = entries
+        .flatten()
+        .map(|entry| match files_below(&entry.path()) {
+            // Names can be anything, and a test of bad input leaves such ones.
+            Some(count) => format!("{:?} is left, with {count} files below it", entry.path()),
+            None => format!("{:?} is left", entry.path()),
+        })
+        .collect();
+    found.sort();
+    found
 }
 
-fn collect(directory: &Path, found: &mut Vec<PathBuf>) {
-    let Ok(entries) = fs::read_dir(directory) else { return };
-    for entry in entries.flatten() {
-        let path = entry.path();
-        let is_directory = entry.file_type().is_ok_and(|kind| kind.is_dir());
-        let before = found.len();
-        if is_directory {
-            collect(&path, found);
-        }
-        // A directory is told of by what is in it.
-        if before == found.len() {
-            found.push(path);
-        }
+/// How many files are below a directory, or nothing of what isn't one.
+fn files_below(directory: &Path) -> Option<usize> {
+    if !directory.is_dir() || directory.is_symlink() {
+        return None;
     }
+    let entries = fs::read_dir(directory).ok()?;
+    Some(entries.flatten().map(|entry| files_below(&entry.path()).unwrap_or(1)).sum())
 }
 
 #[cfg(test)]
@@ -105,11 +106,13 @@ mod tests {
             .env("TMPDIR", directory.path())
             .spawn()
             .unwrap();
-        fs::create_dir(directory.path().join("empty")).unwrap();
+        fs::create_dir_all(directory.path().join("a/b")).unwrap();
+        fs::write(directory.path().join("a/b/c"), "").unwrap();
         let seen = end_processes(directory.path());
         child.wait().unwrap();
         assert_eq!(seen, [format!("process {} is left: cat ", child.id())]);
-        assert_eq!(files(directory.path()).len(), 1);
+        let place = directory.path().join("a");
+        assert_eq!(files(directory.path()), [format!("{place:?} is left, with 1 files below it")]);
         assert!(end_processes(directory.path()).is_empty());
     }
 }

@@ -48,9 +48,13 @@ impl Outcome {
         self.problems.extend(other.problems);
     }
 
-    /// Reads the result lines of the test runner.
+    /// Reads the test runner's lines: the counts, and the names of tests that failed.
     pub(crate) fn of_output(output: &str) -> Outcome {
         let mut outcome = Outcome::default();
+        for line in output.lines() {
+            let name = line.strip_prefix("test ").and_then(|line| line.strip_suffix(" ... FAILED"));
+            outcome.problems.extend(name.map(str::to_owned));
+        }
         for line in output.lines().filter(|line| line.starts_with("test result: ")) {
             for part in line.split([';', '.']) {
                 let mut words = part.split_whitespace();
@@ -133,7 +137,7 @@ impl Stage {
         left.extend(leftovers::files(&place.temporary()));
         left.extend(leftovers::files(&place.home()));
         for line in &left {
-            println!("{line}");
+            println!("  {line}");
         }
         outcome.problems.extend(left);
         Ok(outcome)
@@ -194,7 +198,12 @@ impl Place<'_> {
                     println!("{output}");
                     // A program that broke off has no result line, and must not look like one without tests.
                     outcome.failed = outcome.failed.max(1);
-                    outcome.problems.push(format!("{}: {problem}", program.name));
+                    if outcome.problems.is_empty() {
+                        outcome.problems.push(problem);
+                    }
+                }
+                for problem in &mut outcome.problems {
+                    *problem = format!("{}: {problem}", program.name);
                 }
                 outcome
             }
@@ -306,9 +315,10 @@ mod tests {
     #[test]
     fn result_lines_are_summed() {
         let output = "test result: ok. 16 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.80s\n\
-                      3 failed\n\
+                      3 failed\ntest b ... ok\ntest a::b ... FAILED\n\
                       test result: FAILED. 2 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 1.00s\n";
         let outcome = Outcome::of_output(output);
         assert_eq!((outcome.passed, outcome.failed), (18, 1));
+        assert_eq!(outcome.problems, ["a::b"]);
     }
 }

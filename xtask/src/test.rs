@@ -127,8 +127,11 @@ impl Run {
         command.env("TMPDIR", directory.path()).stderr(Stdio::inherit());
         let output = command.output().map_err(|error| error.to_string())?;
         let text = String::from_utf8_lossy(&output.stdout);
-        let outcome = Outcome::of_output(&text);
+        let mut outcome = Outcome::of_output(&text);
         println!("  {} passed, {} failed", outcome.passed, outcome.failed);
+        for problem in &mut outcome.problems {
+            *problem = format!("examples in the documentation: {problem}");
+        }
         if !output.status.success() {
             println!("{text}");
         }
@@ -150,7 +153,7 @@ impl Run {
         };
         let is_root = rustix::process::geteuid().is_root();
         let own = if is_root { "the suite as root" } else { "the suite as an unprivileged user" };
-        self.check(own, |run| run.suite(&stage, User::Own));
+        self.check(own, |run| run.suite(own, &stage, User::Own));
         if !is_root {
             self.check("the suite as root", |run| run.skip("the suite as root: we aren't root"));
         } else if find_program("setpriv").is_none() {
@@ -160,15 +163,19 @@ impl Run {
                 )
             });
         } else {
-            self.check("the suite as an unprivileged user", |run| run.suite(&stage, User::Nobody));
+            let name = "the suite as an unprivileged user";
+            self.check(name, |run| run.suite(name, &stage, User::Nobody));
         }
     }
 
-    fn suite(&mut self, stage: &Stage, user: User) -> Result<(), String> {
-        let outcome = stage.run(user)?;
-        let problems = outcome.problems.len();
+    fn suite(&mut self, name: &str, stage: &Stage, user: User) -> Result<(), String> {
+        let mut outcome = stage.run(user)?;
+        let count = outcome.problems.len();
+        for problem in &mut outcome.problems {
+            *problem = format!("{name}: {problem}");
+        }
         self.outcome.add(outcome);
-        if problems == 0 { Ok(()) } else { Err(format!("{problems} problems, listed above")) }
+        if count == 0 { Ok(()) } else { Err(format!("{count} problems, told above")) }
     }
 
     /// The last lines: what was not run, what went wrong, and the counts.

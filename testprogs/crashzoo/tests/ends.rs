@@ -2,6 +2,8 @@
 
 mod common;
 
+use std::io::Read;
+
 use common::{Ended, PATIENCE, Report, Scene, kill, pidfd, state, wait_gone};
 use minidump::{MinidumpException, MinidumpModuleList, MinidumpSystemInfo, Module};
 use serde_json::json;
@@ -232,9 +234,17 @@ fn a_process_without_its_main_thread_is_dumped() {
 // Goal: the next life after such an end has the standard streams of the last one as well.
 #[test]
 fn a_process_without_its_main_thread_hands_its_streams_on() {
-    let (_scene, ended, _report) = crashes(&["--health", "main-exited"], libc::SIGSEGV);
-    let healths = ended.stderr.matches("health: guarded").count();
-    assert_eq!(healths, 2, "both lives write to one pipe: {:?}", ended.stderr);
+    let scene = Scene::new();
+    let mut worker =
+        scene.zoo(&["--wait-ready", "--health", "main-exited"]).spawn().expect("the zoo starts");
+    let mut stderr = worker.stderr.take().expect("a pipe");
+    let ended = scene.finish(worker);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    scene.await_event("main", 2);
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).expect("the end of the pipe");
+    scene.settle();
+    assert_eq!(said, "crashzoo: health: guarded, armed, reports are kept\n".repeat(2));
 }
 
 // Goal: a handler that was there first is asked first, and has the last word after the report.

@@ -276,44 +276,32 @@ fn repaired_by_foreign(action: &Action, fault: &mut Fault) -> bool {
 
 /// Whether the address of the fault can be accessed now in the way that failed, without touching its content.
 fn accessible_now(fault: &Fault) -> bool {
-    const MADV_POPULATE_READ: usize = 22;
-    const MADV_POPULATE_WRITE: usize = 23;
-    let advice = match access(fault) {
-        Access::Read => MADV_POPULATE_READ,
-        Access::Write => MADV_POPULATE_WRITE,
-        // What can't be executed can't be asked about either; it stays a crash.
-        Access::Execute => return false,
-    };
+    // What can't be executed can't be asked about either; it stays a crash.
+    let Some(advice) = advice(fault) else { return false };
     let page = address(fault) as usize & !4095;
     // SAFETY: populating makes pages present and changes no content (madvise(2)); an unmapped page is an error.
-    unsafe { call(libc::SYS_madvise, [page, 4096, advice, 0, 0, 0]) }.is_ok()
+    unsafe { call(libc::SYS_madvise, [page, 4096, advice as usize, 0, 0, 0]) }.is_ok()
 }
 
-enum Access {
-    Read,
-    Write,
-    Execute,
-}
-
-/// How the faulting instruction accessed its address.
+/// The question to the kernel that is like the faulting access; none for the fetch of an instruction.
 #[cfg(target_arch = "x86_64")]
-fn access(fault: &Fault) -> Access {
+fn advice(fault: &Fault) -> Option<i32> {
     // SAFETY: the kernel hands a valid context to the handler.
     let error_code = unsafe { (*fault.context).uc_mcontext.gregs[libc::REG_ERR as usize] };
     // The page-fault error code of the processor: bit 1 write, bit 4 instruction fetch.
     if error_code & 16 != 0 {
-        Access::Execute
+        None
     } else if error_code & 2 != 0 {
-        Access::Write
+        Some(libc::MADV_POPULATE_WRITE)
     } else {
-        Access::Read
+        Some(libc::MADV_POPULATE_READ)
     }
 }
 
 /// aarch64 keeps the syndrome in an extension record; the stricter question is asked instead.
 #[cfg(target_arch = "aarch64")]
-fn access(_fault: &Fault) -> Access {
-    Access::Write
+fn advice(_fault: &Fault) -> Option<i32> {
+    Some(libc::MADV_POPULATE_WRITE)
 }
 
 #[cfg(target_arch = "x86_64")]

@@ -7,7 +7,6 @@ mod case;
 mod fail_spots;
 
 use std::collections::VecDeque;
-use std::os::fd::OwnedFd;
 use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{crash, store};
@@ -22,7 +21,7 @@ use crate::supervisor::{
     Action, Answer, DumpOutcome, Durability, Event, Note, Now, Setup, StartOutcome,
     StarterOutcome, Supervisor, Verdict,
 };
-use crate::sys::attach::{self, Attached, Heard};
+use crate::sys::attach::{self, Attached, Heard, Stream};
 use crate::sys::exit_status::{self, Ended};
 use crate::sys::successor::{self, Recipe, Started, Starter, When};
 use crate::sys::{process, terminal};
@@ -82,7 +81,7 @@ struct Guard {
     /// Until when the full exit is awaited, once a crash has its answer.
     end_deadline_ns: Option<u64>,
     /// The worker's streams, from its crash until the start is settled.
-    streams: [Option<OwnedFd>; 3],
+    streams: [Option<Stream>; 3],
     /// What starters are made from.
     recipe: Result<Recipe, Error>,
     starter: Option<Starter>,

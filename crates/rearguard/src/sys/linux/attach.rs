@@ -22,6 +22,9 @@ pub(crate) const EXECUTABLE_FD: RawFd = FIRST_FD + EXECUTABLE_PLACE as RawFd;
 pub(crate) const PIDFD: RawFd = FIRST_FD + PIDFD_PLACE as RawFd;
 const READY_FD: RawFd = FIRST_FD + READY_PLACE as RawFd;
 
+/// A standard stream of the worker's, taken by its guard.
+pub(crate) type Stream = OwnedFd;
+
 /// What a guard works with.
 pub(crate) struct Attached {
     pub(crate) black_box: &'static BlackBox,

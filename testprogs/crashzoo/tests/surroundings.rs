@@ -1,0 +1,657 @@
+//! Surroundings that a program meets in the field: executables that change under it, directories that vanish, limits that are reached, rights that are missing.
+
+#![expect(unsafe_code, reason = "the surroundings are made by system calls")]
+
+mod app;
+mod common;
+
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use common::{PATIENCE, Scene, kill, pidfd, program, reports_of, wait_gone};
+use rearguard::{RestartPolicy, RestartWhen};
+
+/// Longer than any test: the zoo is held until the test sends it a signal.
+const HELD: [&str; 4] = ["--wait-guarded", "--after", "600000", "none"];
+
+fn is_root() -> bool {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs only for root; says so where it doesn't.
+macro_rules! needs_root {
+    () => {
+        if !is_root() {
+            println!("not run: it needs root");
+            return;
+        }
+    };
+}
+
+/// The zoo by another path, with the scene's store and trace and these arguments.
+fn zoo_at(scene: &Scene, path: &Path, arguments: &[&str]) -> Command {
+    let model = scene.zoo(arguments);
+    let mut command = Command::new(path);
+    for (name, value) in model.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.args(model.get_args()).current_dir(scene.directory.path()).process_group(0);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::piped());
+    command
+}
+
+/// A copy of the zoo in the scene.
+fn copy_of_the_zoo(scene: &Scene, name: &std::ffi::OsStr) -> PathBuf {
+    let directory = scene.path("programs of ünusual kind");
+    fs::create_dir_all(&directory).expect("a directory");
+    let path = directory.join(name);
+    fs::copy(program("crashzoo"), &path).expect("a copy");
+    path
+}
+
+/// Starts a held copy of the zoo, lets `change` happen to its file, ends it by a fault, and returns the file that the next life runs.
+fn changed_under_way(change: impl FnOnce(&Path)) -> (Scene, PathBuf) {
+    let scene = Scene::new();
+    let path = copy_of_the_zoo(&scene, "zoo".as_ref());
+    let arguments = [&["--lives", "2"], &HELD[..]].concat();
+    let worker = zoo_at(&scene, &path, &arguments).spawn().expect("the copy starts");
+    let pid = worker.id();
+    scene.await_event("guarded", 1);
+    change(&path);
+    assert!(kill(pid, libc::SIGSEGV));
+    let ended = scene.finish(worker);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let next = scene.await_event("guarded", 2)[1].clone();
+    let runs = fs::read_link(format!("/proc/{}/exe", next.pid)).expect("a living process");
+    let guard = next.guard_pid.expect("a guard");
+    let guards = fs::read_link(format!("/proc/{guard}/exe")).expect("a living guard");
+    assert_eq!(runs, guards, "worker and guard are one program");
+    assert!(kill(next.pid, libc::SIGSEGV));
+    scene.await_event("main", 3);
+    scene.settle();
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 2, "{reports:#?}");
+    for report in &reports {
+        assert_eq!(report.exception().0, libc::SIGSEGV);
+        assert!(report.decision().0, "{:#}", report.json);
+    }
+    (scene, runs)
+}
+
+// Goal: a program whose file is deleted while it runs is dumped, and goes on as what it was, life after life.
+#[test]
+fn a_deleted_executable_goes_on() {
+    let (_scene, runs) = changed_under_way(|path| fs::remove_file(path).expect("it is there"));
+    assert!(runs.to_string_lossy().ends_with(" (deleted)"), "{runs:?}");
+}
+
+// Goal: a program whose file is replaced, as updates do it, has its next life as the new one; the dump is that of the old.
+#[test]
+fn a_replaced_executable_begins_anew() {
+    let (scene, runs) = changed_under_way(|path| {
+        let next = path.with_file_name("zoo.next");
+        fs::copy(path, &next).expect("a copy");
+        fs::rename(&next, path).expect("replaced");
+    });
+    assert_eq!(runs, scene.path("programs of ünusual kind/zoo"));
+}
+
+// Goal: a program whose file is replaced by what can't be executed goes on as what it was.
+#[test]
+fn an_executable_replaced_by_rubbish_goes_on() {
+    let (_scene, runs) = changed_under_way(|path| {
+        let next = path.with_file_name("zoo.next");
+        fs::write(&next, b"half an update").expect("a file");
+        fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).expect("rights");
+        fs::rename(&next, path).expect("replaced");
+    });
+    assert!(runs.to_string_lossy().ends_with(" (deleted)"), "{runs:?}");
+}
+
+// Goal: a program whose file was deleted, and is put back by the end of an update, has its next life but one as the new file.
+#[test]
+fn an_executable_that_comes_back_is_found() {
+    let scene = Scene::new();
+    let path = copy_of_the_zoo(&scene, "zoo".as_ref());
+    let arguments = [&["--lives", "3"], &HELD[..]].concat();
+    let worker = zoo_at(&scene, &path, &arguments).spawn().expect("the copy starts");
+    let aside = path.with_file_name("aside");
+    scene.await_event("guarded", 1);
+    fs::copy(&path, &aside).expect("a copy");
+    fs::remove_file(&path).expect("it is there");
+    assert!(kill(worker.id(), libc::SIGSEGV));
+    scene.finish(worker);
+    let second = scene.await_event("guarded", 2)[1].pid;
+    fs::rename(&aside, &path).expect("it comes back");
+    assert!(kill(second, libc::SIGSEGV));
+    let third = scene.await_event("guarded", 3)[2].pid;
+    let runs = fs::read_link(format!("/proc/{third}/exe")).expect("a living process");
+    assert!(kill(third, libc::SIGKILL));
+    scene.settle();
+    assert_eq!(runs, path);
+}
+
+// Goal: blanks and bytes that are no UTF-8 in the program's own path are no hindrance to guard, dump and restart.
+#[test]
+fn an_unusual_path_is_no_hindrance() {
+    let scene = Scene::new();
+    let name = OsString::from_vec(b"z o\to \xff' \"\n".to_vec());
+    let path = copy_of_the_zoo(&scene, &name);
+    let ended = scene.live_through(zoo_at(&scene, &path, &["--wait-ready", "null-write"]), 2);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let report = scene.report();
+    assert_eq!(report.exception().2, 0);
+    let module = report.crash_module().expect("a module at the fault");
+    assert!(module.contains("z o"), "{module}");
+    assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+}
+
+// Goal: a working directory that is gone is no hindrance; the next life begins in `/`, and the report says so.
+#[test]
+fn a_removed_directory_is_no_hindrance() {
+    let scene = Scene::new();
+    let directory = scene.path("gone soon");
+    fs::create_dir(&directory).expect("a directory");
+    let mut command = scene.zoo(&["--lives", "2"]);
+    let worker = command.args(HELD).current_dir(&directory).spawn().expect("the zoo starts");
+    scene.await_event("guarded", 1);
+    fs::remove_dir(&directory).expect("nobody holds it");
+    assert!(kill(worker.id(), libc::SIGSEGV));
+    scene.finish(worker);
+    let second = scene.await_event("guarded", 2)[1].pid;
+    let begins = fs::read_link(format!("/proc/{second}/cwd")).expect("a living process");
+    assert_eq!(begins, Path::new("/"));
+    assert!(kill(second, libc::SIGKILL));
+    scene.settle();
+    let reports = scene.reports();
+    let remarks = reports[0].json["soft_errors"].as_array().expect("remarks");
+    let told = remarks.iter().any(|remark| remark.as_str().is_some_and(|r| r.contains("directory")));
+    assert!(told, "{remarks:?}");
+    assert_eq!(reports[0].exception().0, libc::SIGSEGV);
+}
+
+// Goal: a program that starts in a directory that is gone already is guarded like any other.
+#[test]
+fn a_directory_that_was_never_there_is_no_hindrance() {
+    let scene = Scene::new();
+    let directory = scene.path("gone before");
+    fs::create_dir(&directory).expect("a directory");
+    let mut command = scene.zoo(&["--wait-ready", "null-write"]);
+    command.current_dir(&directory);
+    let gone = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).expect("a path");
+    let remove = move || {
+        // SAFETY: the path is NUL-terminated.
+        unsafe { libc::rmdir(gone.as_ptr()) };
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call.
+    unsafe { command.pre_exec(remove) };
+    let ended = scene.live_through(command, 2);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    assert_eq!(scene.report().exception().2, 0);
+}
+
+// Goal: a program that was started without standard streams is guarded, dumped and begun anew.
+#[test]
+fn closed_streams_are_no_hindrance() {
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--wait-ready", "null-write"]);
+    let close = || {
+        for number in 0..3 {
+            // SAFETY: no memory is involved.
+            unsafe { libc::close(number) };
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only.
+    unsafe { command.pre_exec(close) };
+    let ended = scene.live_through(command, 2);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let report = scene.report();
+    assert_eq!(report.exception().2, 0);
+    assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+}
+
+/// Lowers a limit of a living process.
+fn lower(pid: u32, resource: libc::__rlimit_resource_t, soft: u64, hard: u64) {
+    let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
+    // SAFETY: the pointer refers to a living limit.
+    let done =
+        unsafe { libc::prlimit(pid as i32, resource, &raw const limit, std::ptr::null_mut()) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
+/// The limit on descriptors that this process has.
+fn descriptors_max() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer refers to a living limit.
+    unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) };
+    limit.rlim_max
+}
+
+// Goal: a program that can't open another descriptor is dumped and begun anew, with the limit that it was started with; by the guard that is there, and by one that has to be started in the crash.
+#[test]
+fn a_reached_descriptor_limit_is_no_hindrance() {
+    for kill_the_guard in [false, true] {
+        let scene = Scene::new();
+        let mut command = scene.zoo(&["--lives", "2"]);
+        let worker = command.args(HELD).spawn().expect("the zoo starts");
+        let guard = scene.await_event("guarded", 1)[0].guard_pid.expect("a guard");
+        let limits = fs::read_to_string(format!("/proc/{}/limits", worker.id())).expect("limits");
+        lower(worker.id(), libc::RLIMIT_NOFILE, 3, descriptors_max());
+        if kill_the_guard {
+            let guards_life = pidfd(guard).expect("a guard");
+            assert!(kill(guard, libc::SIGKILL));
+            assert!(wait_gone(&guards_life, PATIENCE));
+        }
+        assert!(kill(worker.id(), libc::SIGSEGV));
+        scene.finish(worker);
+        let second = scene.await_event("guarded", 2)[1].pid;
+        let next = fs::read_to_string(format!("/proc/{second}/limits")).expect("limits");
+        assert_eq!(limits, next, "guard killed: {kill_the_guard}");
+        assert!(kill(second, libc::SIGKILL));
+        scene.settle();
+        let reports = scene.reports();
+        assert_eq!(reports[0].exception().0, libc::SIGSEGV, "guard killed: {kill_the_guard}");
+    }
+}
+
+/// The zoo in a mount namespace of its own, after `preparation` by the shell.
+fn in_own_mounts(scene: &Scene, preparation: &str, arguments: &[&str]) -> Command {
+    let model = scene.zoo(arguments);
+    let mut command = zoo_at(scene, Path::new("unshare"), &[]);
+    let script = format!("{preparation} && exec \"$@\"");
+    let mut fresh = Command::new("unshare");
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => fresh.env(name, value),
+            None => fresh.env_remove(name),
+        };
+    }
+    command = fresh;
+    command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+    command.arg(program("crashzoo")).args(model.get_args());
+    command.current_dir(scene.directory.path()).process_group(0);
+    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
+    command.stderr(std::process::Stdio::piped());
+    command
+}
+
+// Goal: where there is no `/proc`, a program runs, dies truly and begins anew, and what could be known of its crash is in its report.
+#[test]
+fn no_proc_is_no_end_of_the_restart() {
+    needs_root!();
+    let scene = Scene::new();
+    let arguments = ["--wait-ready", "null-write"];
+    let ended = scene.live_through(in_own_mounts(&scene, "umount -l /proc", &arguments), 2);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let mains = scene.events("main");
+    assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"));
+    let report = scene.report();
+    assert_eq!(report.exit_class(), ("crash".into(), Some(11)));
+    assert_eq!(report.json["crash"]["address"], "0x0");
+    assert_eq!(report.decision(), (true, "worker crashed".into()));
+    // A dump without the list of threads and modules is poor, but it has the crashed thread.
+    let (signal, _, address, _) = report.exception();
+    assert_eq!((signal, address), (libc::SIGSEGV, 0));
+}
+
+/// Runs the zoo with a store that can't be used, and gives the health that the first life had.
+fn with_bad_store(scene: &Scene, mut command: Command) -> String {
+    // The next life says its health too; nobody reads it.
+    let worker = command.spawn();
+    let mut worker = worker.expect("the zoo starts");
+    let mut stderr = worker.stderr.take().expect("a pipe");
+    let ended = scene.finish(worker);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let mains = scene.await_event("main", 2);
+    let mut said = String::new();
+    std::io::Read::read_to_string(&mut stderr, &mut said).expect("the end of the pipe");
+    scene.settle();
+    assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"), "{said}");
+    assert_eq!(mains[1].last_report, None, "there is no report to tell of: {said}");
+    assert_eq!(scene.events("main").len(), 2, "{:#?}", scene.trace());
+    let first = said.lines().next().unwrap_or_default().to_owned();
+    first.strip_prefix("crashzoo: health: ").unwrap_or(&first).to_owned()
+}
+
+// Goal: a store that can't be made or written is told by the health at once, names what is in the way, and costs nothing but the reports.
+#[test]
+fn a_bad_store_costs_the_reports_only() {
+    let file_in_the_way = Scene::new();
+    fs::write(file_in_the_way.store(), b"a file").expect("a file");
+    let arguments = ["--wait-ready", "--health", "null-write"];
+    let command = file_in_the_way.zoo(&arguments);
+    let health = with_bad_store(&file_in_the_way, command);
+    assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
+    assert!(health.contains("Not a directory"), "{health}");
+
+    let no_such_place = Scene::new();
+    let command = no_such_place.zoo(&["--store", "/proc/x", "--wait-ready", "--health", "null-write"]);
+    let health = with_bad_store(&no_such_place, command);
+    assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
+    assert!(health.contains("/proc/x"), "{health}");
+}
+
+// Goal: without a home there is no place for reports by default; health says so, and the program is restarted all the same.
+#[test]
+fn no_home_costs_the_reports_only() {
+    let scene = Scene::new();
+    let mut command = scene.command("crashzoo");
+    command.env_remove("HOME").arg("--trace").arg(scene.trace_path());
+    command.args(["--wait-ready", "--health", "null-write"]);
+    let health = with_bad_store(&scene, command);
+    assert!(health.starts_with("guarded, armed, reports are lost; choosing the store: "), "{health}");
+    assert!(health.contains("HOME"), "{health}");
+}
+
+// Goal: the default store is the user's own, private, and made when it is needed.
+#[test]
+fn the_default_store_is_below_the_home() {
+    let scene = Scene::new();
+    let mut command = scene.command("crashzoo");
+    command.arg("--trace").arg(scene.trace_path()).args(["--wait-ready", "null-write"]);
+    scene.live_through(command, 2);
+    let store = scene.path(".local/state/crashzoo/crashes");
+    let reports = reports_of(&store);
+    assert_eq!(reports.len(), 1, "{reports:#?}");
+    for path in [&store, &store.join("pending"), &reports[0].directory] {
+        let mode = fs::metadata(path).expect("it is there").permissions().mode() & 0o777;
+        assert_eq!(mode, 0o700, "{path:?}");
+    }
+    let dump = reports[0].dump.as_ref().expect("a dump");
+    let mode = fs::metadata(dump).expect("it is there").permissions().mode() & 0o777;
+    assert_eq!(mode, 0o600);
+}
+
+// Goal: a home that can't be written costs the reports only, for a user without the right to write anywhere.
+#[test]
+fn a_read_only_home_costs_the_reports_only() {
+    let scene = Scene::new();
+    let home = scene.path("home");
+    fs::create_dir(&home).expect("a directory");
+    fs::set_permissions(&home, fs::Permissions::from_mode(0o555)).expect("rights");
+    fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o777)).expect("rights");
+    let mut command = scene.command("crashzoo");
+    if is_root() {
+        command = as_nobody(&scene);
+    }
+    command.env("HOME", &home).arg("--trace").arg(scene.trace_path());
+    command.args(["--wait-ready", "--health", "null-write"]);
+    let health = with_bad_store(&scene, command);
+    assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
+    assert!(health.contains("Permission denied"), "{health}");
+}
+
+/// The zoo as a user without rights.
+fn as_nobody(scene: &Scene) -> Command {
+    let mut command = scene.command("crashzoo");
+    let give_up = || {
+        // SAFETY: an empty list of groups needs no memory.
+        if unsafe { libc::setgroups(0, std::ptr::null()) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: no memory is involved.
+        if unsafe { libc::setresgid(65534, 65534, 65534) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        // SAFETY: no memory is involved.
+        if unsafe { libc::setresuid(65534, 65534, 65534) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes system calls only.
+    unsafe { command.pre_exec(give_up) };
+    command
+}
+
+// Goal: a program that was started with dropped rights is guarded, dumped and begun anew as that user.
+#[test]
+fn a_user_without_rights_is_guarded() {
+    needs_root!();
+    let scene = Scene::new();
+    fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o777)).expect("rights");
+    let mut command = as_nobody(&scene);
+    command.arg("--store").arg(scene.store()).arg("--trace").arg(scene.trace_path());
+    command.args(["--wait-ready", "--lives", "2", "null-write"]);
+    let ended = scene.live_through(command, 3);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 2, "{reports:#?}");
+    for report in &reports {
+        assert_eq!(report.exception().2, 0);
+        assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&report.directory).expect("it"));
+        assert_eq!(owner, 65534);
+    }
+}
+
+// Goal: a disk that is full loses the report and nothing else: true end, next life, no rubbish.
+#[test]
+fn a_full_disk_costs_the_report_only() {
+    needs_root!();
+    let scene = Scene::new();
+    let disk = scene.path("disk");
+    fs::create_dir(&disk).expect("a directory");
+    // Room for the store's directories, not for a dump.
+    let preparation = format!("mount -t tmpfs -o size=16k,mode=777 none '{}'", disk.display());
+    let store = disk.join("store");
+    let store = store.to_str().expect("a path that is text");
+    let arguments = ["--store", store, "--wait-ready", "--health", "null-write"];
+    let health = with_bad_store(&scene, in_own_mounts(&scene, &preparation, &arguments));
+    assert_eq!(health, "guarded, armed, reports are kept", "it was not full before");
+}
+
+// Goal: a limit on the size of files, which comes as a signal, ends neither the guard nor the chain of lives.
+#[test]
+fn a_file_size_limit_is_no_end_of_the_restart() {
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--wait-ready", "--dump-wait-ms", "2000", "null-write"]);
+    let limit = || {
+        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+        // SAFETY: the pointer refers to a living limit.
+        if unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } != 0 {
+            return Err(std::io::Error::last_os_error());
+        }
+        Ok(())
+    };
+    // SAFETY: the closure makes one system call.
+    unsafe { command.pre_exec(limit) };
+    let ended = scene.live_through(command, 2);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    assert_eq!(scene.events("main")[1].last_exit_class.as_deref(), Some("crash:11"));
+}
+
+// Goal: twenty programs that crash in one moment, with one store, are dumped and begun anew each; the store keeps ten reports, whole ones, the newest among them.
+#[test]
+fn twenty_at_once_share_a_store() {
+    let scene = Scene::new();
+    let workers: Vec<_> = (0..20)
+        .map(|_| scene.zoo(&["--wait-ready", "null-write"]).spawn().expect("the zoo starts"))
+        .collect();
+    for worker in workers {
+        let ended = scene.finish(worker);
+        assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    }
+    let mains = scene.await_event("main", 40);
+    scene.settle();
+    assert_eq!(scene.events("main").len(), 40);
+    let told = mains.iter().filter_map(|line| line.last_report.clone());
+    let told: std::collections::BTreeSet<String> = told.collect();
+    assert_eq!(told.len(), 20, "every second life knows its report");
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 10, "{reports:#?}");
+    for report in &reports {
+        assert_eq!(report.stage, "pending");
+        assert_eq!(report.exception().2, 0);
+        assert!(told.contains(report.json["id"].as_str().expect("an id")));
+        assert!(report.moment("full_exit") > 0, "{:#}", report.json);
+    }
+    let rubbish = fs::read_dir(scene.store().join("tmp")).expect("a directory").count();
+    assert_eq!(rubbish, 0);
+}
+
+/// Checks that a program runs without a guard: it dies truly, and nothing else happens.
+fn is_unguarded(scene: &Scene, command: Command, remark: &str) {
+    let ended = scene.live_through(command, 1);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let health = format!("crashzoo: health: not guarded, not armed, reports are kept; {remark}\n");
+    assert!(ended.stderr.contains(&health), "{ended:?}");
+    assert_eq!(scene.reports().len(), 0);
+}
+
+// Goal: a user's variable turns the guard off, whole; any other value of it doesn't.
+#[test]
+fn a_variable_turns_the_guard_off() {
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--health", "null-write"]);
+    command.env("CRASHZOO_NO_CRASH_GUARD", "1");
+    is_unguarded(&scene, command, "turned off by its variable");
+    assert!(!scene.store().exists(), "nothing is made");
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--wait-ready", "null-write"]);
+    command.env("CRASHZOO_NO_CRASH_GUARD", "0");
+    scene.live_through(command, 2);
+    assert_eq!(scene.reports().len(), 1);
+}
+
+// Goal: a program under a debugger has no guard: its faults are the debugger's.
+#[test]
+fn a_debugger_turns_the_guard_off() {
+    let has_strace = Command::new("strace").arg("-V").stdout(std::process::Stdio::null()).status();
+    if !has_strace.is_ok_and(|status| status.success()) {
+        println!("not run: there is no strace");
+        return;
+    }
+    let scene = Scene::new();
+    let model = zoo_at(&scene, &program("crashzoo"), &["--health", "null-write"]);
+    let mut command = Command::new("strace");
+    for (name, value) in model.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.args(["-f", "-o", "/dev/null"]).arg(program("crashzoo")).args(model.get_args());
+    command.current_dir(scene.directory.path()).process_group(0);
+    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    is_unguarded(&scene, command, "turned off: a debugger is attached");
+}
+
+/// The applications of this file's tests; does nothing among the tests.
+#[test]
+fn application() {
+    let Some(mode) = app::mode() else { return };
+    let policy = RestartPolicy::new(RestartWhen::Always).in_a_row(2, Duration::from_secs(10));
+    let builder = app::builder().restart(policy).wait_ready(PATIENCE);
+    let handle = builder.start().expect("the settings are good");
+    app::say(&format!("life {} {}", handle.incarnation(), handle.health()));
+    match mode.as_str() {
+        "exec" => {
+            let error = Command::new("sh").args(["-c", "read line"]).exec();
+            panic!("exec: {error}");
+        }
+        "drop" => {
+            drop_rights(&handle);
+            app::say("dropped");
+            // SAFETY: no memory is involved; SIGSEGV is not survived.
+            unsafe { libc::raise(libc::SIGSEGV) };
+        }
+        other => panic!("no such application: {other}"),
+    }
+    std::process::exit(70);
+}
+
+/// Gives up root, and waits for a guard of the user that it is now.
+fn drop_rights(handle: &rearguard::Handle) {
+    let guard = handle.guard_pid().expect("a guard");
+    // SAFETY: no memory is involved.
+    assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
+    if std::env::var_os("NEW_GUARD").is_some() {
+        app::say(&format!("guard {guard}"));
+        // The test ends the guard, which a process without rights may not.
+        let deadline = std::time::Instant::now() + PATIENCE;
+        while handle.guard_pid().is_none_or(|pid| pid == guard) {
+            assert!(std::time::Instant::now() < deadline, "a new guard: {}", handle.health());
+            std::thread::yield_now();
+        }
+    }
+}
+
+// Goal: a worker that becomes another program is no end: the guard leaves, nothing is reported, nothing is started, and the other program runs on.
+#[test]
+fn an_exec_ends_the_guard_only() {
+    let scene = Scene::new();
+    let mut command = app::command(&scene, "exec");
+    command.stdin(std::process::Stdio::piped());
+    let mut worker = command.spawn().expect("it starts");
+    let pid = worker.id();
+    scene.await_that("the exec", || {
+        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sh\0"))
+    });
+    scene.await_that("the guard leaves", || scene.processes().iter().eq([&pid]));
+    drop(worker.stdin.take());
+    let ended = scene.finish(worker);
+    scene.settle();
+    assert_eq!(ended.code(), Some(1), "read met the end of its input: {ended:?}");
+    assert_eq!(app::said(&scene).len(), 1, "{:?}", app::said(&scene));
+    assert_eq!(scene.reports().len(), 0);
+}
+
+// Goal: a worker that has given up root since its start is dumped; the guard that is as it was begins the next life as the first one began.
+#[test]
+fn dropped_rights_are_begun_anew_by_the_first_guard() {
+    needs_root!();
+    let scene = Scene::new();
+    fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o777)).expect("rights");
+    fs::write(scene.path("said"), b"").expect("a file");
+    fs::set_permissions(scene.path("said"), fs::Permissions::from_mode(0o666)).expect("rights");
+    let ended = scene.finish(app::command(&scene, "drop").spawn().expect("it starts"));
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    scene.await_that("two lives", || app::said(&scene).len() == 4);
+    scene.settle();
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 2, "{reports:#?}");
+    assert!(reports.iter().all(|report| report.exception().0 == libc::SIGSEGV));
+    assert!(reports[0].decision().0, "{:#}", reports[0].json);
+}
+
+// Goal: a guard that was started by a worker without its first rights has no more of them; it reports and starts nothing.
+#[test]
+fn dropped_rights_are_not_begun_anew_by_a_later_guard() {
+    needs_root!();
+    let scene = Scene::new();
+    fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o777)).expect("rights");
+    fs::write(scene.path("said"), b"").expect("a file");
+    fs::set_permissions(scene.path("said"), fs::Permissions::from_mode(0o666)).expect("rights");
+    let mut command = app::command(&scene, "drop");
+    let worker = command.env("NEW_GUARD", "1").spawn().expect("it starts");
+    scene.await_that("the guard's pid", || app::said(&scene).len() == 2);
+    // The store is of root's making; the new guard has to be able to write there.
+    for directory in ["", "tmp", "new", "pending", "completed"] {
+        let path = scene.store().join(directory);
+        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
+    }
+    let said = app::said(&scene);
+    let guard = said[1].strip_prefix("guard ").and_then(|pid| pid.parse().ok()).expect("a pid");
+    assert!(kill(guard, libc::SIGKILL));
+    let ended = scene.finish(worker);
+    scene.settle();
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    assert_eq!(app::said(&scene).len(), 3, "{:?}", app::said(&scene));
+    let report = scene.report();
+    assert_eq!(report.exit_class(), ("crash".into(), Some(11)));
+    assert_eq!(report.decision(), (false, "worker had dropped privileges".into()));
+}
