@@ -100,9 +100,12 @@ impl Run {
         result
     }
 
-    /// A step whose failure is kept for the end.
+    /// A step whose failure is kept for the end, unless the step has told it there in more detail itself.
     fn check(&mut self, name: &str, work: impl FnOnce(&mut Run) -> Result<(), String>) {
-        if let Err(problem) = self.step(name, work) {
+        let before = self.outcome.problems.len();
+        if let Err(problem) = self.step(name, work)
+            && self.outcome.problems.len() == before
+        {
             let first = problem.lines().next().unwrap_or_default();
             self.outcome.problems.push(format!("{name}: {first}"));
         }

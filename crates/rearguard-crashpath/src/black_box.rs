@@ -289,13 +289,25 @@ pub struct CrashSlot {
     _unused: AtomicU32,
 }
 
-/// The last panic that the panic hook saw.
+/// How many of the last panics are kept: one that began an abort, one in its clean-up, the runtime's remark about it, and one of another thread in between.
+pub const PANICS_MAX: usize = 4;
+
+/// The last panics that the panic hook saw: a ring.
+#[repr(C)]
+pub struct Panics {
+    /// How many panics there were; the next goes to this place modulo the size.
+    pub count: AtomicU32,
+    _unused: AtomicU32,
+    /// The ring.
+    pub ring: [PanicSlot; PANICS_MAX],
+}
+
+/// One panic.
 #[repr(C)]
 pub struct PanicSlot {
-    /// How many panics there were; zero means that the texts mean nothing.
-    pub count: AtomicU32,
-    /// The thread that panicked.
+    /// The thread that panicked, as the kernel numbers it.
     pub tid: AtomicU32,
+    _unused: AtomicU32,
     /// When, CLOCK_REALTIME in nanoseconds.
     pub real_ns: AtomicU64,
     /// The message.
@@ -342,8 +354,8 @@ pub struct BlackBox {
     pub control: Control,
     /// The crash context.
     pub slot: CrashSlot,
-    /// The last panic.
-    pub panic: PanicSlot,
+    /// The last panics.
+    pub panics: Panics,
     /// Facts that the application wants in the report.
     pub annotations: [Annotation; ANNOTATIONS_MAX],
     /// The last lines of its log.

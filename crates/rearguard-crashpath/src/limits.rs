@@ -36,6 +36,9 @@ pub const GUARDS_PER_CRASH_MAX: u32 = 3;
 /// Afterwards the process that was started is ended, and counts as failed.
 pub const GUARD_READY_MS_MAX: u32 = 2_000;
 
+/// How much later than the keeper the kernel ends a guard that didn't take its place, in milliseconds. It is for the case that the keeper is gone.
+pub const GUARD_ALARM_SLACK_MS: u32 = 1_000;
+
 /// How long a crashed worker waits for a killed guard to be provably gone, in milliseconds.
 /// A killed process goes in microseconds unless it sits in the kernel; then no second guard is started, so that there are never two.
 pub const GUARD_DEATH_MS_MAX: u32 = 2_000;

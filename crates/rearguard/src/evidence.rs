@@ -5,7 +5,8 @@
 use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{
-    ANNOTATIONS_MAX, BlackBox, CrashSlot, FLOATING_WORDS, GENERAL_WORDS, LogRing, Text, flags,
+    ANNOTATIONS_MAX, BlackBox, CrashSlot, FLOATING_WORDS, GENERAL_WORDS, LogRing, PANICS_MAX, Text,
+    flags,
 };
 use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
@@ -84,14 +85,33 @@ pub(crate) fn flag_names(bits: u32) -> impl Iterator<Item = &'static str> {
     .map(|(_, name)| name)
 }
 
-/// Reads the last panic, if there was one.
+/// Reads the panic that matters, if there was one: the last, or the one that began what the runtime then made an abort.
 pub(crate) fn panic(black_box: &BlackBox) -> Option<Panic> {
-    let slot = &black_box.panic;
-    let count = slot.count.load(Ordering::Acquire);
-    (count != 0).then(|| Panic {
-        message: text(&slot.message),
-        location: text(&slot.location),
-        thread: text(&slot.thread),
+    let panics = &black_box.panics;
+    let count = panics.count.load(Ordering::Acquire);
+    let at = |back: u32| {
+        let number = count.checked_sub(back + 1)?;
+        panics.ring.get(number as usize % PANICS_MAX)
+    };
+    let last = at(0)?;
+    let thread = last.tid.load(Ordering::Relaxed);
+    // The same thread's panics before it, newest first.
+    let mut earlier = (1..PANICS_MAX as u32)
+        .filter_map(at)
+        .filter(|slot| slot.tid.load(Ordering::Relaxed) == thread);
+    let chosen = match text(&last.message).as_str() {
+        "panic in a function that cannot unwind" => earlier.next().unwrap_or(last),
+        // It ended a clean-up, whose own panic came after the one that began it.
+        "panic in a destructor during cleanup" => {
+            let in_cleanup = earlier.next();
+            earlier.next().or(in_cleanup).unwrap_or(last)
+        }
+        _ => last,
+    };
+    Some(Panic {
+        message: text(&chosen.message),
+        location: text(&chosen.location),
+        thread: text(&chosen.thread),
         count,
     })
 }

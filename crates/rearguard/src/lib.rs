@@ -318,7 +318,7 @@ impl Handle {
             remarks.push(error.to_string());
             return false;
         }
-        let Some(black_box) = self.worker.black_box else { return false };
+        let Some(black_box) = self.worker.black_box else { return true };
         let state = black_box.control.store.load(Ordering::Relaxed);
         if state < store_state::FAILED {
             return true;

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rearguard_crashpath::black_box::{BlackBox, LOG_WORDS, RECOVERY_WORDS, Words};
+use rearguard_crashpath::black_box::{BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_WORDS, Words};
 
 use crate::config::ExitClass;
 use crate::error::Error;
@@ -177,7 +177,10 @@ fn record_panics(black_box: Option<&'static BlackBox>) {
     let Some(black_box) = black_box else { return };
     let earlier = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        let slot = &black_box.panic;
+        let panics = &black_box.panics;
+        let number = panics.count.fetch_add(1, Ordering::AcqRel);
+        let Some(slot) = panics.ring.get(number as usize % PANICS_MAX) else { return };
+        slot.tid.store(process::thread_id(), Ordering::Relaxed);
         let payload = info.payload();
         let text = payload.downcast_ref::<&str>().copied();
         let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
@@ -193,7 +196,6 @@ fn record_panics(black_box: Option<&'static BlackBox>) {
         let thread = std::thread::current();
         slot.thread.store(thread.name().unwrap_or("unnamed"));
         slot.real_ns.store(process::real_ns(), Ordering::Relaxed);
-        slot.count.fetch_add(1, Ordering::AcqRel);
         earlier(info);
     }));
 }

@@ -305,7 +305,7 @@ fn counts_of(mode: &str) -> u64 {
 }
 
 // Goal: where no guard ever works, the application runs undisturbed, never a second time in a guard's place, and dies of its crash in bounded time.
-fn without_a_guard(mode: &str, crash: Duration) {
+fn without_a_guard(mode: &str, death_max: Duration) {
     let scene = Scene::new();
     let child = badguard(&scene, mode, None, &["--after", "600000", "none"])
         .spawn()
@@ -313,7 +313,7 @@ fn without_a_guard(mode: &str, crash: Duration) {
     let armed = scene.await_event("armed", 1);
     assert_eq!(armed[0].pid, child.id(), "{mode}");
     let worker = pidfd(child.id()).expect("the worker");
-    assert!(!wait_gone(&worker, crash), "{mode}: the application runs on");
+    assert!(!wait_gone(&worker, Duration::from_millis(700)), "{mode}: the application runs on");
     let before = guard_count(&scene) / counts_of(mode);
     assert!((1..=5).contains(&before), "{mode}: {before} guards before the crash");
     let begun = Instant::now();
@@ -321,7 +321,7 @@ fn without_a_guard(mode: &str, crash: Duration) {
     let ended = scene.finish(child);
     let took = begun.elapsed();
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{mode}");
-    assert!(took < 2 * GUARD_READY_MAX + SLACK, "{mode}: died after {took:?}");
+    assert!(took < death_max, "{mode}: died after {took:?}");
     let for_the_crash = guard_count(&scene) / counts_of(mode) - before;
     assert!(for_the_crash <= 3, "{mode}: {for_the_crash} guards for one crash");
     // A hanging guard leaves by itself after a minute, and must not be there that long.
@@ -337,29 +337,29 @@ fn without_a_guard(mode: &str, crash: Duration) {
 
 #[test]
 fn no_guard_works_crash_at_start() {
-    without_a_guard("crash-at-start", Duration::from_millis(700));
+    without_a_guard("crash-at-start", SLACK);
 }
 
 #[test]
 fn no_guard_works_exit_early() {
-    without_a_guard("exit-early", Duration::from_millis(700));
+    without_a_guard("exit-early", SLACK);
 }
 
 #[test]
 fn no_guard_works_refuse() {
-    without_a_guard("refuse", Duration::from_millis(700));
+    without_a_guard("refuse", SLACK);
 }
 
 // Goal: the same, with a guard that hangs at the moment of the crash.
 #[test]
 fn no_guard_works_hang() {
-    without_a_guard("hang", Duration::from_millis(700));
+    without_a_guard("hang", 2 * GUARD_READY_MAX + SLACK);
 }
 
 // Goal: the same, with guards that would come, but never in time.
 #[test]
 fn no_guard_works_slow() {
-    without_a_guard("slow:20000", Duration::from_millis(700));
+    without_a_guard("slow:20000", 2 * GUARD_READY_MAX + SLACK);
 }
 
 // Goal: a guard that never took its place doesn't outlive a worker that ends in any other way.
@@ -447,6 +447,35 @@ fn a_slow_guard_is_ended_at_the_deadline() {
     let report = caught(&scene);
     assert!(is_late(&report) && guard_of(&report) != guard, "{:#}", report.json);
     assert!(waited(&report) >= Duration::from_millis(400), "{:?}", waited(&report));
+}
+
+// Goal: a starter that is killed while it waits out the backoff isn't taken for a start: another one is made, and the report tells the truth.
+#[test]
+fn a_killed_starter_is_replaced() {
+    let scene = Scene::new();
+    // The first restart comes at once, the second after the delay.
+    let options = ["--wait-ready", "--lives", "2", "--first-delay-ms", "2000", "null-write"];
+    let child = scene.zoo(&options).spawn().expect("the zoo starts");
+    assert_eq!(scene.finish(child).signal(), Some(libc::SIGSEGV));
+    let second = scene.await_event("dying", 2).remove(1);
+    let guard = second.guard_pid.expect("a guard");
+    scene.await_some("end of the second life", || state(second.pid).is_none_or(|state| state == 'Z').then_some(()));
+    // It runs on the guard's memory, so it looks like one.
+    let starter = scene.await_some("starter", || {
+        let looks_so = scene.guards();
+        assert!(looks_so.len() <= 2, "{:?}", scene.states());
+        looks_so.contains(&guard).then(|| looks_so.into_iter().find(|pid| *pid != guard)).flatten()
+    });
+    scene.end(starter);
+    let third = scene.await_event("main", 3).remove(2);
+    scene.settle();
+    assert_eq!(scene.events("main").len(), 3);
+    assert_eq!((third.incarnation, third.last_exit_class.as_deref()), (Some(2), Some("crash:11")));
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 2, "{reports:#?}");
+    let decision = &reports[1].json["decision"];
+    assert!(reports[1].decision().0, "{decision:#}");
+    assert_eq!(decision["next_pid"].as_u64(), Some(u64::from(third.pid)), "{decision:#}");
 }
 
 /// How often the threads of a process were switched, by thread.
@@ -804,8 +833,15 @@ fn sizes_on_the_wire_are_not_believed() {
     let model = Model::of(guard);
     let scene = Scene::new();
     let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
-    // Every word of the record, made huge, up to where the environment alone goes on.
+    // A guard of another store would make it; that place is left as it is.
+    let store = stage.store().into_os_string().into_encoded_bytes();
+    let start = model.record.windows(store.len()).position(|bytes| bytes == store).expect("the store's path");
+    let path = start..start + store.len();
+    // Every other word of the record, made huge, up to where the environment alone goes on.
     for at in (0..model.record.len().min(512)).step_by(4) {
+        if at < path.end && at + 4 > path.start {
+            continue;
+        }
         let mut record = model.record.clone();
         record[at..at + 4].copy_from_slice(&u32::MAX.to_le_bytes());
         cases.push((format!("word {at} huge"), record));

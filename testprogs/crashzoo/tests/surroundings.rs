@@ -2,7 +2,6 @@
 
 #![expect(unsafe_code, reason = "the surroundings are made by system calls")]
 
-mod app;
 mod common;
 
 use std::ffi::OsString;
@@ -12,10 +11,8 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
-use common::{PATIENCE, Scene, kill, pidfd, program, reports_of, wait_gone};
-use rearguard::{RestartPolicy, RestartWhen};
+use common::{Scene, kill, program, reports_of};
 
 /// Longer than any test: the zoo is held until the test sends it a signal.
 const HELD: [&str; 4] = ["--wait-guarded", "--after", "600000", "none"];
@@ -240,30 +237,32 @@ fn descriptors_max() -> u64 {
     limit.rlim_max
 }
 
-// Goal: a program that can't open another descriptor is dumped and begun anew, with the limit that it was started with; by the guard that is there, and by one that has to be started in the crash.
+// Goal: a program that can't open another descriptor is dumped and begun anew, with the limit that it was started with: by the guard that is there, by one that has to be started in the crash, and where not a single number is left, as programs do that lock themselves in.
 #[test]
 fn a_reached_descriptor_limit_is_no_hindrance() {
-    for kill_the_guard in [false, true] {
+    for (limit, kill_the_guard) in [(0, false), (10, true), (0, true)] {
+        let case = format!("limit {limit}, guard killed: {kill_the_guard}");
         let scene = Scene::new();
         let mut command = scene.zoo(&["--lives", "2"]);
         let worker = command.args(HELD).spawn().expect("the zoo starts");
         let guard = scene.await_event("guarded", 1)[0].guard_pid.expect("a guard");
         let limits = fs::read_to_string(format!("/proc/{}/limits", worker.id())).expect("limits");
-        lower(worker.id(), libc::RLIMIT_NOFILE, 3, descriptors_max());
+        lower(worker.id(), libc::RLIMIT_NOFILE, limit, descriptors_max());
         if kill_the_guard {
-            let guards_life = pidfd(guard).expect("a guard");
-            assert!(kill(guard, libc::SIGKILL));
-            assert!(wait_gone(&guards_life, PATIENCE));
+            scene.end(guard);
         }
         assert!(kill(worker.id(), libc::SIGSEGV));
         scene.finish(worker);
+        let mains = scene.await_event("main", 2);
+        assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"), "{case}");
         let second = scene.await_event("guarded", 2)[1].pid;
         let next = fs::read_to_string(format!("/proc/{second}/limits")).expect("limits");
-        assert_eq!(limits, next, "guard killed: {kill_the_guard}");
+        assert_eq!(limits, next, "{case}");
         assert!(kill(second, libc::SIGKILL));
         scene.settle();
         let reports = scene.reports();
-        assert_eq!(reports[0].exception().0, libc::SIGSEGV, "guard killed: {kill_the_guard}");
+        assert_eq!(reports[0].exception().0, libc::SIGSEGV, "{case}");
+        assert_eq!(reports[0].json["soft_errors"], serde_json::json!([]), "{case}");
     }
 }
 
@@ -298,7 +297,8 @@ fn no_proc_is_no_end_of_the_restart() {
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     let mains = scene.events("main");
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"));
-    let report = scene.report();
+    // The next life's end may be a second one: without `/proc` nobody tells it before somebody reaps it.
+    let report = &scene.reports()[0];
     assert_eq!(report.exit_class(), ("crash".into(), Some(11)));
     assert_eq!(report.json["crash"]["address"], "0x0");
     assert_eq!(report.decision(), (true, "worker crashed".into()));
@@ -307,11 +307,9 @@ fn no_proc_is_no_end_of_the_restart() {
     assert_eq!((signal, address), (libc::SIGSEGV, 0));
 }
 
-/// Runs the zoo with a store that can't be used, and gives the health that the first life had.
-fn with_bad_store(scene: &Scene, mut command: Command) -> String {
-    // The next life says its health too; nobody reads it.
-    let worker = command.spawn();
-    let mut worker = worker.expect("the zoo starts");
+/// Runs the zoo with a store that can't be used, and gives the health that the first life had, and the report that the second life was told of.
+fn with_bad_store(scene: &Scene, mut command: Command) -> (String, Option<String>) {
+    let mut worker = command.spawn().expect("the zoo starts");
     let mut stderr = worker.stderr.take().expect("a pipe");
     let ended = scene.finish(worker);
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
@@ -320,10 +318,17 @@ fn with_bad_store(scene: &Scene, mut command: Command) -> String {
     std::io::Read::read_to_string(&mut stderr, &mut said).expect("the end of the pipe");
     scene.settle();
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"), "{said}");
-    assert_eq!(mains[1].last_report, None, "there is no report to tell of: {said}");
     assert_eq!(scene.events("main").len(), 2, "{:#?}", scene.trace());
-    let first = said.lines().next().unwrap_or_default().to_owned();
-    first.strip_prefix("crashzoo: health: ").unwrap_or(&first).to_owned()
+    let first = said.lines().next().unwrap_or_default();
+    let health = first.strip_prefix("crashzoo: health: ").unwrap_or(first).to_owned();
+    (health, mains[1].last_report.clone())
+}
+
+/// As [`with_bad_store`], where not even the metadata can be kept.
+fn with_no_store(scene: &Scene, command: Command) -> String {
+    let (health, told) = with_bad_store(scene, command);
+    assert_eq!(told, None, "there is no report to tell of: {health}");
+    health
 }
 
 // Goal: a store that can't be made or written is told by the health at once, names what is in the way, and costs nothing but the reports.
@@ -333,13 +338,13 @@ fn a_bad_store_costs_the_reports_only() {
     fs::write(file_in_the_way.store(), b"a file").expect("a file");
     let arguments = ["--wait-ready", "--health", "null-write"];
     let command = file_in_the_way.zoo(&arguments);
-    let health = with_bad_store(&file_in_the_way, command);
+    let health = with_no_store(&file_in_the_way, command);
     assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
     assert!(health.contains("Not a directory"), "{health}");
 
     let no_such_place = Scene::new();
     let command = no_such_place.zoo(&["--store", "/proc/x", "--wait-ready", "--health", "null-write"]);
-    let health = with_bad_store(&no_such_place, command);
+    let health = with_no_store(&no_such_place, command);
     assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
     assert!(health.contains("/proc/x"), "{health}");
 }
@@ -351,7 +356,7 @@ fn no_home_costs_the_reports_only() {
     let mut command = scene.command("crashzoo");
     command.env_remove("HOME").arg("--trace").arg(scene.trace_path());
     command.args(["--wait-ready", "--health", "null-write"]);
-    let health = with_bad_store(&scene, command);
+    let health = with_no_store(&scene, command);
     assert!(health.starts_with("guarded, armed, reports are lost; choosing the store: "), "{health}");
     assert!(health.contains("HOME"), "{health}");
 }
@@ -389,7 +394,7 @@ fn a_read_only_home_costs_the_reports_only() {
     }
     command.env("HOME", &home).arg("--trace").arg(scene.trace_path());
     command.args(["--wait-ready", "--health", "null-write"]);
-    let health = with_bad_store(&scene, command);
+    let health = with_no_store(&scene, command);
     assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
     assert!(health.contains("Permission denied"), "{health}");
 }
@@ -450,17 +455,15 @@ fn a_full_disk_costs_the_report_only() {
     let store = disk.join("store");
     let store = store.to_str().expect("a path that is text");
     let arguments = ["--store", store, "--wait-ready", "--health", "null-write"];
-    let health = with_bad_store(&scene, in_own_mounts(&scene, &preparation, &arguments));
+    let (health, _) = with_bad_store(&scene, in_own_mounts(&scene, &preparation, &arguments));
     assert_eq!(health, "guarded, armed, reports are kept", "it was not full before");
 }
 
-// Goal: a limit on the size of files, which comes as a signal, ends neither the guard nor the chain of lives.
-#[test]
-fn a_file_size_limit_is_no_end_of_the_restart() {
-    let scene = Scene::new();
-    let mut command = scene.zoo(&["--wait-ready", "--dump-wait-ms", "2000", "null-write"]);
-    let limit = || {
-        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+/// The zoo under a limit on the size of files, which is told by a signal.
+fn with_file_size_limit(scene: &Scene, bytes: u64, arguments: &[&str]) -> Command {
+    let mut command = scene.zoo(arguments);
+    let limit = move || {
+        let limit = libc::rlimit { rlim_cur: bytes, rlim_max: bytes };
         // SAFETY: the pointer refers to a living limit.
         if unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) } != 0 {
             return Err(std::io::Error::last_os_error());
@@ -469,9 +472,38 @@ fn a_file_size_limit_is_no_end_of_the_restart() {
     };
     // SAFETY: the closure makes one system call.
     unsafe { command.pre_exec(limit) };
-    let ended = scene.live_through(command, 2);
+    command
+}
+
+// Goal: a dump that is larger than files may be is lost without its guard being ended for it: the next life begins, and knows of the report that has everything else.
+#[test]
+fn a_limit_on_file_sizes_costs_the_dump_only() {
+    let scene = Scene::new();
+    // Large enough for the black box, too small for the stacks of so many threads.
+    let arguments = ["--wait-ready", "--health", "--threads", "200", "null-write"];
+    let command = with_file_size_limit(&scene, 200_000, &arguments);
+    let (health, told) = with_bad_store(&scene, command);
+    assert_eq!(health, "guarded, armed, reports are kept");
+    let report = scene.report();
+    assert_eq!(report.json["minidump"], serde_json::json!(null), "{:#}", report.json);
+    assert!(report.dump.is_none());
+    assert_eq!(report.json["crash"]["address"], "0x0");
+    assert_eq!(report.decision(), (true, "worker crashed".into()));
+    let remarks = report.json["soft_errors"].to_string();
+    assert!(remarks.contains("File too large"), "{remarks}");
+    assert_eq!(told.as_deref(), report.json["id"].as_str());
+}
+
+// Goal: where files, and the black box with them, may hold nothing, the application runs unguarded, says so, and dies as it would have without us.
+#[test]
+fn no_room_for_a_black_box_is_told() {
+    let scene = Scene::new();
+    let command = with_file_size_limit(&scene, 4096, &["--health", "null-write"]);
+    let ended = scene.live_through(command, 1);
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    assert_eq!(scene.events("main")[1].last_exit_class.as_deref(), Some("crash:11"));
+    assert!(ended.stderr.contains("not guarded, not armed"), "{ended:?}");
+    assert!(ended.stderr.contains("making the black box") || ended.stderr.contains("opening the channel"), "{ended:?}");
+    assert!(ended.stderr.contains("File too large"), "{ended:?}");
 }
 
 // Goal: twenty programs that crash in one moment, with one store, are dumped and begun anew each; the store keeps ten reports, whole ones, the newest among them.
@@ -507,7 +539,7 @@ fn twenty_at_once_share_a_store() {
 fn is_unguarded(scene: &Scene, command: Command, remark: &str) {
     let ended = scene.live_through(command, 1);
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    let health = format!("crashzoo: health: not guarded, not armed, reports are kept; {remark}\n");
+    let health = format!("crashzoo: health: not guarded, not armed, reports are lost; {remark}\n");
     assert!(ended.stderr.contains(&health), "{ended:?}");
     assert_eq!(scene.reports().len(), 0);
 }
@@ -550,108 +582,22 @@ fn a_debugger_turns_the_guard_off() {
     is_unguarded(&scene, command, "turned off: a debugger is attached");
 }
 
-/// The applications of this file's tests; does nothing among the tests.
+// Goal: no report is taken for rubbish by another program that starts in the moment in which it is written.
 #[test]
-fn application() {
-    let Some(mode) = app::mode() else { return };
-    let policy = RestartPolicy::new(RestartWhen::Always).in_a_row(2, Duration::from_secs(10));
-    let builder = app::builder().restart(policy).wait_ready(PATIENCE);
-    let handle = builder.start().expect("the settings are good");
-    app::say(&format!("life {} {}", handle.incarnation(), handle.health()));
-    match mode.as_str() {
-        "exec" => {
-            let error = Command::new("sh").args(["-c", "read line"]).exec();
-            panic!("exec: {error}");
+fn ten_at_once_leave_ten_reports() {
+    for _ in 0..5 {
+        let scene = Scene::new();
+        let workers: Vec<_> = (0..10)
+            .map(|_| scene.zoo(&["--wait-ready", "panic"]).spawn().expect("the zoo starts"))
+            .collect();
+        for worker in workers {
+            let ended = scene.finish(worker);
+            assert_eq!(ended.code(), Some(101), "{ended:?}");
         }
-        "drop" => {
-            drop_rights(&handle);
-            app::say("dropped");
-            // SAFETY: no memory is involved; SIGSEGV is not survived.
-            unsafe { libc::raise(libc::SIGSEGV) };
-        }
-        other => panic!("no such application: {other}"),
+        scene.await_event("main", 20);
+        scene.settle();
+        let reports = scene.reports();
+        assert_eq!(reports.len(), 10, "{reports:#?}");
+        assert!(reports.iter().all(|report| report.exit_class() == ("code".into(), Some(101))));
     }
-    std::process::exit(70);
-}
-
-/// Gives up root, and waits for a guard of the user that it is now.
-fn drop_rights(handle: &rearguard::Handle) {
-    let guard = handle.guard_pid().expect("a guard");
-    // SAFETY: no memory is involved.
-    assert_eq!(unsafe { libc::setresuid(65534, 65534, 65534) }, 0);
-    if std::env::var_os("NEW_GUARD").is_some() {
-        app::say(&format!("guard {guard}"));
-        // The test ends the guard, which a process without rights may not.
-        let deadline = std::time::Instant::now() + PATIENCE;
-        while handle.guard_pid().is_none_or(|pid| pid == guard) {
-            assert!(std::time::Instant::now() < deadline, "a new guard: {}", handle.health());
-            std::thread::yield_now();
-        }
-    }
-}
-
-// Goal: a worker that becomes another program is no end: the guard leaves, nothing is reported, nothing is started, and the other program runs on.
-#[test]
-fn an_exec_ends_the_guard_only() {
-    let scene = Scene::new();
-    let mut command = app::command(&scene, "exec");
-    command.stdin(std::process::Stdio::piped());
-    let mut worker = command.spawn().expect("it starts");
-    let pid = worker.id();
-    scene.await_that("the exec", || {
-        fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.starts_with(b"sh\0"))
-    });
-    scene.await_that("the guard leaves", || scene.processes().iter().eq([&pid]));
-    drop(worker.stdin.take());
-    let ended = scene.finish(worker);
-    scene.settle();
-    assert_eq!(ended.code(), Some(1), "read met the end of its input: {ended:?}");
-    assert_eq!(app::said(&scene).len(), 1, "{:?}", app::said(&scene));
-    assert_eq!(scene.reports().len(), 0);
-}
-
-// Goal: a worker that has given up root since its start is dumped; the guard that is as it was begins the next life as the first one began.
-#[test]
-fn dropped_rights_are_begun_anew_by_the_first_guard() {
-    needs_root!();
-    let scene = Scene::new();
-    fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o777)).expect("rights");
-    fs::write(scene.path("said"), b"").expect("a file");
-    fs::set_permissions(scene.path("said"), fs::Permissions::from_mode(0o666)).expect("rights");
-    let ended = scene.finish(app::command(&scene, "drop").spawn().expect("it starts"));
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    scene.await_that("two lives", || app::said(&scene).len() == 4);
-    scene.settle();
-    let reports = scene.reports();
-    assert_eq!(reports.len(), 2, "{reports:#?}");
-    assert!(reports.iter().all(|report| report.exception().0 == libc::SIGSEGV));
-    assert!(reports[0].decision().0, "{:#}", reports[0].json);
-}
-
-// Goal: a guard that was started by a worker without its first rights has no more of them; it reports and starts nothing.
-#[test]
-fn dropped_rights_are_not_begun_anew_by_a_later_guard() {
-    needs_root!();
-    let scene = Scene::new();
-    fs::set_permissions(scene.directory.path(), fs::Permissions::from_mode(0o777)).expect("rights");
-    fs::write(scene.path("said"), b"").expect("a file");
-    fs::set_permissions(scene.path("said"), fs::Permissions::from_mode(0o666)).expect("rights");
-    let mut command = app::command(&scene, "drop");
-    let worker = command.env("NEW_GUARD", "1").spawn().expect("it starts");
-    scene.await_that("the guard's pid", || app::said(&scene).len() == 2);
-    // The store is of root's making; the new guard has to be able to write there.
-    for directory in ["", "tmp", "new", "pending", "completed"] {
-        let path = scene.store().join(directory);
-        fs::set_permissions(path, fs::Permissions::from_mode(0o777)).expect("rights");
-    }
-    let said = app::said(&scene);
-    let guard = said[1].strip_prefix("guard ").and_then(|pid| pid.parse().ok()).expect("a pid");
-    assert!(kill(guard, libc::SIGKILL));
-    let ended = scene.finish(worker);
-    scene.settle();
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    assert_eq!(app::said(&scene).len(), 3, "{:?}", app::said(&scene));
-    let report = scene.report();
-    assert_eq!(report.exit_class(), ("crash".into(), Some(11)));
-    assert_eq!(report.decision(), (false, "worker had dropped privileges".into()));
 }

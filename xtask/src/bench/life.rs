@@ -29,6 +29,7 @@ pub(super) struct Sample {
     pub(super) guarded_ms: Option<f64>,
     pub(super) dump_ms: Option<f64>,
     pub(super) dump_from_handler_ms: Option<f64>,
+    pub(super) until_stopped_ms: Option<f64>,
     pub(super) stopped_ms: Option<f64>,
     pub(super) gone_ms: Option<f64>,
     pub(super) next_main_ms: Option<f64>,
@@ -123,8 +124,10 @@ fn add_report(sample: &mut Sample, pid: u64, dying_ns: u64, place: &Path) -> Res
     let at = |key: &str| number(timeline, key).ok_or_else(|| format!("the timeline lacks {key}"));
     let finished_ns = at("dump_finished")?;
     sample.dump_ms = Some(between(dying_ns, finished_ns));
-    sample.dump_from_handler_ms = Some(between(at("crash_seen")?, finished_ns));
-    sample.stopped_ms = Some(between(at("threads_stopped")?, at("threads_released")?));
+    let (seen_ns, stopped_ns) = (at("crash_seen")?, at("threads_stopped")?);
+    sample.dump_from_handler_ms = Some(between(seen_ns, finished_ns));
+    sample.until_stopped_ms = Some(between(seen_ns, stopped_ns));
+    sample.stopped_ms = Some(between(stopped_ns, at("threads_released")?));
     let bytes = report.get("minidump").and_then(|minidump| number(minidump, "bytes"));
     sample.dump_bytes = Some(bytes.ok_or("the report has no minidump")? as f64);
     Ok(())

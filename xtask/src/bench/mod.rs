@@ -128,6 +128,7 @@ fn enter(table: &mut Table, case: &Case<'_>, sample: &Sample) {
     }
     add("fault -> dump finished", sample.dump_ms);
     add("crash seen by the handler -> dump finished", sample.dump_from_handler_ms);
+    add("crash seen by the handler -> threads stopped", sample.until_stopped_ms);
     add("threads stopped for", sample.stopped_ms);
     add("fault -> worker gone", sample.gone_ms);
     add("fault -> next worker's main", sample.next_main_ms);

@@ -181,11 +181,12 @@ impl Table {
 
 /// Times in the order of a life, then sizes, then idleness; each with its crowds in rising order.
 fn rank(name: &str) -> (usize, usize) {
-    const ORDER: [&str; 9] = [
+    const ORDER: [&str; 10] = [
         "main -> armed",
         "main -> guarded",
         "fault -> dump",
-        "crash seen",
+        "crash seen by the handler -> dump",
+        "crash seen by the handler -> threads",
         "threads stopped",
         "fault -> worker gone",
         "fault -> next",

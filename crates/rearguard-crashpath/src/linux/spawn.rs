@@ -18,8 +18,8 @@ pub const FIRST_FD: i32 = 3;
 pub const HANDOVER_MAX: usize = 6;
 /// How many resource limits can be set.
 pub const RLIMITS_MAX: usize = 16;
-/// Where descriptors wait on their way to their places, above every place.
-const PARKING_FD: usize = 32;
+/// The numbers that a child begins with: the standard streams and what is handed over.
+const PLACES: usize = FIRST_FD as usize + HANDOVER_MAX;
 
 /// One descriptor to hand over; it gets the number `FIRST_FD` plus its place in the plan.
 #[derive(Clone, Copy)]
@@ -131,6 +131,9 @@ pub struct Plan {
     pub umask: u32,
     /// Resource limits: resource, soft, hard. Unused places have a negative resource.
     pub rlimits: [(i32, u64, u64); RLIMITS_MAX],
+    /// When the kernel ends the new program, in milliseconds, unless it says otherwise (`setitimer(2)`, kept over exec); 0 for never.
+    /// So a guard that hangs before it becomes one doesn't outlive a worker that is no longer there to end it.
+    pub alarm_ms: u32,
     /// For a starter.
     pub gate: Option<Gate>,
     /// What became of it.
@@ -321,6 +324,9 @@ fn prepare(plan: &Plan) -> Result<()> {
             set_rlimit(resource, soft, hard);
         }
     }
+    if plan.alarm_ms > 0 {
+        set_alarm(plan.alarm_ms);
+    }
     Ok(())
 }
 
@@ -377,6 +383,14 @@ fn set_rlimit(resource: i32, soft: u64, hard: u64) {
     }
 }
 
+/// Lets the kernel send SIGALRM after this time; 0 takes it back.
+pub fn set_alarm(after_ms: u32) {
+    // The kernel's itimerval: interval and value, seconds and microseconds each.
+    let timer = [0u64, 0, u64::from(after_ms / 1_000), u64::from(after_ms % 1_000) * 1_000];
+    // SAFETY: the pointer refers to a living value of the kernel's layout; ITIMER_REAL is 0.
+    let _ = unsafe { call(libc::SYS_setitimer, [0, timer.as_ptr() as usize, 0, 0, 0, 0]) };
+}
+
 fn raise_descriptor_limit() {
     // Asking for the impossible falls back to the hard limit inside `set_rlimit`.
     set_rlimit(libc::RLIMIT_NOFILE as i32, u64::MAX, u64::MAX);
@@ -384,29 +398,57 @@ fn raise_descriptor_limit() {
 
 /// Puts the plan's descriptors at their numbers and closes every other.
 fn place_descriptors(plan: &Plan) -> Result<()> {
-    let mut parked = [-1i32; 3 + HANDOVER_MAX];
+    let mut from = [-1i32; PLACES];
     let wanted = plan.streams.iter().copied().chain(plan.handed.iter().map(|handed| handed.fd));
-    for (place, fd) in parked.iter_mut().zip(wanted) {
-        if fd >= 0 {
-            *place = plain!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, PARKING_FD)? as i32;
-        }
+    for (place, fd) in from.iter_mut().zip(wanted) {
+        *place = fd;
     }
-    for (number, parked_fd) in parked.iter().enumerate() {
-        if *parked_fd >= 0 {
-            plain!(libc::SYS_dup3, *parked_fd, number, 0)?;
-        } else if number < 3 {
+    move_descriptors(&mut from)?;
+    for (number, fd) in from.iter().enumerate() {
+        if *fd >= 0 {
+            let handed = number.checked_sub(FIRST_FD as usize).and_then(|at| plan.handed.get(at));
+            let until_exec = handed.is_some_and(|handed| handed.until_exec);
+            let flag = if until_exec { libc::FD_CLOEXEC } else { 0 };
+            plain!(libc::SYS_fcntl, number, libc::F_SETFD, flag)?;
+        } else if number < FIRST_FD as usize {
             open_null(number as i32);
         } else {
             syscall::close(number as i32);
         }
     }
-    for (place, handed) in plan.handed.iter().enumerate() {
-        if handed.fd >= 0 && handed.until_exec {
-            let number = FIRST_FD as usize + place;
-            plain!(libc::SYS_fcntl, number, libc::F_SETFD, libc::FD_CLOEXEC)?;
+    close_from(PLACES);
+    Ok(())
+}
+
+/// Moves each descriptor to the number of its place, without overwriting one that is still to be moved.
+/// No number beyond the places is needed but one for a cycle, so a low limit of descriptors is no hindrance.
+fn move_descriptors(from: &mut [i32; PLACES]) -> Result<()> {
+    // Each round moves one or breaks one cycle, so twice as many rounds as places are enough.
+    for _ in 0..2 * PLACES {
+        let is_needed =
+            |number: usize| from.iter().enumerate().any(|(at, fd)| at != number && *fd == number as i32);
+        let misplaced =
+            |(at, fd): &(usize, &i32)| **fd >= 0 && **fd != *at as i32;
+        let Some((place, fd)) = from
+            .iter()
+            .enumerate()
+            .filter(misplaced)
+            .find(|(place, _)| !is_needed(*place))
+            .or_else(|| from.iter().enumerate().find(misplaced))
+            .map(|(place, fd)| (place, *fd))
+        else {
+            return Ok(());
+        };
+        let new = if is_needed(place) {
+            plain!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, PLACES)? as i32
+        } else {
+            plain!(libc::SYS_dup3, fd, place, libc::O_CLOEXEC)?;
+            place as i32
+        };
+        if let Some(entry) = from.get_mut(place) {
+            *entry = new;
         }
     }
-    close_from(FIRST_FD as usize + HANDOVER_MAX);
     Ok(())
 }
 

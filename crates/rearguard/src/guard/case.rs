@@ -218,7 +218,16 @@ impl Case {
 
     /// Whether an end of this class leaves a report, for the next worker to know.
     pub(crate) fn will_have_report(&self, class: ExitClass) -> bool {
-        self.report.is_some() || (class != ExitClass::Clean && !self.store_path.is_empty())
+        match self.metadata.crash {
+            Some(_) => self.report.is_some(),
+            // It is written beside the start, which doesn't wait for it.
+            None => class != ExitClass::Clean && self.store.is_some(),
+        }
+    }
+
+    /// The thread that crashed; zero without a crash.
+    pub(crate) fn crashed_thread(&self) -> i32 {
+        self.metadata.crash.as_ref().map_or(0, |crash| crash.tid)
     }
 
     /// The full exit is there: notes how it ended, and makes a report of its own where there was no crash to make one.

@@ -223,7 +223,7 @@ impl Guard {
         }
         Event::WorkerGone {
             class,
-            panicked: self.attached.black_box.panic.count.load(Ordering::Acquire) != 0,
+            panicked: self.attached.black_box.panics.count.load(Ordering::Acquire) != 0,
             ready: control.ready.load(Ordering::Acquire) != 0,
         }
     }
@@ -266,7 +266,8 @@ impl Guard {
 
     /// Takes the worker's streams and its dump, while it waits.
     fn take_dump(&mut self) {
-        self.streams = attach::take_streams();
+        let pid = self.attached.record.worker_pid;
+        self.streams = attach::take_streams(pid, self.case.crashed_thread());
         self.spots.pass("streams-taken");
         let spots = &self.spots;
         let written = self.case.dump(&|step| spots.pass(step));

@@ -1,13 +1,13 @@
 //! The guard's side of the channel: what was inherited is checked and mapped, the place is taken, and the guard sleeps until something happens.
 
-use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use rearguard_crashpath::black_box::{
     BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, answer, bell, crash, guard, owner,
 };
 use rearguard_crashpath::keeper::READY_PLACE;
-use rearguard_crashpath::spawn::FIRST_FD;
+use rearguard_crashpath::spawn::{self, FIRST_FD};
 use rearguard_crashpath::{futex, robust, syscall, time};
 
 use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
@@ -117,6 +117,8 @@ pub(crate) fn become_guard(application: &str, black_box: &'static BlackBox) {
     let action = unsafe { action.assume_init_mut() };
     // Without SA_RESTART: a sleep must end so that the request is seen.
     action.sa_sigaction = on_stop as *const () as usize;
+    // The alarm was for a process that doesn't come this far.
+    spawn::set_alarm(0);
     // SAFETY: the handler only sets a flag.
     unsafe { libc::sigaction(libc::SIGTERM, action, core::ptr::null_mut()) };
 }
@@ -248,13 +250,35 @@ fn is_replaced(pid: u32) -> bool {
 }
 
 /// Takes the worker's standard streams while it waits at its crash; a place is empty where that isn't allowed.
-pub(crate) fn take_streams() -> [Option<OwnedFd>; 3] {
+/// `tid` is the crashed thread, by which the table is found when the main thread is gone.
+pub(crate) fn take_streams(pid: u32, tid: i32) -> [Option<Stream>; 3] {
+    let thread = if main_thread_is_gone(pid) { thread_pidfd(pid, tid) } else { None };
+    let from = thread.as_ref().map_or(PIDFD, AsRawFd::as_raw_fd);
     [0, 1, 2].map(|number| {
         // SAFETY: no memory is involved.
-        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, PIDFD, number, 0) };
+        let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, from, number, 0) };
         // SAFETY: the descriptor was just made and is nobody else's.
         (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
     })
+}
+
+fn main_thread_is_gone(pid: u32) -> bool {
+    proc_text::stat(pid).is_some_and(|stat| stat.state == b'Z')
+}
+
+/// A pidfd on a thread (Linux 6.9 and later), if it is one of that process: the number comes from the black box.
+fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
+    /// `PIDFD_THREAD`.
+    const OF_A_THREAD: i32 = libc::O_EXCL;
+    let mut name = String::from("task/");
+    name.push_str(&tid.to_string());
+    if !std::path::Path::new(&proc_text::of_process(pid, &name)).exists() {
+        return None;
+    }
+    // SAFETY: no memory is involved.
+    let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, OF_A_THREAD) };
+    // SAFETY: the descriptor was just made and is nobody else's.
+    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
 }
 
 /// Whether the worker gave up rights since its launch, so that a late guard, which inherited that, must not start the next one.

@@ -239,10 +239,11 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     let made = make_black_box();
     tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
     let (black_box, box_fd) = made?;
+    let box_fd = out_of_the_way(box_fd);
     // SAFETY: the name is NUL-terminated and shorter than sixteen bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"rearguard".as_ptr()) };
-    let pidfd = own_pidfd()?;
-    let executable = open_executable();
+    let pidfd = out_of_the_way(own_pidfd()?);
+    let executable = open_executable().map(out_of_the_way);
     if !wait_changed(&exchange.asked, 0) {
         return Err(libc::ETIMEDOUT);
     }
@@ -250,12 +251,25 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     let request = request.ok_or(libc::EINVAL)?;
     black_box.header.nonce.store(request.nonce, Ordering::Release);
     let record_fd = memfd::sealed(c"rearguard-launch-record", &request.record)?;
+    let record_fd = out_of_the_way(record_fd);
     let plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
     // The keeper uses them for as long as the process lives.
     for fd in [Some(box_fd), Some(record_fd), Some(pidfd), executable].into_iter().flatten() {
         let _ = fd.into_raw_fd();
     }
     Ok(Keeping { black_box, plan: Box::into_raw(Box::new(plan)), resident: true })
+}
+
+/// Moves a descriptor to a higher number, so that low ones are free for a pipe even when the application has lowered its limit to a few.
+fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
+    const ABOVE: i32 = 16;
+    // SAFETY: no memory is involved.
+    let higher = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) };
+    if higher < 0 {
+        return fd;
+    }
+    // SAFETY: the descriptor was just made and is nobody else's.
+    unsafe { OwnedFd::from_raw_fd(higher) }
 }
 
 /// Makes and maps the black box.
@@ -339,6 +353,7 @@ fn guard_plan(
         directory: c"/".as_ptr().cast(),
         umask: u32::MAX,
         rlimits: [(-1, 0, 0); RLIMITS_MAX],
+        alarm_ms: limits::GUARD_READY_MS_MAX + limits::GUARD_ALARM_SLACK_MS,
         gate: None,
         outcome: Outcome::new(),
         stacks: [stack()?, stack()?],

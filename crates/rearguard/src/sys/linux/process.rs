@@ -221,6 +221,11 @@ pub(crate) fn random(bytes: &mut [u8]) {
     unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
 }
 
+/// The calling thread, as the kernel numbers it.
+pub(crate) fn thread_id() -> u32 {
+    syscall::gettid() as u32
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn monotonic_ns() -> u64 {
     time::monotonic_ns()

@@ -127,6 +127,7 @@ pub(crate) fn prepare(
         directory: recipe.directory,
         umask: record.surroundings.umask,
         rlimits: rlimits(record),
+        alarm_ms: 0,
         gate: Some(Gate {
             pidfd_place: PIDFD_PLACE,
             delay_ns: when.delay_ms.saturating_mul(1_000_000),

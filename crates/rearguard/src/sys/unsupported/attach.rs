@@ -72,7 +72,7 @@ pub(crate) fn await_end(attached: &Attached, _survived_before: u32, _deadline_ns
 }
 
 /// None of the worker's streams can be taken.
-pub(crate) fn take_streams() -> [Option<Stream>; 3] {
+pub(crate) fn take_streams(_pid: u32, _tid: i32) -> [Option<Stream>; 3] {
     [None, None, None]
 }
 

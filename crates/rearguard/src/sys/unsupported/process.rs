@@ -139,3 +139,8 @@ pub(crate) fn stop_self() {
 
 /// Returns at once. Only a guard waits, and a thread's sleep is more code than this is worth.
 pub(crate) fn sleep_ms(_duration_ms: u64) {}
+
+/// Threads have no number that a guard could use where there is no guard.
+pub(crate) fn thread_id() -> u32 {
+    0
+}
