@@ -47,6 +47,7 @@ mod worker;
 
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use config::{ExitClass, RestartPolicy, RestartWhen, signal_name};
@@ -261,14 +262,11 @@ impl Handle {
         self.worker.log(line);
     }
 
-    /// The guard's process id, while one is there.
+    /// The guard's process id, while one is on duty.
     #[must_use]
     pub fn guard_pid(&self) -> Option<u32> {
-        self.worker.black_box?;
-        match channel::standing().guard_pid {
-            0 => None,
-            pid => Some(pid),
-        }
+        let word = self.worker.black_box?.control.guard.load(Ordering::Acquire);
+        rearguard_crashpath::black_box::owner(word)
     }
 
     /// Waits until a guard is on duty; false when none is after `wait_max`.
@@ -313,7 +311,6 @@ impl Handle {
 
     /// Says what is wrong with the store, as far as a guard has tried it.
     fn store_remarks(&self, remarks: &mut Vec<String>) -> bool {
-        use std::sync::atomic::Ordering;
         if let Some(error) = &self.worker.store_error {
             remarks.push(error.to_string());
             return false;
@@ -334,7 +331,6 @@ impl Handle {
         black_box: &rearguard_crashpath::black_box::BlackBox,
         remarks: &mut Vec<String>,
     ) -> bool {
-        use std::sync::atomic::Ordering;
         let standing = channel::standing();
         let word = black_box.control.guard.load(Ordering::Acquire);
         let guarded = rearguard_crashpath::black_box::owner(word).is_some();

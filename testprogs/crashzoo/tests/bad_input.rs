@@ -1,5 +1,7 @@
 //! What an application can do wrong at the builder: every error names the field and the reason, and nothing is started.
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
+
 mod app;
 mod common;
 
@@ -10,7 +12,7 @@ use rearguard::{Rearguard, RestartPolicy, RestartWhen, Topology};
 
 /// The message of a builder that is refused. `start()` goes no further than the check, so this process stays what it is.
 fn refused(builder: Rearguard) -> String {
-    let error = builder.start().err().expect("a bad value is refused");
+    let error = builder.start().expect_err("a bad value is refused");
     assert!(error.is_setting(), "the program itself must change: {error}");
     assert_eq!(error.os_code(), None, "{error}");
     error.to_string()
@@ -115,7 +117,7 @@ fn application() {
     app::say(&format!("{:?}", refused.err().map(|error| error.is_setting())));
     let handle = app::builder().wait_ready(wait).start().expect("the first start");
     app::say(&handle.health().to_string());
-    let second = app::builder().start().err().expect("the second start is refused");
+    let second = app::builder().start().expect_err("the second start is refused");
     app::say(&format!("{second}; {}", second.is_setting()));
     app::say(&handle.health().to_string());
     std::process::exit(0);

@@ -1,5 +1,7 @@
 //! The way of a report to its collector: what is sent, what an answer means, and that nobody waits for it.
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
+
 mod common;
 
 use std::fs;
@@ -287,19 +289,32 @@ fn broken_libraries(scene: &Scene) -> PathBuf {
 /// The real curl program, whose own library the broken ones must not hide.
 fn curl_program(scene: &Scene) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    let real = std::env::split_paths(&path).map(|place| place.join("curl")).find(|p| p.is_file())?;
+    let real =
+        std::env::split_paths(&path).map(|place| place.join("curl")).find(|p| p.is_file())?;
     let bin = scene.path("bin");
     fs::create_dir(&bin).expect("a directory");
-    let wrapper = format!("#!/bin/sh\nunset LD_LIBRARY_PATH\necho used >>'{}'\nexec '{}' \"$@\"\n", scene.path("curl-used").display(), real.display());
+    let wrapper = format!(
+        "#!/bin/sh\nunset LD_LIBRARY_PATH\necho used >>'{}'\nexec '{}' \"$@\"\n",
+        scene.path("curl-used").display(),
+        real.display()
+    );
     let program = bin.join("curl");
     fs::write(&program, wrapper).expect("a program");
-    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755)).expect("rights");
+    fs::set_permissions(&program, std::os::unix::fs::PermissionsExt::from_mode(0o755))
+        .expect("rights");
     Some(bin)
 }
 
 /// Crashes for a collector where libcurl can't be loaded and programs are looked for in this directory alone.
 fn without_the_library(scene: &Scene, path: &PathBuf, collector: &Collector) -> Report {
-    let mut command = scene.zoo(&["--wait-ready", "--collector", &collector.url(), "--annotate", "k=v", "null-write"]);
+    let mut command = scene.zoo(&[
+        "--wait-ready",
+        "--collector",
+        &collector.url(),
+        "--annotate",
+        "k=v",
+        "null-write",
+    ]);
     command.env("LD_LIBRARY_PATH", broken_libraries(scene)).env("PATH", path);
     scene.live_through(command, 2);
     scene.report()
@@ -330,7 +345,9 @@ fn the_curl_program_stands_in() {
         let stored = fs::read(report.dump.as_ref().expect("a dump")).expect("its bytes");
         assert!(submissions[0].minidump().expect("a dump").bytes == stored);
         match state {
-            "uploaded" => assert_eq!(is_uploaded(&report), (201, submissions[0].answer.trim().into())),
+            "uploaded" => {
+                assert_eq!(is_uploaded(&report), (201, submissions[0].answer.trim().into()))
+            }
             "refused" => assert_eq!(delivery["answer"], "no"),
             _ => assert!(!waits(&report).is_empty()),
         }
@@ -344,7 +361,8 @@ fn the_curl_program_stands_in() {
 #[test]
 fn the_curl_program_follows_redirects() {
     let there = Collector::start(Script::default()).expect("a collector");
-    let here = Collector::start(Script::always(Answer::redirect(&there.url()))).expect("a collector");
+    let here =
+        Collector::start(Script::always(Answer::redirect(&there.url()))).expect("a collector");
     let scene = Scene::new();
     let Some(bin) = curl_program(&scene) else {
         println!("not run: there is no curl program");

@@ -1,5 +1,7 @@
 //! Every way to end that is no plain crash: exit codes, panics, signals from outside, and the faults that a handler of ours or of somebody else's has a part in.
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
+
 mod common;
 
 use std::io::Read;

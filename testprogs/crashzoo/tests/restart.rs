@@ -1,5 +1,6 @@
 //! The next life: when it begins, how often, with what it is started, and what it learns of the lives before.
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
 #![expect(unsafe_code, reason = "the application's own circumstances are made by system calls")]
 
 mod app;
@@ -54,8 +55,21 @@ impl Life {
         };
         let text = |name: &str| String::from_utf8(file(name)).expect("text");
         let wanted = [
-            "Umask", "Uid", "Gid", "Groups", "SigBlk", "SigIgn", "SigCgt", "CapInh", "CapPrm",
-            "CapEff", "CapBnd", "CapAmb", "NoNewPrivs", "Seccomp", "Cpus_allowed",
+            "Umask",
+            "Uid",
+            "Gid",
+            "Groups",
+            "SigBlk",
+            "SigIgn",
+            "SigCgt",
+            "CapInh",
+            "CapPrm",
+            "CapEff",
+            "CapBnd",
+            "CapAmb",
+            "NoNewPrivs",
+            "Seccomp",
+            "Cpus_allowed",
         ];
         let status = text("status")
             .lines()
@@ -160,8 +174,7 @@ fn a_lock_is_never_refused_in_a_hundred_restarts() {
     // The last life got the lock too, and exited with 0: any other end would have left a report.
     let reports = scene.reports();
     assert_eq!(reports.len(), 10, "the store keeps the newest: {reports:#?}");
-    let newest: Vec<_> =
-        reports.iter().map(|report| report.json["incarnation"].as_u64()).collect();
+    let newest: Vec<_> = reports.iter().map(|report| report.json["incarnation"].as_u64()).collect();
     assert_eq!(newest, expected[90..100]);
 }
 
@@ -252,7 +265,9 @@ fn circumstances_are_kept() {
         unsafe { libc::sigaddset(blocked.as_mut_ptr(), libc::SIGUSR1) };
         // SAFETY: the set is alive.
         unsafe { libc::sigprocmask(libc::SIG_BLOCK, blocked.as_ptr(), std::ptr::null_mut()) };
-        for (resource, soft, hard) in [(libc::RLIMIT_NOFILE, 77, 99), (libc::RLIMIT_STACK, 1 << 21, 1 << 22)] {
+        for (resource, soft, hard) in
+            [(libc::RLIMIT_NOFILE, 77, 99), (libc::RLIMIT_STACK, 1 << 21, 1 << 22)]
+        {
             let limit = libc::rlimit { rlim_cur: soft, rlim_max: hard };
             // SAFETY: the pointer refers to a living limit.
             if unsafe { libc::setrlimit(resource, &raw const limit) } != 0 {
@@ -395,8 +410,9 @@ fn a_guard_that_was_told_to_stop_starts_nothing() {
 
 /// Whether the pipe of a program that is over for good ends while its report is still on its way.
 fn pipe_ends_before_the_upload(arguments: &[&str], lives: usize) {
-    let collector = Collector::start(Script::always(Answer::accept().after(Duration::from_secs(3))))
-        .expect("a collector");
+    let collector =
+        Collector::start(Script::always(Answer::accept().after(Duration::from_secs(3))))
+            .expect("a collector");
     let scene = Scene::new();
     let mut command = scene.zoo(&["--wait-ready", "--collector", &collector.url()]);
     let mut worker =

@@ -1,16 +1,18 @@
 //! Surroundings that a program meets in the field: executables that change under it, directories that vanish, limits that are reached, rights that are missing.
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
 #![expect(unsafe_code, reason = "the surroundings are made by system calls")]
 
 mod common;
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
+use std::io::Read;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use common::{Scene, kill, program, reports_of};
 
@@ -32,24 +34,30 @@ macro_rules! needs_root {
     };
 }
 
-/// The zoo by another path, with the scene's store and trace and these arguments.
-fn zoo_at(scene: &Scene, path: &Path, arguments: &[&str]) -> Command {
-    let model = scene.zoo(arguments);
-    let mut command = Command::new(path);
+/// Another program, dressed as the zoo of this scene is.
+fn dressed(scene: &Scene, program: impl AsRef<OsStr>) -> Command {
+    let model = scene.command("crashzoo");
+    let mut command = Command::new(program);
     for (name, value) in model.get_envs() {
         match value {
             Some(value) => command.env(name, value),
             None => command.env_remove(name),
         };
     }
-    command.args(model.get_args()).current_dir(scene.directory.path()).process_group(0);
-    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    command.stderr(std::process::Stdio::piped());
+    command.current_dir(scene.directory.path()).process_group(0);
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+}
+
+/// The zoo by another path, with the scene's store and trace and these arguments.
+fn zoo_at(scene: &Scene, path: &Path, arguments: &[&str]) -> Command {
+    let mut command = dressed(scene, path);
+    command.args(scene.zoo(arguments).get_args());
     command
 }
 
 /// A copy of the zoo in the scene.
-fn copy_of_the_zoo(scene: &Scene, name: &std::ffi::OsStr) -> PathBuf {
+fn copy_of_the_zoo(scene: &Scene, name: &OsStr) -> PathBuf {
     let directory = scene.path("programs of ünusual kind");
     fs::create_dir_all(&directory).expect("a directory");
     let path = directory.join(name);
@@ -173,7 +181,8 @@ fn a_removed_directory_is_no_hindrance() {
     scene.settle();
     let reports = scene.reports();
     let remarks = reports[0].json["soft_errors"].as_array().expect("remarks");
-    let told = remarks.iter().any(|remark| remark.as_str().is_some_and(|r| r.contains("directory")));
+    let told =
+        remarks.iter().any(|remark| remark.as_str().is_some_and(|r| r.contains("directory")));
     assert!(told, "{remarks:?}");
     assert_eq!(reports[0].exception().0, libc::SIGSEGV);
 }
@@ -268,22 +277,10 @@ fn a_reached_descriptor_limit_is_no_hindrance() {
 
 /// The zoo in a mount namespace of its own, after `preparation` by the shell.
 fn in_own_mounts(scene: &Scene, preparation: &str, arguments: &[&str]) -> Command {
-    let model = scene.zoo(arguments);
-    let mut command = zoo_at(scene, Path::new("unshare"), &[]);
     let script = format!("{preparation} && exec \"$@\"");
-    let mut fresh = Command::new("unshare");
-    for (name, value) in command.get_envs() {
-        match value {
-            Some(value) => fresh.env(name, value),
-            None => fresh.env_remove(name),
-        };
-    }
-    command = fresh;
+    let mut command = dressed(scene, "unshare");
     command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    command.arg(program("crashzoo")).args(model.get_args());
-    command.current_dir(scene.directory.path()).process_group(0);
-    command.stdin(std::process::Stdio::null()).stdout(std::process::Stdio::null());
-    command.stderr(std::process::Stdio::piped());
+    command.arg(program("crashzoo")).args(scene.zoo(arguments).get_args());
     command
 }
 
@@ -315,7 +312,7 @@ fn with_bad_store(scene: &Scene, mut command: Command) -> (String, Option<String
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     let mains = scene.await_event("main", 2);
     let mut said = String::new();
-    std::io::Read::read_to_string(&mut stderr, &mut said).expect("the end of the pipe");
+    stderr.read_to_string(&mut said).expect("the end of the pipe");
     scene.settle();
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"), "{said}");
     assert_eq!(scene.events("main").len(), 2, "{:#?}", scene.trace());
@@ -339,13 +336,20 @@ fn a_bad_store_costs_the_reports_only() {
     let arguments = ["--wait-ready", "--health", "null-write"];
     let command = file_in_the_way.zoo(&arguments);
     let health = with_no_store(&file_in_the_way, command);
-    assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
+    assert!(
+        health.starts_with("guarded, armed, reports are lost; making the store \""),
+        "{health}"
+    );
     assert!(health.contains("Not a directory"), "{health}");
 
     let no_such_place = Scene::new();
-    let command = no_such_place.zoo(&["--store", "/proc/x", "--wait-ready", "--health", "null-write"]);
+    let command =
+        no_such_place.zoo(&["--store", "/proc/x", "--wait-ready", "--health", "null-write"]);
     let health = with_no_store(&no_such_place, command);
-    assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
+    assert!(
+        health.starts_with("guarded, armed, reports are lost; making the store \""),
+        "{health}"
+    );
     assert!(health.contains("/proc/x"), "{health}");
 }
 
@@ -357,7 +361,10 @@ fn no_home_costs_the_reports_only() {
     command.env_remove("HOME").arg("--trace").arg(scene.trace_path());
     command.args(["--wait-ready", "--health", "null-write"]);
     let health = with_no_store(&scene, command);
-    assert!(health.starts_with("guarded, armed, reports are lost; choosing the store: "), "{health}");
+    assert!(
+        health.starts_with("guarded, armed, reports are lost; choosing the store: "),
+        "{health}"
+    );
     assert!(health.contains("HOME"), "{health}");
 }
 
@@ -395,7 +402,10 @@ fn a_read_only_home_costs_the_reports_only() {
     command.env("HOME", &home).arg("--trace").arg(scene.trace_path());
     command.args(["--wait-ready", "--health", "null-write"]);
     let health = with_no_store(&scene, command);
-    assert!(health.starts_with("guarded, armed, reports are lost; making the store \""), "{health}");
+    assert!(
+        health.starts_with("guarded, armed, reports are lost; making the store \""),
+        "{health}"
+    );
     assert!(health.contains("Permission denied"), "{health}");
 }
 
@@ -438,7 +448,8 @@ fn a_user_without_rights_is_guarded() {
     for report in &reports {
         assert_eq!(report.exception().2, 0);
         assert_eq!(report.json["soft_errors"], serde_json::json!([]));
-        let owner = std::os::unix::fs::MetadataExt::uid(&fs::metadata(&report.directory).expect("it"));
+        let owner =
+            std::os::unix::fs::MetadataExt::uid(&fs::metadata(&report.directory).expect("it"));
         assert_eq!(owner, 65534);
     }
 }
@@ -502,7 +513,11 @@ fn no_room_for_a_black_box_is_told() {
     let ended = scene.live_through(command, 1);
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     assert!(ended.stderr.contains("not guarded, not armed"), "{ended:?}");
-    assert!(ended.stderr.contains("making the black box") || ended.stderr.contains("opening the channel"), "{ended:?}");
+    assert!(
+        ended.stderr.contains("making the black box")
+            || ended.stderr.contains("opening the channel"),
+        "{ended:?}"
+    );
     assert!(ended.stderr.contains("File too large"), "{ended:?}");
 }
 
@@ -562,23 +577,15 @@ fn a_variable_turns_the_guard_off() {
 // Goal: a program under a debugger has no guard: its faults are the debugger's.
 #[test]
 fn a_debugger_turns_the_guard_off() {
-    let has_strace = Command::new("strace").arg("-V").stdout(std::process::Stdio::null()).status();
+    let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
     if !has_strace.is_ok_and(|status| status.success()) {
         println!("not run: there is no strace");
         return;
     }
     let scene = Scene::new();
-    let model = zoo_at(&scene, &program("crashzoo"), &["--health", "null-write"]);
-    let mut command = Command::new("strace");
-    for (name, value) in model.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.args(["-f", "-o", "/dev/null"]).arg(program("crashzoo")).args(model.get_args());
-    command.current_dir(scene.directory.path()).process_group(0);
-    command.stdout(std::process::Stdio::null()).stderr(std::process::Stdio::piped());
+    let mut command = dressed(&scene, "strace");
+    command.args(["-f", "-o", "/dev/null"]).arg(program("crashzoo"));
+    command.args(scene.zoo(&["--health", "null-write"]).get_args());
     is_unguarded(&scene, command, "turned off: a debugger is attached");
 }
 

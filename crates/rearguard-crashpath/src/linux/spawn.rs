@@ -60,6 +60,8 @@ pub struct Outcome {
     pub running: AtomicU32,
     /// The error that ended it before exec; zero for none.
     pub errno: AtomicI32,
+    /// Not zero once nothing but the exec was left to do; without it, a child that no longer runs was ended from outside.
+    pub execing: AtomicU32,
     /// Not zero when another starter was chosen.
     pub lost: AtomicU32,
     /// Not zero when the process before it was not gone in time.
@@ -76,6 +78,7 @@ impl Outcome {
             pid: AtomicI32::new(0),
             running: AtomicU32::new(0),
             errno: AtomicI32::new(0),
+            execing: AtomicU32::new(0),
             lost: AtomicU32::new(0),
             late: AtomicU32::new(0),
             directory_gone: AtomicU32::new(0),
@@ -230,6 +233,7 @@ unsafe fn spawn_blocked(plan: *mut Plan) -> Result<i32> {
     let outcome = &given.outcome;
     outcome.pid.store(0, Ordering::Relaxed);
     outcome.errno.store(0, Ordering::Relaxed);
+    outcome.execing.store(0, Ordering::Relaxed);
     outcome.lost.store(0, Ordering::Relaxed);
     outcome.late.store(0, Ordering::Relaxed);
     outcome.running.store(1, Ordering::Release);
@@ -546,6 +550,7 @@ fn write_digits(digits: *mut u8, pid: i32) {
 
 /// Execs by path, or by inode where there is no path or it leads nowhere.
 fn exec(plan: &Plan) -> Errno {
+    plan.outcome.execing.store(1, Ordering::Release);
     syscall::set_signal_mask(plan.signal_mask);
     let (arguments, environment) = (plan.arguments as usize, plan.environment as usize);
     let mut error = Errno(libc::ENOENT);

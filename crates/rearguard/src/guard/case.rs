@@ -124,6 +124,12 @@ impl Case {
         probe("dump-encoded");
         let written = self.create_report(bytes.as_deref());
         self.metadata.timeline.dump_finished = process::monotonic_ns();
+        if !written && bytes.is_some() {
+            // A full disk, a limit on file sizes: what is known of the crash is small, and may still fit.
+            self.metadata.dump_bytes = None;
+            self.metadata.dump_error = Some(String::from("the minidump could not be stored"));
+            self.create_report(None);
+        }
         written && bytes.is_some()
     }
 
@@ -184,7 +190,6 @@ impl Case {
                 Err(error) => self.soft_error(error.to_string()),
             }
         }
-        self.metadata.dump_bytes = None;
         false
     }
 

@@ -2,8 +2,12 @@
 //!
 //! A test file that uses this has a test named `application`, which does nothing unless it was started by [`command`]; then it is the application, calls rearguard, and says what it finds by [`say`].
 
+#![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
 #![allow(dead_code, reason = "each test file uses its part of the stage")]
-#![expect(unsafe_code, reason = "the guard's role has to be taken before the test harness reads its arguments")]
+#![expect(
+    unsafe_code,
+    reason = "the guard's role has to be taken before the test harness reads its arguments"
+)]
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -43,7 +47,8 @@ pub(crate) fn builder() -> rearguard::Rearguard {
 /// Appends a line to what the test reads.
 pub(crate) fn say(line: &str) {
     let path = std::env::var_os(SAID).expect("the application was started by a test");
-    let mut file = OpenOptions::new().append(true).create(true).open(path).expect("a file to say it");
+    let mut file =
+        OpenOptions::new().append(true).create(true).open(path).expect("a file to say it");
     file.write_all(format!("{line}\n").as_bytes()).expect("a line is written");
 }
 

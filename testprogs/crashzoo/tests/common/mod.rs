@@ -274,7 +274,8 @@ impl Scene {
         let ended = self.finish(command.spawn().expect("the program starts"));
         self.await_event("main", lives);
         self.settle();
-        assert_eq!(self.events("main").len(), lives, "{arguments:?}: {trace:#?}", arguments = command.get_args(), trace = self.trace());
+        let arguments = command.get_args();
+        assert_eq!(self.events("main").len(), lives, "{arguments:?}: {:#?}", self.trace());
         ended
     }
 

@@ -108,6 +108,8 @@ pub(crate) fn become_guard(application: &str, black_box: &'static BlackBox) {
         libc::SIGTTIN,
         libc::SIGTTOU,
         libc::SIGPIPE,
+        // A limit on file sizes is an error of the write, not the end of the guard.
+        libc::SIGXFSZ,
     ] {
         // SAFETY: ignoring a signal has no conditions.
         unsafe { libc::signal(signal, libc::SIG_IGN) };

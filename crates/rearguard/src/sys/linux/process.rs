@@ -109,12 +109,21 @@ fn program() -> Vec<u8> {
         return image.into_vec();
     }
     match std::fs::read_link("/proc/self/exe") {
-        Ok(path) => path.into_os_string().into_vec(),
+        Ok(path) => as_it_was_named(path.into_os_string().into_vec()),
         Err(_) => executed_name().map_or_else(Vec::new, |name| {
             std::path::absolute(PathBuf::from(std::ffi::OsString::from_vec(name)))
                 .map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec())
         }),
     }
+}
+
+/// Takes away the remark that the kernel puts behind the path of a file that is gone: it may come back.
+fn as_it_was_named(mut path: Vec<u8>) -> Vec<u8> {
+    const REMARK: &[u8] = b" (deleted)";
+    if path.ends_with(REMARK) && !self::path(&path).exists() {
+        path.truncate(path.len() - REMARK.len());
+    }
+    path
 }
 
 /// The path that the kernel executed, for where there is no `/proc`.

@@ -200,6 +200,7 @@ impl Starter {
             return Started::Late;
         }
         match outcome.errno.load(Ordering::Acquire) {
+            0 if outcome.execing.load(Ordering::Acquire) == 0 => Started::Failed(libc::EINTR),
             0 => Started::Yes,
             errno => Started::Failed(errno),
         }
