@@ -315,7 +315,8 @@ impl Handle {
             remarks.push(error.to_string());
             return false;
         }
-        let Some(black_box) = self.worker.black_box else { return true };
+        // Who has no guard has nobody to write a report.
+        let Some(black_box) = self.worker.black_box else { return false };
         let state = black_box.control.store.load(Ordering::Relaxed);
         if state < store_state::FAILED {
             return true;

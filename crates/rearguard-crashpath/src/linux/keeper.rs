@@ -183,10 +183,8 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
 ///
 /// As [`keep`].
 unsafe fn start_guard(keeping: &Keeping) {
-    let Some([read_end, write_end]) = pipe() else {
-        note_failure(libc::EMFILE);
-        return back_off();
-    };
+    // An application that has lowered its limit of descriptors to nothing leaves none for a pipe; then a guard that ends early is noticed only at the deadline.
+    let [read_end, write_end] = pipe().unwrap_or([-1, -1]);
     // SAFETY: the caller answers for the plan, and no start is under way.
     let plan = unsafe { &mut *keeping.plan };
     if let Some(place) = plan.handed.get_mut(READY_PLACE) {
@@ -195,7 +193,9 @@ unsafe fn start_guard(keeping: &Keeping) {
     STARTS.fetch_add(1, Ordering::Relaxed);
     // SAFETY: as above.
     let started = unsafe { spawn::spawn(keeping.plan) };
-    syscall::close(write_end);
+    if write_end >= 0 {
+        syscall::close(write_end);
+    }
     match started {
         Ok(pid) => {
             GUARD_PID.store(pid as u32, Ordering::Release);
@@ -207,30 +207,23 @@ unsafe fn start_guard(keeping: &Keeping) {
             back_off();
         }
     }
-    syscall::close(read_end);
+    if read_end >= 0 {
+        syscall::close(read_end);
+    }
     NEWS.fetch_add(1, Ordering::Release);
     futex::wake_all(&NEWS);
 }
 
-/// Waits for the end of the pipe: the guard closes it when it has taken its place, the kernel when it has ended.
+/// Waits until a guard has taken its place or has ended; at the deadline it is ended.
 fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     let control = &keeping.black_box.control;
-    let deadline_ns =
-        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
-    let mut late = true;
-    while let left_ns = deadline_ns.saturating_sub(time::monotonic_ns())
-        && left_ns > 0
-    {
-        let mut entry = [libc::pollfd { fd: read_end, events: libc::POLLIN, revents: 0 }];
-        match syscall::poll(&mut entry, (left_ns / 1_000_000) as u32 + 1) {
-            Ok(0) | Err(Errno(libc::EINTR)) => {}
-            Ok(_) => {
-                late = false;
-                break;
-            }
-            Err(_) => break,
-        }
-    }
+    let deadline_ns = time::monotonic_ns()
+        .saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
+    let late = if read_end >= 0 {
+        !wait_for_end_of_pipe(read_end, deadline_ns)
+    } else {
+        !wait_for_owner(&control.guard, pid as u32, deadline_ns)
+    };
     // SAFETY: the plan is the keeper's alone.
     let outcome = unsafe { &(*keeping.plan).outcome };
     if owner(control.guard.load(Ordering::Acquire)) == Some(pid as u32)
@@ -247,10 +240,43 @@ fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     back_off();
 }
 
+/// Waits for the end of the pipe: the guard closes it when it has taken its place, the kernel when it has ended.
+fn wait_for_end_of_pipe(read_end: i32, deadline_ns: u64) -> bool {
+    while let left_ns = deadline_ns.saturating_sub(time::monotonic_ns())
+        && left_ns > 0
+    {
+        let mut entry = [libc::pollfd { fd: read_end, events: libc::POLLIN, revents: 0 }];
+        match syscall::poll(&mut entry, (left_ns / 1_000_000) as u32 + 1) {
+            Ok(0) | Err(Errno(libc::EINTR)) => {}
+            Ok(_) => return true,
+            // Without room for even this question the word itself is looked at by the caller.
+            Err(_) => time::sleep_ns(1_000_000),
+        }
+    }
+    false
+}
+
+/// Waits until a process owns the guard's word.
+fn wait_for_owner(word: &AtomicU32, pid: u32, deadline_ns: u64) -> bool {
+    loop {
+        let value = word.load(Ordering::Acquire);
+        if owner(value) == Some(pid) {
+            return true;
+        }
+        if futex::wait_and_pass_on(word, value, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return false;
+        }
+    }
+}
+
 /// Ends a process that was started as a guard and didn't become one in time.
 /// It is nobody's child that we could wait for, so a pidfd makes sure that the number still means it.
 fn end_late_starter(pid: i32) {
-    let Ok(pidfd) = plain!(libc::SYS_pidfd_open, pid, 0) else { return };
+    let Ok(pidfd) = plain!(libc::SYS_pidfd_open, pid, 0) else {
+        // No descriptor is left; the number was given two seconds ago, and is used again much later.
+        let _ = syscall::kill(pid, libc::SIGKILL);
+        return;
+    };
     let _ = plain!(libc::SYS_pidfd_send_signal, pidfd, libc::SIGKILL, 0, 0);
     let mut entry = [libc::pollfd { fd: pidfd as i32, events: libc::POLLIN, revents: 0 }];
     let _ = syscall::poll(&mut entry, limits::GUARD_DEATH_MS_MAX);
