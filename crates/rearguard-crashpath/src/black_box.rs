@@ -111,21 +111,33 @@ impl<const N: usize> Words<N> {
 
     /// Stores `bytes`; what doesn't fit is left out.
     pub fn store(&self, bytes: &[u8]) {
-        for (chunk, word) in bytes.chunks(8).zip(&self.0) {
-            let mut value = 0u64;
-            for (position, byte) in chunk.iter().enumerate() {
-                value |= u64::from(*byte) << (position * 8);
+        let (whole, rest) = bytes.as_chunks::<8>();
+        let mut words = self.0.iter();
+        for (chunk, word) in whole.iter().zip(words.by_ref()) {
+            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+        }
+        if !rest.is_empty()
+            && let Some(word) = words.next()
+        {
+            let mut last = [0; 8];
+            for (to, from) in last.iter_mut().zip(rest) {
+                *to = *from;
             }
-            word.store(value, Ordering::Relaxed);
+            word.store(u64::from_le_bytes(last), Ordering::Relaxed);
         }
     }
 
     /// Fills `out` from the start; what lies beyond the end is left as it was.
     pub fn load(&self, out: &mut [u8]) {
-        for (chunk, word) in out.chunks_mut(8).zip(&self.0) {
-            let value = word.load(Ordering::Relaxed).to_le_bytes();
-            for (byte, from) in chunk.iter_mut().zip(value) {
-                *byte = from;
+        let (whole, rest) = out.as_chunks_mut::<8>();
+        let mut words = self.0.iter();
+        for (chunk, word) in whole.iter_mut().zip(words.by_ref()) {
+            *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+        }
+        if let Some(word) = words.next() {
+            let last = word.load(Ordering::Relaxed).to_le_bytes();
+            for (to, from) in rest.iter_mut().zip(last) {
+                *to = from;
             }
         }
     }
@@ -237,7 +249,8 @@ pub struct Control {
     pub guards: AtomicU32,
     /// What the guard found when it tried the store: see [`store`].
     pub store: AtomicU32,
-    _unused: AtomicU32,
+    /// How many guards mapped this box so far, whether or not they took their place.
+    pub attached: AtomicU32,
     /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.
     pub worker_released_ns: AtomicU64,
 }

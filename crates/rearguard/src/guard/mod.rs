@@ -18,8 +18,8 @@ use crate::launch::Succession;
 use crate::limits;
 use crate::role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED};
 use crate::supervisor::{
-    Action, Answer, DumpOutcome, Durability, Event, Note, Now, Setup, StartOutcome,
-    StarterOutcome, Supervisor, Verdict,
+    Action, Answer, Decision, DumpOutcome, Durability, Event, Note, Now, Reason, Setup,
+    StartOutcome, StarterOutcome, Supervisor, Verdict,
 };
 use crate::sys::attach::{self, Attached, Heard, Stream};
 use crate::sys::exit_status::{self, Ended};
@@ -45,7 +45,7 @@ pub(crate) fn run(nonce: u64) -> ! {
         Err(reason) => refuse(reason),
     };
     attach::become_guard(&attached.record.name, attached.black_box);
-    let earlier_guards = attached.black_box.control.guards.load(Ordering::Relaxed);
+    let earlier_guards = attached.black_box.control.attached.fetch_add(1, Ordering::Relaxed);
     let spots = FailSpots::new(
         attached.record.fail_spot.as_deref(),
         attached.record.incarnation,
@@ -252,16 +252,26 @@ impl Guard {
                 self.spots.pass("delivered");
                 self.events.push_back(Event::DeliveryFinished(outcome));
             }
-            Action::Note(Note::Decided(decision)) => {
-                let restart = match decision.verdict {
-                    Verdict::Restart { delay_ms } => Some(delay_ms),
-                    Verdict::Stay => None,
-                };
-                self.case.decided(restart, decision.reason.as_str());
-            }
+            Action::Note(Note::Decided(decision)) => self.note(decision),
             Action::Note(Note::Impossible { .. }) => {}
             Action::Exit => process::exit(0),
         }
+    }
+
+    /// Notes a decision in the report.
+    fn note(&mut self, decision: Decision) {
+        if decision.reason == Reason::StartLost
+            && let Some(pid) = successor::chosen(self.attached.black_box)
+        {
+            // An earlier guard's starter was chosen; what was decided has happened all the same.
+            self.case.timeline().restarted = process::monotonic_ns();
+            return self.case.restarted(pid, false);
+        }
+        let restart = match decision.verdict {
+            Verdict::Restart { delay_ms } => Some(delay_ms),
+            Verdict::Stay => None,
+        };
+        self.case.decided(restart, decision.reason.as_str());
     }
 
     /// Takes the worker's streams and its dump, while it waits.

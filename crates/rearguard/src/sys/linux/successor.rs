@@ -242,6 +242,12 @@ pub(crate) fn close_start(black_box: &BlackBox) -> bool {
         .is_ok()
 }
 
+/// The starter that was chosen, if one was.
+pub(crate) fn chosen(black_box: &BlackBox) -> Option<u32> {
+    let word = black_box.control.start.load(Ordering::Acquire);
+    (word != start::OPEN && word != start::CLOSED).then_some(word)
+}
+
 /// Lets a worker that survived have a start again, after a cancelled one.
 pub(crate) fn open_start(black_box: &BlackBox) {
     let word = &black_box.control.start;

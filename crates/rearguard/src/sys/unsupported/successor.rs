@@ -97,3 +97,8 @@ pub(crate) fn open_start(_black_box: &BlackBox) {}
 pub(crate) fn reclaim_start(_black_box: &BlackBox, starter: &Starter) {
     match *starter {}
 }
+
+/// Where nothing is started, nobody is chosen.
+pub(crate) fn chosen(_black_box: &BlackBox) -> Option<u32> {
+    None
+}
