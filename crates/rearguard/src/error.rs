@@ -81,7 +81,9 @@ impl fmt::Display for Error {
         formatter.write_str(": ")?;
         match self.kind {
             Kind::Setting(reason) | Kind::Refused(reason) => formatter.write_str(reason),
-            Kind::System(code) => fmt::Display::fmt(&std::io::Error::from_raw_os_error(code), formatter),
+            Kind::System(code) => {
+                fmt::Display::fmt(&std::io::Error::from_raw_os_error(code), formatter)
+            }
         }
     }
 }

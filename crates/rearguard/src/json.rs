@@ -162,8 +162,7 @@ mod tests {
         json.texts("list", ["x", hostile].into_iter());
         json.bool("b", true);
         json.close();
-        let value: serde_json::Value =
-            serde_json::from_slice(&json.finish()).expect("it is JSON");
+        let value: serde_json::Value = serde_json::from_slice(&json.finish()).expect("it is JSON");
         assert_eq!(value[hostile], hostile);
         assert_eq!(value["inner"]["n"], u64::MAX);
         assert_eq!(value["list"][1], hostile);

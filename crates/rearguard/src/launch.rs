@@ -76,8 +76,11 @@ impl LaunchRecord {
         writer.u64(around.ignored_signals);
         writer.u32(around.user);
         writer.u32(around.seccomp);
-        let limits: Vec<u64> =
-            around.rlimits.iter().flat_map(|(name, soft, hard)| [*name as u64, *soft, *hard]).collect();
+        let limits: Vec<u64> = around
+            .rlimits
+            .iter()
+            .flat_map(|(name, soft, hard)| [*name as u64, *soft, *hard])
+            .collect();
         writer.words(&limits);
         writer.finish()
     }

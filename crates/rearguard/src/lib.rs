@@ -26,6 +26,7 @@
 //! So call it first, or call [`run_guard_if_asked`] first and `start()` when the settings are known.
 
 mod config;
+mod dump;
 mod error;
 mod evidence;
 mod guard;
@@ -40,7 +41,6 @@ mod settings;
 mod store;
 mod supervisor;
 mod sys;
-mod dump;
 mod upload;
 mod wire;
 mod worker;
@@ -342,9 +342,7 @@ impl Handle {
             text.push_str(" guards did not take their place");
             if standing.last_errno != 0 {
                 text.push_str(": ");
-                text.push_str(
-                    &std::io::Error::from_raw_os_error(standing.last_errno).to_string(),
-                );
+                text.push_str(&std::io::Error::from_raw_os_error(standing.last_errno).to_string());
             }
             remarks.push(text);
         }
@@ -439,7 +437,11 @@ impl fmt::Display for Health {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(if self.guarded { "guarded" } else { "not guarded" })?;
         formatter.write_str(if self.armed { ", armed" } else { ", not armed" })?;
-        formatter.write_str(if self.storing { ", reports are kept" } else { ", reports are lost" })?;
+        formatter.write_str(if self.storing {
+            ", reports are kept"
+        } else {
+            ", reports are lost"
+        })?;
         for remark in &self.remarks {
             formatter.write_str("; ")?;
             formatter.write_str(remark)?;

@@ -108,13 +108,10 @@ impl Store {
     /// Finds a report that an earlier guard of the same crash has finished writing.
     pub(crate) fn find(&self, real_ns: u64, uuid: &str) -> Option<Report> {
         let name = report_name(real_ns, uuid);
-        Stage::ALL
-            .into_iter()
-            .find(|stage| self.path(*stage, &name).is_dir())
-            .map(|stage| {
-                let lock = file::try_lock(&self.path(stage, &name));
-                Report { uuid: uuid.to_owned(), name, stage, _lock: lock }
-            })
+        Stage::ALL.into_iter().find(|stage| self.path(*stage, &name).is_dir()).map(|stage| {
+            let lock = file::try_lock(&self.path(stage, &name));
+            Report { uuid: uuid.to_owned(), name, stage, _lock: lock }
+        })
     }
 
     /// Takes the reports that nobody holds: those of guards that were ended before they were done, and those that no server has taken yet. Oldest first.
@@ -143,9 +140,8 @@ impl Store {
         building.push('.');
         building.push_str(&std::process::id().to_string());
         let building = self.root.join("tmp").join(building);
-        let error = |failed: io::Error| {
-            Error::io("writing a report", &building.to_string_lossy(), &failed)
-        };
+        let error =
+            |failed: io::Error| Error::io("writing a report", &building.to_string_lossy(), &failed);
         let made = file::create_directory(&building);
         if made.as_ref().is_err_and(|failed| failed.kind() == io::ErrorKind::AlreadyExists) {
             // What an earlier guard with our number left is rubbish by now: that process is gone.
@@ -176,9 +172,7 @@ impl Store {
         let _ = fs::remove_file(&next);
         file::write_new(&next, metadata)
             .and_then(|()| fs::rename(&next, directory.join(file_name(&report.uuid, "json"))))
-            .map_err(|failed| {
-                Error::io("updating a report", &directory.to_string_lossy(), &failed)
-            })
+            .map_err(|failed| Error::io("updating a report", &directory.to_string_lossy(), &failed))
     }
 
     /// Makes a report durable and moves it to `pending/`; makes room for it by the store's limits.

@@ -176,7 +176,11 @@ mod tests {
     use super::*;
 
     fn response(status: u16) -> Outcome {
-        outcome(Answer::Response { status, body: b" CrashID=x\n".to_vec(), retry_after_s: Some(1 << 40) })
+        outcome(Answer::Response {
+            status,
+            body: b" CrashID=x\n".to_vec(),
+            retry_after_s: Some(1 << 40),
+        })
     }
 
     // Goal: every status has the meaning that the field's collectors give it.
@@ -213,7 +217,9 @@ mod tests {
         };
         let body = String::from_utf8(body(&parcel, "B")).expect("it is text here");
         assert!(body.contains("name=\"a%22%0D%0Ab%25\"\r\n\r\nv\r\n--\r\n--B\r\n"));
-        assert!(body.contains("filename=\"u.dmp\"\r\nContent-Type: application/octet-stream\r\n\r\nMDMP\r\n"));
+        assert!(body.contains(
+            "filename=\"u.dmp\"\r\nContent-Type: application/octet-stream\r\n\r\nMDMP\r\n"
+        ));
         assert!(body.ends_with("\r\n--B--\r\n"));
     }
 }

@@ -53,7 +53,11 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 /// Steps 1 to 4. The settings have been checked.
 pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
     if STARTED.swap(true, Ordering::AcqRel) {
-        return Err(Error::refused("starting the guard", "", "it was started before in this process"));
+        return Err(Error::refused(
+            "starting the guard",
+            "",
+            "it was started before in this process",
+        ));
     }
     let succession = channel::take_succession();
     let mut worker = Worker {
@@ -64,7 +68,10 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
         arm_error: None,
         incarnation: succession.as_ref().map_or(0, |succession| succession.incarnation),
         last_class: succession.as_ref().map(|succession| succession.last_class),
-        last_report: succession.as_ref().and_then(|succession| succession.last_report).map(uuid_text),
+        last_report: succession
+            .as_ref()
+            .and_then(|succession| succession.last_report)
+            .map(uuid_text),
         streams_lost: succession.as_ref().is_some_and(|succession| succession.streams_lost),
         recovery: succession.as_ref().and_then(|succession| succession.recovery.clone()),
         writing: Mutex::new(()),
@@ -78,7 +85,12 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
         }
     }
     if let (Some(black_box), Some(wait)) = (worker.black_box, settings.wait_ready) {
-        wait_guarded(black_box, wait);
+        // Who waits anyway is to find a health that knows about the store.
+        let begun_ns = process::monotonic_ns();
+        if wait_guarded(black_box, wait) {
+            let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+            channel::wait_store_tried(black_box, begun_ns.saturating_add(wait_ns));
+        }
     }
     Ok(worker)
 }
@@ -101,12 +113,12 @@ fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option
 
 /// `<APP>_NO_CRASH_GUARD`, the name in capitals, everything else an underscore.
 fn opt_out_variable(name: &str) -> String {
-    let mut variable: String = name
-        .chars()
-        .map(|character| {
-            if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
-        })
-        .collect();
+    let mut variable: String =
+        name.chars()
+            .map(|character| {
+                if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
+            })
+            .collect();
     variable.push_str("_NO_CRASH_GUARD");
     variable
 }
@@ -159,7 +171,11 @@ fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
         None => process::default_store(&settings.name),
     };
     let Some(path) = chosen else {
-        worker.store_error = Some(Error::refused("choosing the store", "", "there is no place for it: no absolute path was given, and neither XDG_STATE_HOME nor HOME can be used"));
+        worker.store_error = Some(Error::refused(
+            "choosing the store",
+            "",
+            "there is no place for it: no absolute path was given, and neither XDG_STATE_HOME nor HOME can be used",
+        ));
         return Vec::new();
     };
     worker.store = path.to_string_lossy().into_owned();
@@ -254,7 +270,11 @@ impl Worker {
     /// Keeps what the next life needs to recover.
     pub(crate) fn set_recovery_state(&self, state: &[u8]) -> Result<(), Error> {
         if state.len() > RECOVERY_WORDS * 8 {
-            return Err(Error::refused("keeping the recovery state", "", "it is larger than 4096 bytes"));
+            return Err(Error::refused(
+                "keeping the recovery state",
+                "",
+                "it is larger than 4096 bytes",
+            ));
         }
         if let Some(black_box) = self.black_box {
             let _writing = self.writing.lock();

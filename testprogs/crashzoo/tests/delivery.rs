@@ -393,6 +393,40 @@ fn with_nothing_to_send_it_waits() {
     assert!(!waits(&without_the_library(&scene, &dangling, &collector)).is_empty());
 }
 
+// Goal: what a guard had to leave is sent by a later one, which begins with its own report, and nothing is sent twice.
+#[test]
+fn a_later_guard_sends_what_was_left() {
+    let busy = [Answer::status(500), Answer::status(503), Answer::accept(), Answer::created()];
+    let collector = Collector::start(Script::first(busy)).expect("a collector");
+    let scene = Scene::new();
+    let url = collector.url();
+    let crash = ["--wait-ready", "--collector", &url, "null-write"];
+    scene.run_lives(&crash, 2);
+    waits(&scene.report());
+    scene.run_lives(&crash, 4);
+    assert!(scene.reports().iter().all(|report| !waits(report).is_empty()));
+    // A panic has no dump, and is as good an occasion.
+    scene.run_lives(&["--wait-ready", "--collector", &url, "panic"], 6);
+    let reports = scene.reports();
+    let states: Vec<u64> = reports.iter().map(|report| is_uploaded(report).0).collect();
+    let submissions = collector.submissions();
+    assert_eq!(submissions.len(), 5, "two that failed, and one for each report");
+    assert!(submissions.iter().all(|sent| sent.violations.is_empty()), "{submissions:#?}");
+    assert!(submissions[2].minidump().is_none(), "its own report comes first");
+    let mut later: Vec<_> = submissions[3..].iter().map(|sent| sent.report_id()).collect();
+    let mut left: Vec<_> = reports[..2].iter().map(|report| report.json["id"].as_str()).collect();
+    later.sort_unstable();
+    left.sort_unstable();
+    assert_eq!(later, left);
+    assert_eq!(states.iter().sum::<u64>(), 200 + 201 + 200);
+    for report in &reports[..2] {
+        let sent =
+            submissions[3..].iter().find(|sent| sent.report_id() == report.json["id"].as_str());
+        let stored = fs::read(report.dump.as_ref().expect("a dump")).expect("its bytes");
+        assert!(sent.and_then(|sent| sent.minidump()).expect("a dump").bytes == stored);
+    }
+}
+
 // Goal: a crash loop's reports are all delivered, each once, and giving up doesn't keep the last one.
 #[test]
 fn a_crash_loop_delivers_every_report() {

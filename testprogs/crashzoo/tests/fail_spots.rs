@@ -73,7 +73,8 @@ impl Round {
             .collect();
         fastrand::Rng::with_seed(seed).shuffle(&mut combinations);
         let (step, action) = combinations[(number % combinations.len() as u64) as usize];
-        let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+        let mut random =
+            fastrand::Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
         Round {
             step,
             action,
@@ -210,7 +211,8 @@ fn one_end(scene: &Scene, next: Option<i32>, threads: usize) {
 
 /// The guard gets a signal from outside, at a moment that no step of its own has chosen.
 fn play_from_outside(seed: u64, number: u64) {
-    let mut random = fastrand::Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
+    let mut random =
+        fastrand::Rng::with_seed(seed.wrapping_add(number.wrapping_mul(0x9e37_79b9_7f4a_7c15)));
     let signal = if random.bool() { libc::SIGKILL } else { libc::SIGSTOP };
     // A crash takes a guard about a millisecond, here and there more.
     let delay_us_max = [300, 2_000, 6_000][random.usize(..3)];
@@ -223,10 +225,15 @@ fn play_from_outside(seed: u64, number: u64) {
     let mut command = scene.zoo(&arguments);
     command.args(["--wait-ready", "--after", "600000", "none"]);
     let child = start(&mut command);
+    // What the trace doesn't have yet, a crash would cut off.
+    scene.await_event("guarded", 1);
     let guard = scene.await_guard(None);
-    let idle_threads = || fs::read_dir(format!("/proc/{}/task", child.id())).map_or(0, Iterator::count);
+    let idle_threads =
+        || fs::read_dir(format!("/proc/{}/task", child.id())).map_or(0, Iterator::count);
     // The main thread and the keeper are there too; all others stand when the furniture does.
-    scene.await_some("furnished worker", || (idle_threads() == threads + 2 && state(child.id()) == Some('S')).then_some(()));
+    scene.await_some("furnished worker", || {
+        (idle_threads() == threads + 2 && state(child.id()) == Some('S')).then_some(())
+    });
     let crashed = Instant::now();
     assert!(common::kill(child.id(), libc::SIGSEGV));
     while crashed.elapsed() < delay {
@@ -280,7 +287,11 @@ fn play_rounds(rounds_default: u64, play: impl Fn(u64, u64) + Sync) {
         }
     });
     let failures = failures.into_inner().expect("no panic here");
-    println!("{} rounds of seed {seed} in {:?}, failed: {failures:?}", rounds - first, begun.elapsed());
+    println!(
+        "{} rounds of seed {seed} in {:?}, failed: {failures:?}",
+        rounds - first,
+        begun.elapsed()
+    );
     assert!(failures.is_empty(), "REARGUARD_SEED={seed}, REARGUARD_ROUND one of {failures:?}");
 }
 

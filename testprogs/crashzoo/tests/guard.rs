@@ -459,7 +459,9 @@ fn a_killed_starter_is_replaced() {
     assert_eq!(scene.finish(child).signal(), Some(libc::SIGSEGV));
     let second = scene.await_event("dying", 2).remove(1);
     let guard = second.guard_pid.expect("a guard");
-    scene.await_some("end of the second life", || state(second.pid).is_none_or(|state| state == 'Z').then_some(()));
+    scene.await_some("end of the second life", || {
+        state(second.pid).is_none_or(|state| state == 'Z').then_some(())
+    });
     // It runs on the guard's memory, so it looks like one.
     let starter = scene.await_some("starter", || {
         let looks_so = scene.guards();
@@ -631,7 +633,8 @@ fn forge(scene: &Scene, arguments: &[&[u8]], descriptors: [Forged; 4]) -> Ended 
         for (place, fd) in numbers.into_iter().enumerate() {
             let number = 3 + place as i32;
             // SAFETY: no memory is involved.
-            let placed = unsafe { if fd < 0 { libc::close(number) } else { libc::dup2(fd, number) } };
+            let placed =
+                unsafe { if fd < 0 { libc::close(number) } else { libc::dup2(fd, number) } };
             if fd >= 0 && placed < 0 {
                 return Err(std::io::Error::last_os_error());
             }
@@ -656,7 +659,10 @@ fn forge(scene: &Scene, arguments: &[&[u8]], descriptors: [Forged; 4]) -> Ended 
 fn refused(scene: &Scene, what: &str, ended: &Ended) {
     assert_eq!(ended.code(), Some(98), "{what}: {ended:?}");
     assert_eq!(ended.stderr.lines().count(), 1, "{what}: {ended:?}");
-    assert!(ended.stderr.starts_with("rearguard: guard argument not usable: "), "{what}: {ended:?}");
+    assert!(
+        ended.stderr.starts_with("rearguard: guard argument not usable: "),
+        "{what}: {ended:?}"
+    );
     assert!(scene.trace().is_empty(), "{what}: {:#?}", scene.trace());
 }
 
@@ -688,7 +694,10 @@ fn unusable_guard_arguments_are_refused() {
         &[b"--trace", &trace, b"none", b"--rearguard-guard"],
     ];
     for arguments in cases {
-        let what = format!("{:?}", arguments.iter().map(|text| text.escape_ascii().to_string()).collect::<Vec<_>>());
+        let what = format!(
+            "{:?}",
+            arguments.iter().map(|text| text.escape_ascii().to_string()).collect::<Vec<_>>()
+        );
         let ended = forge(&scene, arguments, NO_DESCRIPTORS);
         refused(&scene, &what, &ended);
     }
@@ -697,7 +706,9 @@ fn unusable_guard_arguments_are_refused() {
 /// Memory of this size with these seals and this content at its start.
 fn memory(bytes: u64, content: &[u8], seals: i32) -> OwnedFd {
     // SAFETY: the name is NUL-terminated.
-    let fd = unsafe { libc::memfd_create(c"forged".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) };
+    let fd = unsafe {
+        libc::memfd_create(c"forged".as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING)
+    };
     assert!(fd >= 0, "a memfd");
     // SAFETY: the descriptor was just made and is nobody else's.
     let mut file = std::fs::File::from(unsafe { OwnedFd::from_raw_fd(fd) });
@@ -734,7 +745,8 @@ impl Model {
         let record = std::fs::File::from(model.descriptor(4).expect("the record"));
         let bytes = record.metadata().expect("its size").len() as usize;
         model.record = vec![0; bytes];
-        std::os::unix::fs::FileExt::read_exact_at(&record, &mut model.record, 0).expect("the record");
+        std::os::unix::fs::FileExt::read_exact_at(&record, &mut model.record, 0)
+            .expect("the record");
         model
     }
 
@@ -759,7 +771,16 @@ impl Model {
 }
 
 fn file_at(path: &std::path::Path) -> Forged {
-    Some(fs::OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path).expect("a file").into())
+    Some(
+        fs::OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(false)
+            .open(path)
+            .expect("a file")
+            .into(),
+    )
 }
 
 // Goal: a usable argument with descriptors that are closed or somebody else's ends the process in the same way.
@@ -793,22 +814,42 @@ fn forged_descriptors_are_refused() {
             [record, black_box, executable, worker]
         }),
         ("black box unsealed", argument, model.with(0, Some(memory(size, b"", 0)))),
-        ("black box sealed and empty", argument, model.with(0, Some(memory(size, b"", SIZE_SEALS)))),
-        ("black box too short", argument, model.with(0, Some(memory(size - 4096, b"", SIZE_SEALS)))),
+        (
+            "black box sealed and empty",
+            argument,
+            model.with(0, Some(memory(size, b"", SIZE_SEALS))),
+        ),
+        (
+            "black box too short",
+            argument,
+            model.with(0, Some(memory(size - 4096, b"", SIZE_SEALS))),
+        ),
         ("black box too long", argument, model.with(0, Some(memory(size + 4096, b"", SIZE_SEALS)))),
         ("black box of no size", argument, model.with(0, Some(memory(0, b"", SIZE_SEALS)))),
-        ("record unsealed", argument, model.with(1, Some(memory(0, &model.record, SIZE_SEALS & !libc::F_SEAL_SEAL)))),
+        (
+            "record unsealed",
+            argument,
+            model.with(1, Some(memory(0, &model.record, SIZE_SEALS & !libc::F_SEAL_SEAL))),
+        ),
         ("record writable", argument, model.with(1, Some(memory(0, &model.record, SIZE_SEALS)))),
         ("record empty", argument, model.with(1, Some(memory(0, b"", ALL_SEALS)))),
         ("record of zeros", argument, model.with(1, Some(memory(4096, b"", ALL_SEALS)))),
-        ("record of a tebibyte", argument, model.with(1, Some(memory(1 << 40, &model.record, ALL_SEALS)))),
+        (
+            "record of a tebibyte",
+            argument,
+            model.with(1, Some(memory(1 << 40, &model.record, ALL_SEALS))),
+        ),
         ("another nonce", other_nonce, model.all()),
-        ("all ours but the nonce", other_nonce, [
-            Some(memory(size, b"", SIZE_SEALS)),
-            Some(memory(0, &model.record, ALL_SEALS)),
-            null(),
-            tracker(),
-        ]),
+        (
+            "all ours but the nonce",
+            other_nonce,
+            [
+                Some(memory(size, b"", SIZE_SEALS)),
+                Some(memory(0, &model.record, ALL_SEALS)),
+                null(),
+                tracker(),
+            ],
+        ),
     ];
     for (what, argument, descriptors) in cases {
         let ended = forge(&scene, &[argument], descriptors);
@@ -835,7 +876,11 @@ fn sizes_on_the_wire_are_not_believed() {
     let mut cases: Vec<(String, Vec<u8>)> = Vec::new();
     // A guard of another store would make it; that place is left as it is.
     let store = stage.store().into_os_string().into_encoded_bytes();
-    let start = model.record.windows(store.len()).position(|bytes| bytes == store).expect("the store's path");
+    let start = model
+        .record
+        .windows(store.len())
+        .position(|bytes| bytes == store)
+        .expect("the store's path");
     let path = start..start + store.len();
     // Every other word of the record, made huge, up to where the environment alone goes on.
     for at in (0..model.record.len().min(512)).step_by(4) {

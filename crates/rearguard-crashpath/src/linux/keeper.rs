@@ -217,8 +217,8 @@ unsafe fn start_guard(keeping: &Keeping) {
 /// Waits until a guard has taken its place or has ended; at the deadline it is ended.
 fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     let control = &keeping.black_box.control;
-    let deadline_ns = time::monotonic_ns()
-        .saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
+    let deadline_ns =
+        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000);
     let late = if read_end >= 0 {
         !wait_for_end_of_pipe(read_end, deadline_ns)
     } else {

@@ -429,10 +429,10 @@ fn place_descriptors(plan: &Plan) -> Result<()> {
 fn move_descriptors(from: &mut [i32; PLACES]) -> Result<()> {
     // Each round moves one or breaks one cycle, so twice as many rounds as places are enough.
     for _ in 0..2 * PLACES {
-        let is_needed =
-            |number: usize| from.iter().enumerate().any(|(at, fd)| at != number && *fd == number as i32);
-        let misplaced =
-            |(at, fd): &(usize, &i32)| **fd >= 0 && **fd != *at as i32;
+        let is_needed = |number: usize| {
+            from.iter().enumerate().any(|(at, fd)| at != number && *fd == number as i32)
+        };
+        let misplaced = |(at, fd): &(usize, &i32)| **fd >= 0 && **fd != *at as i32;
         let Some((place, fd)) = from
             .iter()
             .enumerate()
@@ -519,7 +519,8 @@ fn pass_gate(plan: &Plan) -> Passage {
         time::sleep_ns(gate.delay_ns);
     }
     // SAFETY: null, or a word in the mapped black box, which the plan keeps alive.
-    if unsafe { gate.crash.as_ref() }.is_some_and(|word| word.load(Ordering::Acquire) == crash::IDLE)
+    if unsafe { gate.crash.as_ref() }
+        .is_some_and(|word| word.load(Ordering::Acquire) == crash::IDLE)
     {
         return Passage::Lost;
     }

@@ -105,8 +105,7 @@ impl Case {
             return found;
         }
         let Some(crash) = &self.metadata.crash else { return false };
-        let taken =
-            dump::take(self.metadata.worker_pid, crash, &self.metadata.annotations, probe);
+        let taken = dump::take(self.metadata.worker_pid, crash, &self.metadata.annotations, probe);
         let bytes = match taken {
             Ok(dump) => {
                 self.metadata.timeline.threads_stopped = dump.times.threads_stopped_ns;

@@ -53,20 +53,14 @@ pub(crate) fn run(nonce: u64) -> ! {
     );
     spots.pass("attached");
     let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE;
-    let mut case = Case::new(&attached.record, late);
-    if !late {
-        // While nobody waits: a crash then finds the store ready, and health knows what is wrong with it.
-        let state = match case.try_store() {
-            Ok(()) => store::USABLE,
-            Err(errno) => store::FAILED.wrapping_add(errno),
-        };
-        attached.black_box.control.store.store(state, Ordering::Relaxed);
-    }
+    let case = Case::new(&attached.record, late);
     if !attach::take_place(attached.black_box) {
         process::exit(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
-    Guard::new(attached, spots, case).stand()
+    let mut guard = Guard::new(attached, spots, case);
+    guard.try_store();
+    guard.stand()
 }
 
 /// One guard and all that it holds.
@@ -130,6 +124,19 @@ impl Guard {
         }
     }
 
+    /// Opens the store while nobody waits: a crash then finds it ready, and health knows what is wrong with it.
+    /// Only now, since a slow disk must not keep a guard from its place.
+    fn try_store(&mut self) {
+        let control = &self.attached.black_box.control;
+        if control.crash.load(Ordering::Acquire) == crash::IDLE {
+            let state = match self.case.try_store() {
+                Ok(()) => store::USABLE,
+                Err(errno) => store::FAILED.wrapping_add(errno),
+            };
+            attach::tell_store(self.attached.black_box, state);
+        }
+    }
+
     /// Feeds the supervisor until it says that the guard leaves.
     fn stand(mut self) -> ! {
         loop {
@@ -144,10 +151,7 @@ impl Guard {
                     None => continue,
                 },
             };
-            let now = Now {
-                monotonic_ns: process::monotonic_ns(),
-                boot_ns: process::boot_ns(),
-            };
+            let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
             for action in self.supervisor.handle(event, now) {
                 self.perform(action);
             }
@@ -293,9 +297,10 @@ impl Guard {
             incarnation: record.incarnation.saturating_add(1),
             history,
             last_class: self.class,
-            last_report: self.case.will_have_report(self.class).then(|| {
-                evidence::report_id(self.attached.black_box)
-            }),
+            last_report: self
+                .case
+                .will_have_report(self.class)
+                .then(|| evidence::report_id(self.attached.black_box)),
             streams_lost: self.streams.iter().all(Option::is_none),
             recovery: evidence::recovery(self.attached.black_box),
         };

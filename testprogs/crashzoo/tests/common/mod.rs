@@ -88,7 +88,8 @@ pub(crate) struct Report {
 impl Scene {
     pub(crate) fn new() -> Scene {
         adopt_orphans();
-        let directory = tempfile::Builder::new().prefix("rearguard-").tempdir().expect("a directory");
+        let directory =
+            tempfile::Builder::new().prefix("rearguard-").tempdir().expect("a directory");
         let marker = format!("REARGUARD_SCENE={}", directory.path().display());
         Scene { directory, marker }
     }
@@ -126,7 +127,12 @@ impl Scene {
     /// The zoo with this scene's store and trace, and these arguments.
     pub(crate) fn zoo(&self, arguments: &[&str]) -> Command {
         let mut command = self.command("crashzoo");
-        command.arg("--store").arg(self.store()).arg("--trace").arg(self.trace_path()).args(arguments);
+        command
+            .arg("--store")
+            .arg(self.store())
+            .arg("--trace")
+            .arg(self.trace_path())
+            .args(arguments);
         command
     }
 
@@ -199,7 +205,11 @@ impl Scene {
             .into_iter()
             .map(|pid| {
                 let command = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-                (pid, state(pid).unwrap_or('?'), String::from_utf8_lossy(&command).replace('\0', " "))
+                (
+                    pid,
+                    state(pid).unwrap_or('?'),
+                    String::from_utf8_lossy(&command).replace('\0', " "),
+                )
             })
             .collect()
     }
@@ -256,7 +266,11 @@ impl Scene {
             if Instant::now() > deadline {
                 let states = self.states();
                 self.end_all();
-                panic!("no {count} events {event}; {states:?}; trace: {:#?}", self.trace());
+                panic!(
+                    "no {count} events {event}; {states:?}; trace: {:#?}; reports: {:#?}",
+                    self.trace(),
+                    self.reports(),
+                );
             }
             await_change(&self.directory, Duration::from_millis(20));
         }
@@ -404,8 +418,7 @@ pub(crate) fn wait_gone(pidfd: &OwnedFd, patience: Duration) -> bool {
     let deadline = Instant::now() + patience;
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
-        let mut entry =
-            libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let mut entry = libc::pollfd { fd: pidfd.as_raw_fd(), events: libc::POLLIN, revents: 0 };
         // SAFETY: the pointer refers to one living entry.
         let count = unsafe { libc::poll(&raw mut entry, 1, left.as_millis() as i32) };
         if count > 0 {

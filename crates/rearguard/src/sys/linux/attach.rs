@@ -48,8 +48,8 @@ pub(crate) fn attach(nonce: u64) -> Result<Attached, &'static str> {
     if record.nonce != nonce {
         return Err("the launch record belongs to another worker");
     }
-    let mapping = memfd::map(BLACK_BOX_FD, BLACK_BOX_BYTES)
-        .map_err(|_| "the black box can't be mapped")?;
+    let mapping =
+        memfd::map(BLACK_BOX_FD, BLACK_BOX_BYTES).map_err(|_| "the black box can't be mapped")?;
     // SAFETY: the mapping has the box's size, which is sealed, is aligned to a page and never given back; every content is valid.
     let black_box = unsafe { &*mapping.cast::<BlackBox>() };
     if !black_box.is_ours(nonce) {
@@ -150,6 +150,12 @@ pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
 
 fn own_word() -> u32 {
     syscall::gettid() as u32 | FUTEX_WAITERS
+}
+
+/// Tells the worker what became of the store.
+pub(crate) fn tell_store(black_box: &BlackBox, state: u32) {
+    black_box.control.store.store(state, Ordering::Release);
+    futex::wake_all(&black_box.control.store);
 }
 
 /// Takes the place again after the worker survived the crash that was answered.

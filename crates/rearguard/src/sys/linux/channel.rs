@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use std::sync::{Arc, Mutex};
 
-use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC};
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC, store};
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
 use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
@@ -142,10 +142,7 @@ fn start_thread(exchange: Arc<Exchange>) -> Result<(), i32> {
     unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), KEEPER_STACK_BYTES) };
     // SAFETY: as above.
     unsafe {
-        libc::pthread_attr_setdetachstate(
-            attributes.as_mut_ptr(),
-            libc::PTHREAD_CREATE_DETACHED,
-        )
+        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED)
     };
     let argument = Arc::into_raw(exchange);
     let earlier = syscall::set_signal_mask(!(handler::crash_signals() | LIBRARY_SIGNALS));
@@ -429,7 +426,10 @@ impl ThreadProtection {
     fn new() -> Result<ThreadProtection, Error> {
         let current = stack::alternate();
         if current.ss_flags & libc::SS_DISABLE == 0 {
-            return Ok(ThreadProtection { stack: None, _this_thread_only: core::marker::PhantomData });
+            return Ok(ThreadProtection {
+                stack: None,
+                _this_thread_only: core::marker::PhantomData,
+            });
         }
         let error = |errno| Error::system("making an alternate signal stack", "", errno);
         let memory =
@@ -437,10 +437,7 @@ impl ThreadProtection {
         // SAFETY: the memory is new, and given back only after it is no alternate stack any more.
         unsafe { stack::set_alternate(memory.lowest(), memory.bytes()) }
             .map_err(|failed| error(failed.0))?;
-        Ok(ThreadProtection {
-            stack: Some(memory),
-            _this_thread_only: core::marker::PhantomData,
-        })
+        Ok(ThreadProtection { stack: Some(memory), _this_thread_only: core::marker::PhantomData })
     }
 }
 
@@ -451,11 +448,8 @@ impl Drop for ThreadProtection {
             // Somebody else has put another in its place; ours may still be in use by what they saved.
             return;
         }
-        let none = libc::stack_t {
-            ss_sp: core::ptr::null_mut(),
-            ss_flags: libc::SS_DISABLE,
-            ss_size: 0,
-        };
+        let none =
+            libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
         // SAFETY: taking an alternate stack away has no conditions; on the stack itself it is refused.
         if unsafe { stack::exchange_alternate(&none) }.is_ok() {
             // SAFETY: the memory is ours and no longer in use.
@@ -484,6 +478,16 @@ pub(crate) fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
     keeper::wait_guarded(black_box, deadline_ns)
 }
 
+/// Waits until a guard has tried the store; what it found is in the box.
+pub(crate) fn wait_store_tried(black_box: &BlackBox, deadline_ns: u64) {
+    let word = &black_box.control.store;
+    while word.load(Ordering::Acquire) == store::UNTRIED {
+        if futex::wait(word, store::UNTRIED, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return;
+        }
+    }
+}
+
 /// Puts back the handlers that were there before.
 pub(crate) fn disarm() {
     handler::disarm();
@@ -502,7 +506,9 @@ pub(crate) fn take_succession() -> Option<Succession> {
     let value = unsafe { std::ffi::CStr::from_ptr(value) }.to_str().ok()?.to_owned();
     // SAFETY: as for reading.
     unsafe { libc::unsetenv(name.as_ptr()) };
-    if value.parse::<u32>().ok()? != std::process::id() || !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS) {
+    if value.parse::<u32>().ok()? != std::process::id()
+        || !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS)
+    {
         return None;
     }
     let content = memfd::read(spawn::FIRST_FD, SUCCESSION_BYTES_MAX);

@@ -39,9 +39,7 @@ pub(crate) fn of_worker(pid: u32, use_pidfd_info: bool) -> Option<Ended> {
         {
             return Some(Ended::from_wait_status(stat.exit_code));
         }
-        if use_pidfd_info
-            && let Some(status) = pidfd_exit_status(PIDFD)
-        {
+        if use_pidfd_info && let Some(status) = pidfd_exit_status(PIDFD) {
             return Some(Ended::from_wait_status(status));
         }
         if !use_pidfd_info || time::monotonic_ns() > deadline_ns {

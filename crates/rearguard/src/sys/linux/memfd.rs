@@ -93,9 +93,8 @@ pub(crate) fn read(fd: RawFd, bytes_max: usize) -> Option<Vec<u8>> {
         && !rest.is_empty()
     {
         // SAFETY: pointer and length are those of a living slice.
-        let count = unsafe {
-            libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), filled as libc::off_t)
-        };
+        let count =
+            unsafe { libc::pread(fd, rest.as_mut_ptr().cast(), rest.len(), filled as libc::off_t) };
         match count {
             count if count > 0 => filled += count as usize,
             0 => return None,

@@ -292,7 +292,8 @@ pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
     if let Some(state) = absolute("STATE_DIRECTORY") {
         return Some(state.join("crashes"));
     }
-    let state = absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let state =
+        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
     Some(state.join(name).join("crashes"))
 }
 

@@ -6,9 +6,7 @@ use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rearguard_crashpath::black_box::{BlackBox, start};
-use rearguard_crashpath::spawn::{
-    self, Gate, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX,
-};
+use rearguard_crashpath::spawn::{self, Gate, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
 use rearguard_crashpath::stack::Stack;
 use rearguard_crashpath::{limits, syscall, time};
 use std::sync::atomic::Ordering;
@@ -111,7 +109,8 @@ pub(crate) fn prepare(
     black_box: &'static BlackBox,
 ) -> Result<Starter, Error> {
     let failed = |errno| Error::system("preparing the next worker", "", errno);
-    let succession = memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
+    let succession =
+        memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
     let crash = if when.at_crash { &raw const black_box.control.crash } else { core::ptr::null() };
     let plan = Plan {
         path: recipe.path,
@@ -257,6 +256,5 @@ pub(crate) fn open_start(black_box: &BlackBox) {
 /// Gives back a start that failed after its claim, so that it can be tried again.
 pub(crate) fn reclaim_start(black_box: &BlackBox, starter: &Starter) {
     let word = &black_box.control.start;
-    let _ =
-        word.compare_exchange(starter.pid(), start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
+    let _ = word.compare_exchange(starter.pid(), start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
 }

@@ -80,3 +80,6 @@ pub(crate) fn take_streams(_pid: u32, _tid: i32) -> [Option<Stream>; 3] {
 pub(crate) fn gave_up_rights(_record: &LaunchRecord) -> Option<StartBlock> {
     None
 }
+
+/// There is no worker to tell.
+pub(crate) fn tell_store(_black_box: &BlackBox, _state: u32) {}

@@ -108,3 +108,6 @@ pub(crate) fn disarm() {}
 pub(crate) fn take_succession() -> Option<Succession> {
     None
 }
+
+/// No guard tries a store.
+pub(crate) fn wait_store_tried(_black_box: &BlackBox, _deadline_ns: u64) {}

@@ -146,8 +146,7 @@ fn read_output(from: &OwnedFd, deadline_ns: u64) -> Option<Vec<u8>> {
             continue;
         }
         // SAFETY: pointer and length are those of a living array.
-        let count =
-            unsafe { libc::read(from.as_raw_fd(), piece.as_mut_ptr().cast(), piece.len()) };
+        let count = unsafe { libc::read(from.as_raw_fd(), piece.as_mut_ptr().cast(), piece.len()) };
         match usize::try_from(count) {
             Ok(0) => return Some(output),
             Ok(count) => {
@@ -182,7 +181,9 @@ fn parse(output: &[u8]) -> Answer {
     while rest.starts_with(b"HTTP/") {
         let end = rest.windows(4).position(|window| window == b"\r\n\r\n");
         let (head, body) = match end {
-            Some(end) => (rest.get(..end).unwrap_or_default(), rest.get(end + 4..).unwrap_or_default()),
+            Some(end) => {
+                (rest.get(..end).unwrap_or_default(), rest.get(end + 4..).unwrap_or_default())
+            }
             None => (rest, &[][..]),
         };
         let mut lines = head.split(|byte| *byte == b'\n');
