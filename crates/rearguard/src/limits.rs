@@ -49,6 +49,15 @@ pub(crate) const REPORTS_MAX: usize = 10;
 /// How many bytes of a store's reports are kept.
 pub(crate) const STORE_BYTES_MAX: u64 = 128 << 20;
 
+/// How often a guard asks for the lock under which room is made in a store. That takes milliseconds; after half a second the holder is stopped, and the room is left to the next guard.
+pub(crate) const ROOM_LOCK_TRIES_MAX: u32 = 100;
+
+/// The pause between two such questions, in milliseconds.
+pub(crate) const ROOM_LOCK_WAIT_MS: u64 = 5;
+
+/// How often a new report's directory is made when sweepers of the store take it for rubbish, each in the instant before it is locked. Afterwards the report counts as not written.
+pub(crate) const BUILDING_TRIES_MAX: u32 = 100;
+
 /// How many entries of one store directory are looked at. More are not ours, or a store that another limit has failed to hold.
 pub(crate) const STORE_ENTRIES_MAX: usize = 1_024;
 

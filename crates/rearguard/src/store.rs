@@ -142,15 +142,7 @@ impl Store {
         let building = self.root.join("tmp").join(building);
         let error =
             |failed: io::Error| Error::io("writing a report", &building.to_string_lossy(), &failed);
-        let made = file::create_directory(&building);
-        if made.as_ref().is_err_and(|failed| failed.kind() == io::ErrorKind::AlreadyExists) {
-            // What an earlier guard with our number left is rubbish by now: that process is gone.
-            let _ = fs::remove_dir_all(&building);
-            file::create_directory(&building).map_err(error)?;
-        } else {
-            made.map_err(error)?;
-        }
-        let lock = file::try_lock(&building);
+        let lock = Some(begin_building(&building).map_err(error)?);
         let mut written = Ok(());
         if let Some(dump) = dump {
             written = file::write_new(&building.join(file_name(uuid, "dmp")), dump);
@@ -243,7 +235,11 @@ impl Store {
     }
 
     /// Removes the oldest reports beyond the limits: completed ones first, then pending ones, never the one that just came.
+    ///
+    /// One process at a time: two that count the same reports would remove twice what is too much.
+    /// Where the other doesn't come to its end, the next newcomer makes the room.
     fn make_room(&self, newcomer: &Report) {
+        let Some(_lock) = self.lock_for_room() else { return };
         let mut kept = Vec::new();
         for stage in [Stage::Completed, Stage::Pending] {
             for name in self.names(stage) {
@@ -260,11 +256,34 @@ impl Store {
             if name == newcomer.name {
                 continue;
             }
-            if fs::remove_dir_all(self.path(stage, &name)).is_ok() {
+            if self.remove(stage, &name) {
                 count -= 1;
                 bytes = bytes.saturating_sub(size);
             }
         }
+    }
+
+    fn lock_for_room(&self) -> Option<fs::File> {
+        for _ in 0..limits::ROOM_LOCK_TRIES_MAX {
+            if let Some(lock) = file::try_lock(&self.root) {
+                return Some(lock);
+            }
+            crate::sys::process::sleep_ms(limits::ROOM_LOCK_WAIT_MS);
+        }
+        None
+    }
+
+    /// Removes a report: first whole, by one rename, since its own guard may be about to write to it by its name; false when it isn't there any more.
+    fn remove(&self, stage: Stage, name: &str) -> bool {
+        let mut rubbish = String::from(name);
+        rubbish.push('.');
+        rubbish.push_str(&std::process::id().to_string());
+        let rubbish = self.root.join("tmp").join(rubbish);
+        if fs::rename(self.path(stage, name), &rubbish).is_err() {
+            return false;
+        }
+        let _ = fs::remove_dir_all(rubbish);
+        true
     }
 
     /// Removes what builders left that are gone; one that lives holds its lock.
@@ -280,6 +299,29 @@ impl Store {
             }
         }
     }
+}
+
+/// Makes a report's directory in `tmp/` and locks it.
+///
+/// Between the two a sweeper may take it for what a dead builder left; what it has locked or removed is made again.
+fn begin_building(path: &Path) -> io::Result<fs::File> {
+    for _ in 0..limits::BUILDING_TRIES_MAX {
+        match file::create_directory(path) {
+            Ok(()) => {}
+            // What an earlier guard with our number left, or what a sweeper is about to remove, is rubbish.
+            Err(failed) if failed.kind() == io::ErrorKind::AlreadyExists => {
+                let _ = fs::remove_dir_all(path);
+                continue;
+            }
+            Err(failed) => return Err(failed),
+        }
+        if let Some(lock) = file::try_lock(path)
+            && file::is_linked(&lock)
+        {
+            return Ok(lock);
+        }
+    }
+    Err(io::ErrorKind::ResourceBusy.into())
 }
 
 /// A name that no other process uses at the same time.

@@ -170,7 +170,7 @@ impl Scene {
             else {
                 continue;
             };
-            let environment = fs::read(entry.path().join("environ")).unwrap_or_default();
+            let environment = environment(pid);
             if environment.split(|byte| *byte == 0).any(|entry| entry == self.marker.as_bytes()) {
                 found.insert(pid);
             }
@@ -403,6 +403,22 @@ impl Report {
     pub(crate) fn moment(&self, name: &str) -> u64 {
         self.json["timeline"][name].as_u64().unwrap_or_else(|| panic!("{name}: {:#}", self.json))
     }
+}
+
+/// The environment of a process. In the midst of an exec it looks empty, and is read again.
+fn environment(pid: u32) -> Vec<u8> {
+    for _ in 0..10_000 {
+        let environment = fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+        let is_between = environment.is_empty()
+            && fs::read_link(format!("/proc/{pid}/exe")).is_ok()
+            && fs::read_to_string(format!("/proc/{pid}/stat"))
+                .is_ok_and(|stat| stat.split(' ').nth_back(1) == Some("0"));
+        if !is_between {
+            return environment;
+        }
+        std::thread::yield_now();
+    }
+    Vec::new()
 }
 
 /// A pidfd, or nothing where there is no such process.

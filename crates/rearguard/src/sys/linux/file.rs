@@ -3,7 +3,7 @@
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 
 /// Makes a directory and what is missing above it, each for the user only; one that is there is left as it is.
@@ -25,6 +25,11 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
 /// Makes a file's or directory's content durable.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
+}
+
+/// Whether an open file still has a name.
+pub(crate) fn is_linked(file: &File) -> bool {
+    file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
 }
 
 /// Holds an advisory lock that dies with its holder, if nobody else holds it.
