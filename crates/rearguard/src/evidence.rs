@@ -134,11 +134,9 @@ pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
 pub(crate) fn log(black_box: &BlackBox) -> String {
     let ring: &LogRing = &black_box.log;
     let written = ring.written.load(Ordering::Acquire);
-    let mut bytes = vec![0; LOG_BYTES_MAX];
+    let mut bytes = vec![0; written.min(LOG_BYTES_MAX as u64) as usize];
     ring.ring.load(&mut bytes);
-    if written <= LOG_BYTES_MAX as u64 {
-        bytes.truncate(written as usize);
-    } else {
+    if written > LOG_BYTES_MAX as u64 {
         bytes.rotate_left((written % LOG_BYTES_MAX as u64) as usize);
         let first_whole_line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         bytes.drain(..first_whole_line);

@@ -187,7 +187,7 @@ impl Guard {
         }
     }
 
-    /// Gathers what the decision needs to know before the crash itself is told.
+    /// A crash waits: the dump comes first, everything else can be asked while the answer is prepared.
     fn crash_heard(&mut self) {
         let black_box = self.attached.black_box;
         let control = &black_box.control;
@@ -195,12 +195,6 @@ impl Guard {
         self.survived = control.survived.load(Ordering::Acquire);
         if control.ready.load(Ordering::Acquire) != 0 {
             self.events.push_back(Event::ReadySeen);
-        }
-        if process::is_foreground_job(self.attached.record.worker_pid) {
-            self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
-        }
-        if let Some(block) = attach::gave_up_rights(&self.attached.record) {
-            self.events.push_back(Event::BlockSeen(block));
         }
         let signal = self.case.open_crash(black_box);
         self.class = ExitClass::Crash(signal);
@@ -278,14 +272,20 @@ impl Guard {
         self.case.decided(restart, decision.reason.as_str());
     }
 
-    /// Takes the worker's streams and its dump, while it waits.
+    /// Takes the worker's dump and its streams, while it waits, and looks for what forbids a restart.
     fn take_dump(&mut self) {
-        let pid = self.attached.record.worker_pid;
-        self.streams = attach::take_streams(pid, self.case.crashed_thread());
-        self.spots.pass("streams-taken");
         let spots = &self.spots;
         let written = self.case.dump(&|step| spots.pass(step));
         self.spots.pass("report-written");
+        let pid = self.attached.record.worker_pid;
+        self.streams = attach::take_streams(pid, self.case.crashed_thread());
+        self.spots.pass("streams-taken");
+        if process::is_foreground_job(pid) {
+            self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
+        }
+        if let Some(block) = attach::gave_up_rights(&self.attached.record) {
+            self.events.push_back(Event::BlockSeen(block));
+        }
         let outcome = if written { DumpOutcome::Written } else { DumpOutcome::Failed };
         self.events.push_back(Event::DumpFinished(outcome));
     }
