@@ -85,8 +85,8 @@ pub fn crashing_thread() -> Option<u32> {
 ///
 /// ENOMEM when there is no memory for the stacks; what the kernel says when an action is refused.
 pub fn arm(arming: &Arming) -> Result<()> {
-    let emergency = Stack::map(limits::EMERGENCY_STACK_BYTES, true)?;
-    let nested = Stack::map(limits::NESTED_STACK_BYTES, true)?;
+    let emergency = Stack::map(limits::EMERGENCY_STACK_BYTES)?;
+    let nested = Stack::map(limits::NESTED_STACK_BYTES)?;
     EMERGENCY_TOP.store(emergency.top(), Ordering::Relaxed);
     NESTED_LOWEST.store(nested.lowest(), Ordering::Relaxed);
     DUMP_WAIT_MS.store(arming.dump_wait_ms, Ordering::Relaxed);
@@ -100,6 +100,22 @@ pub fn arm(arming: &Arming) -> Result<()> {
         unsafe { chain::install(signal, &our_action())? };
     }
     Ok(())
+}
+
+/// Makes the pages of the emergency stacks present, so that a crash needs no memory.
+/// It takes longer than everything else of [`arm`] together, so the keeper does it, off the application's way.
+pub(super) fn touch_stacks() {
+    let top = EMERGENCY_TOP.load(Ordering::Relaxed);
+    let nested = NESTED_LOWEST.load(Ordering::Relaxed);
+    if top != 0 {
+        stack::touch(
+            top.wrapping_sub(limits::EMERGENCY_STACK_BYTES),
+            limits::EMERGENCY_STACK_BYTES,
+        );
+    }
+    if nested != 0 {
+        stack::touch(nested, limits::NESTED_STACK_BYTES);
+    }
 }
 
 /// Installs the handler again after the worker survived its crash.

@@ -167,6 +167,7 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             if admitted {
                 // SAFETY: the caller answers for the plan.
                 unsafe { start_guard(keeping) };
+                handler::touch_stacks();
                 wanted = keeping.resident;
             } else {
                 // Nothing more is tried by itself; a crash still calls, and changes the word.

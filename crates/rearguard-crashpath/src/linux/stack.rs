@@ -12,16 +12,14 @@ pub struct Stack {
 const PAGE_BYTES: usize = 4096;
 
 impl Stack {
-    /// Maps a stack of `bytes`; with `touched` its pages are there already, so that using it needs no memory.
-    /// Not for the crash path: make it beforehand.
+    /// Maps a stack of `bytes`. Not for the crash path: make it beforehand.
     ///
     /// # Errors
     ///
     /// ENOMEM, mostly.
-    pub fn map(bytes: usize, touched: bool) -> Result<Stack> {
+    pub fn map(bytes: usize) -> Result<Stack> {
         let bytes = bytes.next_multiple_of(PAGE_BYTES);
-        let populate = if touched { libc::MAP_POPULATE } else { 0 };
-        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | populate;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK;
         let whole = bytes.wrapping_add(2 * PAGE_BYTES);
         // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
         let start = unsafe {
@@ -79,6 +77,16 @@ impl Stack {
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+/// Makes the pages of a stack present without changing a byte of it, even while somebody runs on it.
+pub(super) fn touch(lowest: usize, bytes: usize) {
+    for page in (0..bytes).step_by(PAGE_BYTES) {
+        let address = lowest.wrapping_add(page) as *mut u8;
+        // SAFETY: the stack is mapped for the life of the process, and an atomic addition of nothing changes nothing for whoever uses it.
+        let byte = unsafe { core::sync::atomic::AtomicU8::from_ptr(address) };
+        byte.fetch_add(0, core::sync::atomic::Ordering::Relaxed);
     }
 }
 

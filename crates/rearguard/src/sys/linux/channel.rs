@@ -337,7 +337,7 @@ fn guard_plan(
             handed.fd = fd.as_raw_fd();
         }
     }
-    let stack = || Stack::map(limits::SPAWN_STACK_BYTES, false).map_err(|error| error.0);
+    let stack = || Stack::map(limits::SPAWN_STACK_BYTES).map_err(|error| error.0);
     Ok(Plan {
         path: core::ptr::null(),
         executable_place: EXECUTABLE_PLACE,
@@ -432,8 +432,7 @@ impl ThreadProtection {
             });
         }
         let error = |errno| Error::system("making an alternate signal stack", "", errno);
-        let memory =
-            Stack::map(limits::ALTERNATE_STACK_BYTES, true).map_err(|failed| error(failed.0))?;
+        let memory = Stack::map(limits::ALTERNATE_STACK_BYTES).map_err(|failed| error(failed.0))?;
         // SAFETY: the memory is new, and given back only after it is no alternate stack any more.
         unsafe { stack::set_alternate(memory.lowest(), memory.bytes()) }
             .map_err(|failed| error(failed.0))?;

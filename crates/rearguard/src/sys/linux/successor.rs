@@ -85,8 +85,7 @@ impl Recipe {
         let life = unsafe { life.read() }.cast_mut();
         // SAFETY: the string is longer than the variable's name.
         let pid_digits = unsafe { life.add(LIFE_VARIABLE.len()) };
-        let stack =
-            || Stack::map(limits::SPAWN_STACK_BYTES, false).map_err(|error| failed(error.0));
+        let stack = || Stack::map(limits::SPAWN_STACK_BYTES).map_err(|error| failed(error.0));
         Ok(Recipe {
             path: leaked(&around.program),
             directory: leaked(&around.directory),
