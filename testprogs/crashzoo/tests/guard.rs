@@ -1,6 +1,7 @@
 //! Guards that die, hang, are slow, refuse or are forged: the worker never pays for it, and its crash is still caught where a guard can be had.
 
 #![expect(unsafe_code, reason = "signals to groups, terminals and forged descriptors")]
+#![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 
 mod common;
 
