@@ -1,5 +1,6 @@
 //! Guards that die, hang, are slow, refuse or are forged: the worker never pays for it, and its crash is still caught where a guard can be had.
 
+#![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 #![expect(unsafe_code, reason = "signals to groups, terminals and forged descriptors")]
 #![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 
@@ -633,9 +634,13 @@ fn forge(scene: &Scene, arguments: &[&[u8]], descriptors: [Forged; 4]) -> Ended 
     let place = move || {
         for (place, fd) in numbers.into_iter().enumerate() {
             let number = 3 + place as i32;
-            // SAFETY: no memory is involved.
-            let placed =
-                unsafe { if fd < 0 { libc::close(number) } else { libc::dup2(fd, number) } };
+            let placed = if fd < 0 {
+                // SAFETY: no memory is involved; a descriptor that isn't there stays so.
+                unsafe { libc::close(number) }
+            } else {
+                // SAFETY: no memory is involved.
+                unsafe { libc::dup2(fd, number) }
+            };
             if fd >= 0 && placed < 0 {
                 return Err(std::io::Error::last_os_error());
             }
