@@ -253,6 +253,12 @@ pub struct Control {
     pub attached: AtomicU32,
     /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.
     pub worker_released_ns: AtomicU64,
+    /// When the guard that took the dump had stopped all threads; for a later guard that finds its report.
+    pub threads_stopped_ns: AtomicU64,
+    /// When it had let go of them.
+    pub threads_released_ns: AtomicU64,
+    /// How many threads the dump describes.
+    pub dumped_threads: AtomicU64,
 }
 
 /// How many general registers a slot can hold: x86_64 has 23 in its signal context, aarch64 34.

@@ -3,7 +3,6 @@
 //! `REARGUARD_ROUNDS` says how many rounds, `REARGUARD_SEED` which, and `REARGUARD_ROUND` picks a single one.
 
 #![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
-#![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 
 mod common;
 

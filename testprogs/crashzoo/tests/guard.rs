@@ -2,7 +2,6 @@
 
 #![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 #![expect(unsafe_code, reason = "signals to groups, terminals and forged descriptors")]
-#![allow(clippy::expect_used, reason = "a stage that breaks is a failed test")]
 
 mod common;
 

@@ -594,7 +594,6 @@ fn await_answer(black_box: &BlackBox) {
                 && futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
                     == futex::Woken::TimedOut
             {
-                end_unready_guard();
                 return;
             }
             continue;
@@ -610,14 +609,6 @@ fn await_answer(black_box: &BlackBox) {
         {
             return;
         }
-    }
-}
-
-/// Ends a guard that was started and didn't take its place: with us goes the keeper, who would have done it.
-fn end_unready_guard() {
-    let pid = keeper::guard_pid();
-    if pid != 0 {
-        let _ = syscall::kill(pid as i32, libc::SIGKILL);
     }
 }
 

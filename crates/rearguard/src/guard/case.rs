@@ -100,8 +100,9 @@ impl Case {
     }
 
     /// Writes the minidump and its report into the store; false when there is none.
-    pub(crate) fn dump(&mut self, probe: &dyn Fn(&'static str)) -> bool {
-        if let Some(found) = self.find_report() {
+    pub(crate) fn dump(&mut self, black_box: &BlackBox, probe: &dyn Fn(&'static str)) -> bool {
+        let control = &black_box.control;
+        if let Some(found) = self.take_over(black_box) {
             return found;
         }
         let Some(crash) = &self.metadata.crash else { return false };
@@ -111,6 +112,11 @@ impl Case {
                 self.metadata.timeline.threads_stopped = dump.times.threads_stopped_ns;
                 self.metadata.timeline.threads_released = dump.times.threads_released_ns;
                 self.metadata.threads = dump.threads;
+                control.threads_stopped_ns.store(dump.times.threads_stopped_ns, Ordering::Relaxed);
+                control
+                    .threads_released_ns
+                    .store(dump.times.threads_released_ns, Ordering::Relaxed);
+                control.dumped_threads.store(dump.threads as u64, Ordering::Relaxed);
                 self.metadata.soft_errors.extend(dump.soft_errors);
                 self.metadata.dump_bytes = Some(dump.bytes.len());
                 Some(dump.bytes)
@@ -132,15 +138,21 @@ impl Case {
         written && bytes.is_some()
     }
 
-    /// Looks whether an earlier guard of this crash, ended since, had finished writing.
-    fn find_report(&mut self) -> Option<bool> {
+    /// Takes over the report of an earlier guard of this crash, ended since, that had finished writing; says whether it has a dump.
+    pub(crate) fn take_over(&mut self, black_box: &BlackBox) -> Option<bool> {
         self.open_store();
         let report = self.store.as_ref()?.find(self.metadata.real_ns, &self.metadata.uuid)?;
         let dump = self.store.as_ref()?.read_dump(&report);
+        let control = &black_box.control;
+        let threads = control.dumped_threads.load(Ordering::Relaxed);
         self.metadata.dump_bytes = dump.as_ref().map(Vec::len);
-        self.metadata.timeline.dump_finished = process::monotonic_ns();
+        self.metadata.threads = usize::try_from(threads).unwrap_or(0);
+        let timeline = &mut self.metadata.timeline;
+        timeline.threads_stopped = control.threads_stopped_ns.load(Ordering::Relaxed);
+        timeline.threads_released = control.threads_released_ns.load(Ordering::Relaxed);
+        timeline.dump_finished = process::monotonic_ns();
         self.report = Some(report);
-        self.metadata.soft_errors.push(String::from("an earlier guard wrote the minidump"));
+        self.soft_error(String::from("an earlier guard wrote the minidump"));
         Some(dump.is_some())
     }
 

@@ -206,7 +206,17 @@ impl Guard {
         self.end_deadline_ns = None;
         self.case.timeline().full_exit = process::monotonic_ns();
         self.spots.pass("full-exit");
-        let control = &self.attached.black_box.control;
+        let black_box = self.attached.black_box;
+        let control = &black_box.control;
+        let told =
+            matches!(control.crash.load(Ordering::Acquire), crash::WAITING | crash::RELEASED);
+        if told && self.case.crashed_thread() == 0 {
+            // The guard that answered this crash is gone; its report is this guard's to complete.
+            let signal = self.case.open_crash(black_box);
+            self.case.take_over(black_box);
+            self.class = ExitClass::Crash(signal);
+            self.case.timeline().full_exit = process::monotonic_ns();
+        }
         let ended = exit_status::of_worker(
             self.attached.record.worker_pid,
             !self.spots.is_off("pidfd-info"),
@@ -214,7 +224,7 @@ impl Guard {
         let class = match ended {
             Some(Ended::Exited(code)) => ExitClass::from_code(code),
             Some(Ended::Signalled(signal)) => ExitClass::from_signal(signal),
-            None => ExitClass::Unknown,
+            None => self.class,
         };
         if class != ExitClass::Unknown || !matches!(self.class, ExitClass::Crash(_)) {
             self.class = class;
@@ -275,7 +285,7 @@ impl Guard {
     /// Takes the worker's dump and its streams, while it waits, and looks for what forbids a restart.
     fn take_dump(&mut self) {
         let spots = &self.spots;
-        let written = self.case.dump(&|step| spots.pass(step));
+        let written = self.case.dump(self.attached.black_box, &|step| spots.pass(step));
         self.spots.pass("report-written");
         let pid = self.attached.record.worker_pid;
         self.streams = attach::take_streams(pid, self.case.crashed_thread());
