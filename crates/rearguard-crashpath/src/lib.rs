@@ -24,4 +24,4 @@ pub mod limits;
 mod linux;
 
 #[cfg(target_os = "linux")]
-pub use linux::{futex, handler, keeper, robust, spawn, stack, syscall, time};
+pub use linux::{futex, handler, keeper, robust, spawn, stack, standing, syscall, time};

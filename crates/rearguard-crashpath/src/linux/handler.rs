@@ -8,11 +8,17 @@
 
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
+use super::answer::await_answer;
 use super::chain::{self, Action, Previous, SIGNALS};
+use super::fault::{
+    Fault, accessible_now, address, code, general_registers, info, repeats, unblock_in_frame,
+    was_sent,
+};
+use super::slot::fill_slot;
 use super::stack::{self, Stack};
-use super::syscall::{self, Errno, Result, call, plain, signal_bit};
-use super::{futex, keeper, time};
-use crate::black_box::{BlackBox, answer, bell, crash, flags, guard, owner};
+use super::syscall::{self, Errno, Result, call, plain};
+use super::{futex, time};
+use crate::black_box::{BlackBox, bell, crash, flags};
 use crate::limits;
 
 /// What the application's crash callback learns.
@@ -58,16 +64,6 @@ static CRASHING: AtomicU32 = AtomicU32::new(0);
 static NESTING: AtomicU32 = AtomicU32::new(0);
 /// The fault that is being handled; valid while `CRASHING` is set, since its thread doesn't leave the frame.
 static FAULT: AtomicPtr<Fault> = AtomicPtr::new(core::ptr::null_mut());
-
-/// One call of the handler.
-struct Fault {
-    signal: i32,
-    info: *mut libc::siginfo_t,
-    context: *mut libc::ucontext_t,
-    tid: u32,
-    seen_ns: u64,
-    flags: u32,
-}
 
 /// The thread whose crash is being handled, if there is one.
 #[must_use]
@@ -245,31 +241,6 @@ fn lost_siginfo(signal: i32) -> bool {
     unsafe { chain::install(signal, &ours) }.is_ok()
 }
 
-/// `si_code` of the fault.
-fn code(fault: &Fault) -> i32 {
-    info(fault).si_code
-}
-
-/// The kernel's siginfo.
-fn info(fault: &Fault) -> &libc::siginfo_t {
-    // SAFETY: the kernel hands a valid siginfo to a handler with SA_SIGINFO, and it lies above our frame.
-    unsafe { &*fault.info }
-}
-
-/// Whether a process sent the signal, so that it doesn't happen again by itself.
-fn was_sent(fault: &Fault) -> bool {
-    code(fault) <= 0
-}
-
-/// The address of the fault; zero for a signal that was sent or has none.
-fn address(fault: &Fault) -> u64 {
-    if was_sent(fault) || fault.signal == libc::SIGABRT {
-        return 0;
-    }
-    // SAFETY: for a fault of the kernel's the union holds the address.
-    unsafe { info(fault).si_addr() as u64 }
-}
-
 /// Asks a foreign handler that was there first, and says whether the fault is mended.
 ///
 /// It is when the handler changed the context, when it returned from a signal that doesn't repeat (without us the program would go on), or when what was inaccessible is accessible now.
@@ -288,87 +259,6 @@ fn repaired_by_foreign(action: &Action, fault: &mut Fault) -> bool {
         libc::SIGSEGV | libc::SIGBUS if !was_sent(fault) => accessible_now(fault),
         _ => was_sent(fault),
     }
-}
-
-/// Whether the address of the fault can be accessed now in the way that failed, without touching its content.
-fn accessible_now(fault: &Fault) -> bool {
-    // What can't be executed can't be asked about either; it stays a crash.
-    let Some(advice) = advice(fault) else { return false };
-    let page = address(fault) as usize & !4095;
-    // SAFETY: populating makes pages present and changes no content (madvise(2)); an unmapped page is an error.
-    unsafe { call(libc::SYS_madvise, [page, 4096, advice as usize, 0, 0, 0]) }.is_ok()
-}
-
-/// The question to the kernel that is like the faulting access; none for the fetch of an instruction.
-#[cfg(target_arch = "x86_64")]
-fn advice(fault: &Fault) -> Option<i32> {
-    // SAFETY: the kernel hands a valid context to the handler.
-    let error_code = unsafe { (*fault.context).uc_mcontext.gregs[libc::REG_ERR as usize] };
-    // The page-fault error code of the processor: bit 1 write, bit 4 instruction fetch.
-    if error_code & 16 != 0 {
-        None
-    } else if error_code & 2 != 0 {
-        Some(libc::MADV_POPULATE_WRITE)
-    } else {
-        Some(libc::MADV_POPULATE_READ)
-    }
-}
-
-/// aarch64 keeps the syndrome in an extension record; the stricter question is asked instead.
-#[cfg(target_arch = "aarch64")]
-fn advice(_fault: &Fault) -> Option<i32> {
-    Some(libc::MADV_POPULATE_WRITE)
-}
-
-#[cfg(target_arch = "x86_64")]
-const GENERAL: usize = 23;
-#[cfg(target_arch = "aarch64")]
-const GENERAL: usize = 34;
-
-/// The general registers in the order of the kernel's signal context.
-#[cfg(target_arch = "x86_64")]
-fn general_registers(fault: &Fault) -> [u64; GENERAL] {
-    // SAFETY: the kernel hands a valid context to the handler.
-    unsafe { (*fault.context).uc_mcontext.gregs }.map(|register| register as u64)
-}
-
-/// The general registers: x0 to x30, sp, pc, pstate.
-#[cfg(target_arch = "aarch64")]
-fn general_registers(fault: &Fault) -> [u64; GENERAL] {
-    // SAFETY: the kernel hands a valid context to the handler.
-    let machine = unsafe { &(*fault.context).uc_mcontext };
-    let mut registers = [0; GENERAL];
-    let tail = [machine.sp, machine.pc, machine.pstate];
-    for (place, value) in registers.iter_mut().zip(machine.regs.iter().chain(&tail)) {
-        *place = *value;
-    }
-    registers
-}
-
-/// The stack pointer at the fault.
-fn stack_pointer(general: &[u64; GENERAL]) -> u64 {
-    #[cfg(target_arch = "x86_64")]
-    const PLACE: usize = libc::REG_RSP as usize;
-    #[cfg(target_arch = "aarch64")]
-    const PLACE: usize = 31;
-    general[PLACE]
-}
-
-/// The floating-point state in the signal frame; null when there is none.
-#[cfg(target_arch = "x86_64")]
-fn floating_state(fault: &Fault) -> (*const u8, usize) {
-    // SAFETY: the kernel hands a valid context to the handler.
-    (unsafe { (*fault.context).uc_mcontext.fpregs }.cast_const().cast(), 512)
-}
-
-/// The FPSIMD record, always the first of the extension records (arch/arm64 `sigcontext.h`): a header of 8 bytes, FPSR, FPCR, then the registers.
-#[cfg(target_arch = "aarch64")]
-fn floating_state(fault: &Fault) -> (*const u8, usize) {
-    // `__reserved` isn't public in the bindings; it is the last field and aligned to 16.
-    let end = size_of::<libc::ucontext_t>();
-    let start = end.wrapping_sub(4096);
-    // SAFETY: the address stays within the context.
-    (unsafe { fault.context.cast_const().cast::<u8>().add(start) }, 8 + 8 + 512)
 }
 
 /// Lets one thread through; the others wait until the process has ended, or for as long as the winner may take.
@@ -458,88 +348,6 @@ fn crash_within_crash(fault: &Fault) {
     end_by_default(fault);
 }
 
-/// Stores the crash context in the black box.
-fn fill_slot(black_box: &BlackBox, fault: &Fault) {
-    let slot = &black_box.slot;
-    black_box.control.crash.store(crash::CLAIMED, Ordering::Release);
-    let general = general_registers(fault);
-    let stack_pointer = stack_pointer(&general);
-    let mut remarks = fault.flags;
-    let distance = address(fault).abs_diff(stack_pointer);
-    if fault.signal == libc::SIGSEGV && !was_sent(fault) && distance < 65_536 {
-        remarks |= flags::NEAR_STACK_POINTER;
-    }
-    if black_box.control.survived.load(Ordering::Relaxed) != 0 {
-        remarks |= flags::SURVIVED_BEFORE;
-    }
-    slot.flags.store(remarks, Ordering::Relaxed);
-    slot.tid.store(fault.tid, Ordering::Relaxed);
-    slot.signal.store(fault.signal, Ordering::Relaxed);
-    slot.code.store(code(fault), Ordering::Relaxed);
-    slot.address.store(address(fault), Ordering::Relaxed);
-    slot.seen_ns.store(fault.seen_ns, Ordering::Relaxed);
-    slot.seen_real_ns.store(time::real_ns(), Ordering::Relaxed);
-    if was_sent(fault) {
-        // SAFETY: for a signal that a process sent, the union holds its pid.
-        let sender = unsafe { info(fault).si_pid() };
-        slot.sender_pid.store(sender as u32, Ordering::Relaxed);
-    }
-    for (index, register) in general.iter().enumerate() {
-        slot.general.set(index, *register);
-    }
-    slot.general_count.store(GENERAL as u32, Ordering::Relaxed);
-    let (floating, bytes) = floating_state(fault);
-    if !floating.is_null() {
-        // SAFETY: the kernel wrote this state into the signal frame.
-        let floating = unsafe { core::slice::from_raw_parts(floating, bytes) };
-        slot.floating.store(floating);
-        slot.floating_bytes.store(bytes as u32, Ordering::Relaxed);
-    }
-    // SAFETY: siginfo_t has 128 bytes, all written by the kernel.
-    let info = unsafe { core::slice::from_raw_parts(fault.info.cast_const().cast::<u8>(), 128) };
-    slot.siginfo.store(info);
-    copy_stack(black_box, stack_pointer);
-}
-
-/// Copies the stack from the stack pointer up, as far as it is there, for a guard that may not read our memory.
-/// The kernel copies, so an unmapped page is a short answer and no fault.
-fn copy_stack(black_box: &BlackBox, stack_pointer: u64) {
-    const PAGE: usize = 4096;
-    const PAGES: usize = limits::STACK_COPY_BYTES_MAX / PAGE;
-    // 128 bytes below the stack pointer belong to the function too, on x86_64.
-    let start = (stack_pointer as usize).wrapping_sub(128) & !15;
-    let local = libc::iovec {
-        iov_base: black_box.stack.address().cast(),
-        iov_len: limits::STACK_COPY_BYTES_MAX,
-    };
-    // One element a page: the kernel stops at the first that can't be read whole.
-    let mut remote = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; PAGES];
-    let mut at = start;
-    let end = start.wrapping_add(limits::STACK_COPY_BYTES_MAX);
-    for element in &mut remote {
-        let next = (at & !(PAGE - 1)).wrapping_add(PAGE).min(end);
-        *element =
-            libc::iovec { iov_base: at as *mut libc::c_void, iov_len: next.wrapping_sub(at) };
-        at = next;
-    }
-    // SAFETY: the kernel writes to the black box, whose length is given, and checks what it reads.
-    let copied = unsafe {
-        call(
-            libc::SYS_process_vm_readv,
-            [
-                syscall::getpid() as usize,
-                &raw const local as usize,
-                1,
-                remote.as_ptr() as usize,
-                PAGES,
-                0,
-            ],
-        )
-    };
-    black_box.slot.stack_address.store(start as u64, Ordering::Relaxed);
-    black_box.slot.stack_bytes.store(copied.unwrap_or(0) as u32, Ordering::Relaxed);
-}
-
 /// Lets the application say a last word.
 fn run_callback(fault: &Fault) {
     let callback = CALLBACK.load(Ordering::Relaxed);
@@ -562,93 +370,10 @@ fn report(black_box: &BlackBox) {
     control.crash.store(crash::WAITING, Ordering::Release);
     control.bell.store(bell::RUNG, Ordering::Release);
     futex::wake_all(&control.bell);
-    await_answer(black_box);
+    await_answer(black_box, DUMP_WAIT_MS.load(Ordering::Relaxed));
     control.worker_released_ns.store(time::monotonic_ns(), Ordering::Relaxed);
     control.crash.store(crash::RELEASED, Ordering::Release);
     futex::wake_all(&control.crash);
-}
-
-/// Waits for an answer from up to [`limits::GUARDS_PER_CRASH_MAX`] guards, each with a deadline, and ends the silent ones.
-fn await_answer(black_box: &BlackBox) {
-    let control = &black_box.control;
-    let wait_ns = u64::from(DUMP_WAIT_MS.load(Ordering::Relaxed)) * 1_000_000;
-    let start_ns = u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000 * 2;
-    let mut on_duty = None;
-    let mut tried = 0;
-    let mut deadline_ns = time::monotonic_ns().saturating_add(start_ns);
-    while control.answer.load(Ordering::Acquire) == answer::NONE {
-        let word = control.guard.load(Ordering::Acquire);
-        if word == guard::LEFT || word == guard::ANSWERED {
-            return;
-        }
-        let Some(tid) = owner(word) else {
-            if on_duty.take().is_some() {
-                deadline_ns = time::monotonic_ns().saturating_add(start_ns);
-            }
-            if tried >= limits::GUARDS_PER_CRASH_MAX || !call_the_keeper(black_box, word) {
-                return;
-            }
-            let word = control.guard.load(Ordering::Acquire);
-            let vacant = owner(word).is_none();
-            if vacant
-                && futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
-                    == futex::Woken::TimedOut
-            {
-                return;
-            }
-            continue;
-        };
-        if on_duty != Some(tid) {
-            on_duty = Some(tid);
-            tried += 1;
-            deadline_ns = time::monotonic_ns().saturating_add(wait_ns);
-        }
-        if futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
-            == futex::Woken::TimedOut
-            && !end_guard(black_box, word, tid)
-        {
-            return;
-        }
-    }
-}
-
-/// Asks the keeper for a guard; false when there is no keeper to ask.
-fn call_the_keeper(black_box: &BlackBox, word: u32) -> bool {
-    if !keeper::serves() {
-        return false;
-    }
-    let guard = &black_box.control.guard;
-    if word != guard::CALLED {
-        let _ = guard.compare_exchange(word, guard::CALLED, Ordering::AcqRel, Ordering::Relaxed);
-        futex::wake_all(guard);
-    }
-    true
-}
-
-/// Ends a guard that is silent, and waits until that is true; only then may another be started.
-/// False when it can't be proved: then no other is started, so that there are never two.
-fn end_guard(black_box: &BlackBox, word: u32, tid: u32) -> bool {
-    let control = &black_box.control;
-    if control.answer.load(Ordering::Acquire) != answer::NONE {
-        return true;
-    }
-    // The word lies in memory that the crash may have overwritten; only the process that our keeper started is ended.
-    if keeper::guard_pid() != tid {
-        return false;
-    }
-    if syscall::kill(tid as i32, libc::SIGKILL).is_err() {
-        return false;
-    }
-    let deadline_ns =
-        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_DEATH_MS_MAX) * 1_000_000);
-    while control.guard.load(Ordering::Acquire) == word {
-        if futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
-            == futex::Woken::TimedOut
-        {
-            return false;
-        }
-    }
-    true
 }
 
 /// Ends the process as it would have ended without us: the earlier handlers are back, and the signal comes again with its own siginfo.
@@ -693,21 +418,4 @@ fn queue(crash: &Fault, entered: &Fault, by_default: bool) {
             syscall::exit_group(128_i32.wrapping_add(crash.signal));
         }
     }
-}
-
-/// Whether the instruction faults again by itself when the handler returns.
-fn repeats(fault: &Fault) -> bool {
-    !was_sent(fault)
-        && matches!(fault.signal, libc::SIGSEGV | libc::SIGBUS | libc::SIGILL | libc::SIGFPE)
-}
-
-/// Makes sure that returning from the handler lets the signal through.
-fn unblock_in_frame(fault: &Fault, signal: i32) {
-    // The kernel reads the first eight bytes of the C library's larger set.
-    // SAFETY: the context is the kernel's frame, which we may change.
-    let mask = unsafe { &raw mut (*fault.context).uc_sigmask }.cast::<u64>();
-    // SAFETY: as above.
-    let value = unsafe { mask.read_unaligned() };
-    // SAFETY: as above.
-    unsafe { mask.write_unaligned(value & !signal_bit(signal)) };
 }

@@ -4,11 +4,12 @@
 //! It sleeps on the guard's life and wakes only when a guard ends, a crash is answered, or a crashed thread calls.
 //! It must never touch the heap or a lock: when it is needed most, the process around it has crashed.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicU32, Ordering};
 
 use super::futex;
 use super::handler;
 use super::spawn::{self, Plan};
+use super::standing;
 use super::syscall::{self, Errno, call, plain};
 use super::time;
 use crate::black_box::{BlackBox, FUTEX_WAITERS, answer, crash, guard, owner};
@@ -25,80 +26,6 @@ pub struct Keeping {
     pub plan: *mut Plan,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub resident: bool,
-}
-
-/// Whether a keeper is there to be called: `ABSENT`, `COMING` or `SERVING`.
-static STATE: AtomicU32 = AtomicU32::new(ABSENT);
-const ABSENT: u32 = 0;
-const COMING: u32 = 1;
-const SERVING: u32 = 2;
-/// The guard that was started last; zero for none.
-static GUARD_PID: AtomicU32 = AtomicU32::new(0);
-/// How many guards were started.
-static STARTS: AtomicU32 = AtomicU32::new(0);
-/// How many of them didn't take their place.
-static FAILURES: AtomicU32 = AtomicU32::new(0);
-/// The error of the last start that failed before its exec; zero for none.
-static LAST_ERRNO: AtomicI32 = AtomicI32::new(0);
-/// Changes whenever something above has changed; the application may wait on it.
-static NEWS: AtomicU32 = AtomicU32::new(0);
-
-/// What the keeper knows of its guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The guard that was started last; zero for none.
-    pub guard_pid: u32,
-    /// How many guards were started.
-    pub starts: u32,
-    /// How many of them didn't take their place.
-    pub failures: u32,
-    /// The error of the last start that failed before its exec; zero for none.
-    pub last_errno: i32,
-}
-
-/// What the keeper knows of its guards, for the worker's health.
-#[must_use]
-pub fn standing() -> Standing {
-    Standing {
-        guard_pid: GUARD_PID.load(Ordering::Acquire),
-        starts: STARTS.load(Ordering::Relaxed),
-        failures: FAILURES.load(Ordering::Relaxed),
-        last_errno: LAST_ERRNO.load(Ordering::Relaxed),
-    }
-}
-
-/// Sleeps until a guard is on duty; false when none is at `deadline_ns` of CLOCK_MONOTONIC.
-pub fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
-    loop {
-        let news = NEWS.load(Ordering::Acquire);
-        if owner(black_box.control.guard.load(Ordering::Acquire)).is_some() {
-            return true;
-        }
-        if futex::wait(&NEWS, news, Some(deadline_ns)) == futex::Woken::TimedOut {
-            return false;
-        }
-    }
-}
-
-/// Says that a keeper is about to serve, so that a crash in the meantime waits for it.
-pub fn announce() {
-    STATE.store(COMING, Ordering::Release);
-}
-
-/// Says that there will be no keeper after all.
-pub fn give_up(error: i32) {
-    note_failure(error);
-    STATE.store(ABSENT, Ordering::Release);
-    NEWS.fetch_add(1, Ordering::Release);
-    futex::wake_all(&NEWS);
-}
-
-pub(super) fn serves() -> bool {
-    STATE.load(Ordering::Acquire) != ABSENT
-}
-
-pub(super) fn guard_pid() -> u32 {
-    GUARD_PID.load(Ordering::Acquire)
 }
 
 /// When guards were started lately, for the intensity.
@@ -138,7 +65,7 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             Ordering::Relaxed,
         );
     }
-    STATE.store(SERVING, Ordering::Release);
+    standing::serve();
     let mut window = Window { starts_ms: [0; limits::RESPAWN_INTENSITY_MAX], next: 0 };
     let mut wanted = keeping.resident;
     let mut started_for_crash = 0;
@@ -191,7 +118,7 @@ unsafe fn start_guard(keeping: &Keeping) {
     if let Some(place) = plan.handed.get_mut(READY_PLACE) {
         *place = spawn::Handed { fd: write_end, until_exec: false };
     }
-    STARTS.fetch_add(1, Ordering::Relaxed);
+    standing::note_start();
     // SAFETY: as above.
     let started = unsafe { spawn::spawn(keeping.plan) };
     if write_end >= 0 {
@@ -199,20 +126,19 @@ unsafe fn start_guard(keeping: &Keeping) {
     }
     match started {
         Ok(pid) => {
-            GUARD_PID.store(pid as u32, Ordering::Release);
+            standing::note_guard(pid as u32);
             syscall::allow_tracer(pid as u32);
             await_ready(keeping, pid, read_end);
         }
         Err(Errno(error)) => {
-            note_failure(error);
+            standing::note_failure(error);
             back_off();
         }
     }
     if read_end >= 0 {
         syscall::close(read_end);
     }
-    NEWS.fetch_add(1, Ordering::Release);
-    futex::wake_all(&NEWS);
+    standing::tell_news();
 }
 
 /// Waits until a guard has taken its place or has ended; at the deadline it is ended.
@@ -237,7 +163,7 @@ fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     }
     // The stacks and the plan may be used again only when the child has left them.
     let _ = outcome.wait(time::monotonic_ns().saturating_add(1_000_000_000));
-    note_failure(outcome.errno.load(Ordering::Acquire));
+    standing::note_failure(outcome.errno.load(Ordering::Acquire));
     back_off();
 }
 
@@ -282,12 +208,6 @@ fn end_late_starter(pid: i32) {
     let mut entry = [libc::pollfd { fd: pidfd as i32, events: libc::POLLIN, revents: 0 }];
     let _ = syscall::poll(&mut entry, limits::GUARD_DEATH_MS_MAX);
     syscall::close(pidfd as i32);
-}
-
-fn note_failure(error: i32) {
-    FAILURES.fetch_add(1, Ordering::Relaxed);
-    LAST_ERRNO.store(error, Ordering::Relaxed);
-    GUARD_PID.store(0, Ordering::Release);
 }
 
 /// A short pause after a failed start, so that a machine without free processes isn't pressed harder.

@@ -11,7 +11,11 @@ pub mod keeper;
 pub mod robust;
 pub mod spawn;
 pub mod stack;
+pub mod standing;
 pub mod syscall;
 pub mod time;
 
+mod answer;
 mod chain;
+mod fault;
+mod slot;

@@ -11,7 +11,7 @@ use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
 use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
 use rearguard_crashpath::stack::{self, Stack};
-use rearguard_crashpath::{futex, limits, syscall, time};
+use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
 use super::process::last_errno;
 use super::strings::{StringArray, string_array};
@@ -81,9 +81,9 @@ pub(crate) fn begin() -> Result<Opening, Error> {
         asked: AtomicU32::new(0),
         request: Mutex::new(None),
     });
-    keeper::announce();
+    standing::announce();
     if let Err(errno) = start_thread(Arc::clone(&exchange)) {
-        keeper::give_up(errno);
+        standing::give_up(errno);
         return Err(Error::system("starting the keeper", "", errno));
     }
     Ok(Opening { exchange })
@@ -187,7 +187,7 @@ extern "C" fn keeper_entry(argument: *mut libc::c_void) -> *mut libc::c_void {
     let keeping = match prepare(&exchange) {
         Ok(keeping) => keeping,
         Err(errno) => {
-            keeper::give_up(errno);
+            standing::give_up(errno);
             return core::ptr::null_mut();
         }
     };
@@ -468,13 +468,13 @@ pub(crate) fn is_crashing_thread() -> bool {
 }
 
 /// What the keeper knows of its guards.
-pub(crate) fn standing() -> keeper::Standing {
-    keeper::standing()
+pub(crate) fn standing() -> standing::Standing {
+    standing::standing()
 }
 
 /// Waits until a guard is on duty.
 pub(crate) fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
-    keeper::wait_guarded(black_box, deadline_ns)
+    standing::wait_guarded(black_box, deadline_ns)
 }
 
 /// Waits until a guard has tried the store; what it found is in the box.

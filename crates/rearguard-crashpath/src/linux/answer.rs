@@ -1,0 +1,92 @@
+//! Waiting for the guard's answer: from one guard, from the next, or from none, but never for ever.
+//!
+//! The crashed thread runs this, so it must not be stopped by anybody, and uses no descriptor.
+
+use core::sync::atomic::Ordering;
+
+use super::{futex, standing, syscall, time};
+use crate::black_box::{BlackBox, answer, guard, owner};
+use crate::limits;
+
+/// Waits for an answer from up to [`limits::GUARDS_PER_CRASH_MAX`] guards, each with a deadline, and ends the silent ones.
+pub(super) fn await_answer(black_box: &BlackBox, wait_ms: u32) {
+    let control = &black_box.control;
+    let wait_ns = u64::from(wait_ms) * 1_000_000;
+    let start_ns = u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000 * 2;
+    let mut on_duty = None;
+    let mut tried = 0;
+    let mut deadline_ns = time::monotonic_ns().saturating_add(start_ns);
+    while control.answer.load(Ordering::Acquire) == answer::NONE {
+        let word = control.guard.load(Ordering::Acquire);
+        if word == guard::LEFT || word == guard::ANSWERED {
+            return;
+        }
+        let Some(tid) = owner(word) else {
+            if on_duty.take().is_some() {
+                deadline_ns = time::monotonic_ns().saturating_add(start_ns);
+            }
+            if tried >= limits::GUARDS_PER_CRASH_MAX || !call_the_keeper(black_box, word) {
+                return;
+            }
+            let word = control.guard.load(Ordering::Acquire);
+            let vacant = owner(word).is_none();
+            if vacant
+                && futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
+                    == futex::Woken::TimedOut
+            {
+                return;
+            }
+            continue;
+        };
+        if on_duty != Some(tid) {
+            on_duty = Some(tid);
+            tried += 1;
+            deadline_ns = time::monotonic_ns().saturating_add(wait_ns);
+        }
+        if futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
+            == futex::Woken::TimedOut
+            && !end_guard(black_box, word, tid)
+        {
+            return;
+        }
+    }
+}
+
+/// Asks the keeper for a guard; false when there is no keeper to ask.
+fn call_the_keeper(black_box: &BlackBox, word: u32) -> bool {
+    if !standing::serves() {
+        return false;
+    }
+    let guard = &black_box.control.guard;
+    if word != guard::CALLED {
+        let _ = guard.compare_exchange(word, guard::CALLED, Ordering::AcqRel, Ordering::Relaxed);
+        futex::wake_all(guard);
+    }
+    true
+}
+
+/// Ends a guard that is silent, and waits until that is true; only then may another be started.
+/// False when it can't be proved: then no other is started, so that there are never two.
+fn end_guard(black_box: &BlackBox, word: u32, tid: u32) -> bool {
+    let control = &black_box.control;
+    if control.answer.load(Ordering::Acquire) != answer::NONE {
+        return true;
+    }
+    // The word lies in memory that the crash may have overwritten; only the process that our keeper started is ended.
+    if standing::guard_pid() != tid {
+        return false;
+    }
+    if syscall::kill(tid as i32, libc::SIGKILL).is_err() {
+        return false;
+    }
+    let deadline_ns =
+        time::monotonic_ns().saturating_add(u64::from(limits::GUARD_DEATH_MS_MAX) * 1_000_000);
+    while control.guard.load(Ordering::Acquire) == word {
+        if futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
+            == futex::Woken::TimedOut
+        {
+            return false;
+        }
+    }
+    true
+}

@@ -1,0 +1,93 @@
+//! Filling the crash slot: the crash context, copied to where it outlives the process.
+
+use core::sync::atomic::Ordering;
+
+use super::fault::{
+    Fault, GENERAL, address, code, floating_state, general_registers, info, stack_pointer, was_sent,
+};
+use super::syscall::{self, call};
+use super::time;
+use crate::black_box::{BlackBox, crash, flags};
+use crate::limits;
+
+/// Stores the crash context in the black box.
+pub(super) fn fill_slot(black_box: &BlackBox, fault: &Fault) {
+    let slot = &black_box.slot;
+    black_box.control.crash.store(crash::CLAIMED, Ordering::Release);
+    let general = general_registers(fault);
+    let stack_pointer = stack_pointer(&general);
+    let mut remarks = fault.flags;
+    let distance = address(fault).abs_diff(stack_pointer);
+    if fault.signal == libc::SIGSEGV && !was_sent(fault) && distance < 65_536 {
+        remarks |= flags::NEAR_STACK_POINTER;
+    }
+    if black_box.control.survived.load(Ordering::Relaxed) != 0 {
+        remarks |= flags::SURVIVED_BEFORE;
+    }
+    slot.flags.store(remarks, Ordering::Relaxed);
+    slot.tid.store(fault.tid, Ordering::Relaxed);
+    slot.signal.store(fault.signal, Ordering::Relaxed);
+    slot.code.store(code(fault), Ordering::Relaxed);
+    slot.address.store(address(fault), Ordering::Relaxed);
+    slot.seen_ns.store(fault.seen_ns, Ordering::Relaxed);
+    slot.seen_real_ns.store(time::real_ns(), Ordering::Relaxed);
+    if was_sent(fault) {
+        // SAFETY: for a signal that a process sent, the union holds its pid.
+        let sender = unsafe { info(fault).si_pid() };
+        slot.sender_pid.store(sender as u32, Ordering::Relaxed);
+    }
+    for (index, register) in general.iter().enumerate() {
+        slot.general.set(index, *register);
+    }
+    slot.general_count.store(GENERAL as u32, Ordering::Relaxed);
+    let (floating, bytes) = floating_state(fault);
+    if !floating.is_null() {
+        // SAFETY: the kernel wrote this state into the signal frame.
+        let floating = unsafe { core::slice::from_raw_parts(floating, bytes) };
+        slot.floating.store(floating);
+        slot.floating_bytes.store(bytes as u32, Ordering::Relaxed);
+    }
+    // SAFETY: siginfo_t has 128 bytes, all written by the kernel.
+    let info = unsafe { core::slice::from_raw_parts(fault.info.cast_const().cast::<u8>(), 128) };
+    slot.siginfo.store(info);
+    copy_stack(black_box, stack_pointer);
+}
+
+/// Copies the stack from the stack pointer up, as far as it is there, for a guard that may not read our memory.
+/// The kernel copies, so an unmapped page is a short answer and no fault.
+fn copy_stack(black_box: &BlackBox, stack_pointer: u64) {
+    const PAGE: usize = 4096;
+    const PAGES: usize = limits::STACK_COPY_BYTES_MAX / PAGE;
+    // 128 bytes below the stack pointer belong to the function too, on x86_64.
+    let start = (stack_pointer as usize).wrapping_sub(128) & !15;
+    let local = libc::iovec {
+        iov_base: black_box.stack.address().cast(),
+        iov_len: limits::STACK_COPY_BYTES_MAX,
+    };
+    // One element a page: the kernel stops at the first that can't be read whole.
+    let mut remote = [libc::iovec { iov_base: core::ptr::null_mut(), iov_len: 0 }; PAGES];
+    let mut at = start;
+    let end = start.wrapping_add(limits::STACK_COPY_BYTES_MAX);
+    for element in &mut remote {
+        let next = (at & !(PAGE - 1)).wrapping_add(PAGE).min(end);
+        *element =
+            libc::iovec { iov_base: at as *mut libc::c_void, iov_len: next.wrapping_sub(at) };
+        at = next;
+    }
+    // SAFETY: the kernel writes to the black box, whose length is given, and checks what it reads.
+    let copied = unsafe {
+        call(
+            libc::SYS_process_vm_readv,
+            [
+                syscall::getpid() as usize,
+                &raw const local as usize,
+                1,
+                remote.as_ptr() as usize,
+                PAGES,
+                0,
+            ],
+        )
+    };
+    black_box.slot.stack_address.store(start as u64, Ordering::Relaxed);
+    black_box.slot.stack_bytes.store(copied.unwrap_or(0) as u32, Ordering::Relaxed);
+}
