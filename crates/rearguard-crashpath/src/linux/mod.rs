@@ -17,5 +17,6 @@ pub mod time;
 
 mod answer;
 mod chain;
+mod descriptors;
 mod fault;
 mod slot;

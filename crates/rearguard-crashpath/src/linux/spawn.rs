@@ -6,34 +6,15 @@
 
 use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
+pub use super::descriptors::{FIRST_FD, HANDOVER_MAX, Handed};
 use super::stack::Stack;
 use super::syscall::{self, Errno, Result, call, plain, signal_bit};
-use super::{futex, time};
+use super::{descriptors, futex, time};
 use crate::black_box::{crash, start};
 use crate::limits;
 
-/// The first descriptor number that is handed over; 0 to 2 are the standard streams.
-pub const FIRST_FD: i32 = 3;
-/// How many descriptors can be handed over.
-pub const HANDOVER_MAX: usize = 6;
 /// How many resource limits can be set.
 pub const RLIMITS_MAX: usize = 16;
-/// The numbers that a child begins with: the standard streams and what is handed over.
-const PLACES: usize = FIRST_FD as usize + HANDOVER_MAX;
-
-/// One descriptor to hand over; it gets the number `FIRST_FD` plus its place in the plan.
-#[derive(Clone, Copy)]
-pub struct Handed {
-    /// The caller's descriptor, or -1 for none.
-    pub fd: i32,
-    /// Whether the exec closes it: it is for the child's own use before that.
-    pub until_exec: bool,
-}
-
-impl Handed {
-    /// No descriptor at this place.
-    pub const NONE: Handed = Handed { fd: -1, until_exec: false };
-}
 
 /// What a starter waits for before it execs.
 #[derive(Clone, Copy)]
@@ -318,7 +299,7 @@ fn prepare(plan: &Plan) -> Result<()> {
     let _ = plain!(libc::SYS_setpgid, 0, 0);
     // A lowered descriptor limit of the application must not stand in the way of the numbers used here.
     raise_descriptor_limit();
-    place_descriptors(plan)?;
+    descriptors::place(&plan.streams, &plan.handed)?;
     if plan.umask != u32::MAX {
         let _ = plain!(libc::SYS_umask, plan.umask);
     }
@@ -398,92 +379,6 @@ pub fn set_alarm(after_ms: u32) {
 fn raise_descriptor_limit() {
     // Asking for the impossible falls back to the hard limit inside `set_rlimit`.
     set_rlimit(libc::RLIMIT_NOFILE as i32, u64::MAX, u64::MAX);
-}
-
-/// Puts the plan's descriptors at their numbers and closes every other.
-fn place_descriptors(plan: &Plan) -> Result<()> {
-    let mut from = [-1i32; PLACES];
-    let wanted = plan.streams.iter().copied().chain(plan.handed.iter().map(|handed| handed.fd));
-    for (place, fd) in from.iter_mut().zip(wanted) {
-        *place = fd;
-    }
-    move_descriptors(&mut from)?;
-    for (number, fd) in from.iter().enumerate() {
-        if *fd >= 0 {
-            let handed = number.checked_sub(FIRST_FD as usize).and_then(|at| plan.handed.get(at));
-            let until_exec = handed.is_some_and(|handed| handed.until_exec);
-            let flag = if until_exec { libc::FD_CLOEXEC } else { 0 };
-            plain!(libc::SYS_fcntl, number, libc::F_SETFD, flag)?;
-        } else if number < FIRST_FD as usize {
-            open_null(number as i32);
-        } else {
-            syscall::close(number as i32);
-        }
-    }
-    close_from(PLACES);
-    Ok(())
-}
-
-/// Moves each descriptor to the number of its place, without overwriting one that is still to be moved.
-/// No number beyond the places is needed but one for a cycle, so a low limit of descriptors is no hindrance.
-fn move_descriptors(from: &mut [i32; PLACES]) -> Result<()> {
-    // Each round moves one or breaks one cycle, so twice as many rounds as places are enough.
-    for _ in 0..2 * PLACES {
-        let is_needed = |number: usize| {
-            from.iter().enumerate().any(|(at, fd)| at != number && *fd == number as i32)
-        };
-        let misplaced = |(at, fd): &(usize, &i32)| **fd >= 0 && **fd != *at as i32;
-        let Some((place, fd)) = from
-            .iter()
-            .enumerate()
-            .filter(misplaced)
-            .find(|(place, _)| !is_needed(*place))
-            .or_else(|| from.iter().enumerate().find(misplaced))
-            .map(|(place, fd)| (place, *fd))
-        else {
-            return Ok(());
-        };
-        let new = if is_needed(place) {
-            plain!(libc::SYS_fcntl, fd, libc::F_DUPFD_CLOEXEC, PLACES)? as i32
-        } else {
-            plain!(libc::SYS_dup3, fd, place, libc::O_CLOEXEC)?;
-            place as i32
-        };
-        if let Some(entry) = from.get_mut(place) {
-            *entry = new;
-        }
-    }
-    Ok(())
-}
-
-/// Opens `/dev/null` at a number below 3; without it the number stays closed.
-fn open_null(number: i32) {
-    syscall::close(number);
-    let path = c"/dev/null";
-    // SAFETY: the string is static and NUL-terminated.
-    let opened = unsafe {
-        call(
-            libc::SYS_openat,
-            [libc::AT_FDCWD as usize, path.as_ptr() as usize, libc::O_RDWR as usize, 0, 0, 0],
-        )
-    };
-    if let Ok(fd) = opened
-        && fd as i32 != number
-    {
-        let _ = plain!(libc::SYS_dup3, fd, number, 0);
-        syscall::close(fd as i32);
-    }
-}
-
-/// Closes every descriptor from `first` on.
-fn close_from(first: usize) {
-    if plain!(libc::SYS_close_range, first, u32::MAX, 0).is_ok() {
-        return;
-    }
-    // Kernels before 5.9, and filters that don't know the call. The bound keeps an unlimited limit from becoming hours.
-    for fd in first..65_536 {
-        syscall::close(fd as i32);
-    }
 }
 
 enum Passage {
