@@ -121,6 +121,11 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
     std::thread::sleep(args.after);
+    if !(args.wait_ready || args.wait_guarded) && handle.guard_pid().is_some() {
+        // Nobody waited for it, but it is there by now.
+        trace.learn(handle);
+        trace.write(Event::Guarded);
+    }
     match running::die(args) {
         Ok(code) => ExitCode::from(code),
         Err(problem) => fail("crashzoo", &problem, EXIT_SURVIVED),
