@@ -1,5 +1,7 @@
 //! The machine, the process as a whole, and the texts of the system.
 
+use std::sync::OnceLock;
+
 use super::procfs::{self, Proc};
 use super::sys;
 use crate::encode::{LINUX_AUXV, LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_MAPS, LINUX_PROC_STATUS, whole_lines};
@@ -22,7 +24,11 @@ pub(super) fn texts(
     let of_process = proc.and_then(|proc| proc.read_thread(pid, b"status", max).ok());
     let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
-    let release = procfs::read_path(c"/etc/lsb-release", max).or_else(|_| procfs::read_path(c"/etc/os-release", max));
+    let release = once(&RELEASE, max, || {
+        procfs::read_path(c"/etc/lsb-release", max)
+            .or_else(|_| procfs::read_path(c"/etc/os-release", max))
+            .unwrap_or_default()
+    });
     let mut texts = Vec::with_capacity(5);
     let mut add = |stream_type: u32, text: Vec<u8>| {
         if !text.is_empty() {
@@ -31,7 +37,7 @@ pub(super) fn texts(
     };
     add(LINUX_AUXV, auxiliary);
     add(LINUX_PROC_STATUS, status.unwrap_or_default());
-    add(LINUX_LSB_RELEASE, release.unwrap_or_default());
+    add(LINUX_LSB_RELEASE, release);
     add(LINUX_CPU_INFO, cpuinfo);
     add(LINUX_MAPS, maps);
     texts
@@ -39,12 +45,26 @@ pub(super) fn texts(
 
 /// The kernel's description of the processors: as many whole lines as the limit allows.
 pub(super) fn cpuinfo(max: usize) -> Vec<u8> {
-    let mut text = procfs::read_path(c"/proc/cpuinfo", max).unwrap_or_default();
-    if text.len() == max {
-        let kept = whole_lines(&text, max.saturating_sub(1)).len();
-        text.truncate(kept);
-    }
-    text
+    once(&PROCESSORS, max, || {
+        let mut text = procfs::read_path(c"/proc/cpuinfo", max).unwrap_or_default();
+        if text.len() == max {
+            let kept = whole_lines(&text, max.saturating_sub(1)).len();
+            text.truncate(kept);
+        }
+        text
+    })
+}
+
+/// A text that doesn't change while this process lives, and the limit that it was read with.
+type Kept = OnceLock<(usize, Vec<u8>)>;
+
+static PROCESSORS: Kept = OnceLock::new();
+static RELEASE: Kept = OnceLock::new();
+
+/// Reads such a text once: the kernel takes longer to describe its processors than a small process is stopped for.
+fn once(kept: &Kept, max: usize, read: impl Fn() -> Vec<u8>) -> Vec<u8> {
+    let (limit, text) = kept.get_or_init(|| (max, read()));
+    if *limit == max { text.clone() } else { read() }
 }
 
 /// What kind of machine this is.

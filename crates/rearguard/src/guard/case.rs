@@ -102,7 +102,10 @@ impl Case {
     /// Writes the minidump and its report into the store; false when there is none.
     pub(crate) fn dump(&mut self, black_box: &BlackBox, probe: &dyn Fn(&'static str)) -> bool {
         let control = &black_box.control;
-        if let Some(found) = self.take_over(black_box) {
+        // Only where there was another guard can there be another's report.
+        if control.attached.load(Ordering::Relaxed) > 1
+            && let Some(found) = self.take_over(black_box)
+        {
             return found;
         }
         let Some(crash) = &self.metadata.crash else { return false };

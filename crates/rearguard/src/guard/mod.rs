@@ -12,6 +12,7 @@ use std::sync::atomic::Ordering;
 use rearguard_crashpath::black_box::{crash, store};
 
 use crate::config::{ExitClass, History, StartBlock};
+use crate::dump;
 use crate::error::Error;
 use crate::evidence;
 use crate::launch::Succession;
@@ -60,6 +61,7 @@ pub(crate) fn run(nonce: u64) -> ! {
     spots.pass("ready");
     let mut guard = Guard::new(attached, spots, case);
     guard.try_store();
+    guard.rehearse();
     guard.stand()
 }
 
@@ -134,6 +136,13 @@ impl Guard {
                 Err(errno) => store::FAILED.wrapping_add(errno),
             };
             attach::tell_store(self.attached.black_box, state);
+        }
+    }
+
+    /// Goes through a dump once while nobody waits, so that the one that counts is quick.
+    fn rehearse(&self) {
+        if self.attached.black_box.control.crash.load(Ordering::Acquire) == crash::IDLE {
+            dump::rehearse();
         }
     }
 
