@@ -170,15 +170,14 @@ fn begin_asking(tid: u32, frame: usize) -> Option<&'static Asking> {
     Some(place)
 }
 
-/// The frame that this thread is asking a foreign handler about, if the stack pointer `here` is still below it.
-/// A frame that lies below us was left by a jump, and means nothing any more.
-pub(crate) fn asked_about(tid: u32, here: usize) -> Option<usize> {
+/// Takes the frame that this thread is asking a foreign handler about, if the handler that was interrupted at the stack pointer `here` can be that handler.
+/// A handler that jumped out leaves its place behind: then `here` lies elsewhere, or the frame no longer holds the token, which the caller compares. The place is free afterwards in every case.
+pub(crate) fn take_asked_about(tid: u32, here: usize) -> Option<usize> {
     const NEAR_BYTES: usize = 1 << 20;
-    ASKING
-        .iter()
-        .find(|place| place.tid.load(Ordering::Relaxed) == tid)
-        .map(|place| place.frame.load(Ordering::Relaxed))
-        .filter(|frame| *frame > here && frame.wrapping_sub(here) < NEAR_BYTES)
+    let place = ASKING.iter().find(|place| place.tid.load(Ordering::Relaxed) == tid)?;
+    let frame = place.frame.swap(0, Ordering::Relaxed);
+    place.tid.store(0, Ordering::Release);
+    (frame > here && frame.wrapping_sub(here) < NEAR_BYTES).then_some(frame)
 }
 
 /// Calls a foreign handler as the kernel would have: with its mask, its own signal blocked, its flags honoured.

@@ -6,12 +6,21 @@ use super::syscall::{call, signal_bit};
 
 /// One call of the handler.
 pub(super) struct Fault {
+    /// [`Fault::token`] while the call is under way; a frame that was left by a jump and used again holds something else.
+    pub(super) token: u64,
     pub(super) signal: i32,
     pub(super) info: *mut libc::siginfo_t,
     pub(super) context: *mut libc::ucontext_t,
     pub(super) tid: u32,
     pub(super) seen_ns: u64,
     pub(super) flags: u32,
+}
+
+impl Fault {
+    /// What a frame at this address of this moment holds.
+    pub(super) fn token(&self) -> u64 {
+        self.seen_ns.rotate_left(17) ^ core::ptr::from_ref(self) as u64 ^ u64::from(self.tid)
+    }
 }
 
 /// `si_code` of the fault.

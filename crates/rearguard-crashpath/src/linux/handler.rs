@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering}
 use super::answer::await_answer;
 use super::chain::{self, Action, Previous, SIGNALS};
 use super::fault::{
-    Fault, accessible_now, address, code, general_registers, info, repeats, unblock_in_frame,
-    was_sent,
+    Fault, accessible_now, address, code, general_registers, info, repeats, stack_pointer,
+    unblock_in_frame, was_sent,
 };
 use super::slot::fill_slot;
 use super::stack::{self, Stack};
@@ -190,6 +190,7 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
         return;
     }
     let mut fault = Fault {
+        token: 0,
         signal,
         info,
         context: context.cast(),
@@ -197,6 +198,7 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
         seen_ns,
         flags: 0,
     };
+    fault.token = fault.token();
     if syscall::getpid() != OWNER_PID.load(Ordering::Relaxed) {
         // A forked child: the black box is its parent's, so it ends as it would have without us.
         end(&fault);
@@ -206,11 +208,8 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
         crash_within_crash(&fault);
         return;
     }
-    let here = core::ptr::from_ref(&fault) as usize;
-    if let Some(outer) = chain::asked_about(fault.tid, here) {
+    if let Some(outer) = asked_about(&fault) {
         // The foreign handler crashed or aborted: what it was asked about is the crash.
-        // SAFETY: the frame lies above ours on this thread's stack, so its function has not returned.
-        let outer = unsafe { &mut *(outer as *mut Fault) };
         outer.flags |= flags::FOREIGN_ASKED | flags::FOREIGN_CRASHED;
         crash(outer);
         end(&fault);
@@ -227,6 +226,15 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
         (_, Previous::Ignored | Previous::Default | Previous::Runtime) => {}
     }
     crash(&mut fault);
+}
+
+/// The fault that this thread was asking a foreign handler about when that handler met this one.
+fn asked_about(fault: &Fault) -> Option<&'static mut Fault> {
+    let interrupted = stack_pointer(&general_registers(fault)) as usize;
+    let frame = chain::take_asked_about(fault.tid, interrupted)? as *mut Fault;
+    // SAFETY: the frame lies above the interrupted stack pointer on this thread's own stack, which is mapped there.
+    let outer = unsafe { frame.as_mut() }?;
+    (outer.token == outer.token()).then_some(outer)
 }
 
 /// Whether somebody installed our handler again without SA_SIGINFO, as `signal()` does with what it read; then info and context are garbage.

@@ -104,10 +104,17 @@ pub(super) fn process(stat: &Stat) -> Process {
 }
 
 /// The line of `stat` of the process, or nothing but zeros.
+///
+/// The main thread's line is enough while that thread lives; the kernel adds up all threads for each line, so a second is read only without it.
 pub(super) fn stat(proc: Option<&Proc>, pid: i32, max: usize) -> Stat {
-    let parse = |line: Option<Vec<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
+    let parse =
+        |line: Option<Vec<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
+    let of_main = parse(proc.and_then(|proc| proc.read_thread(pid, b"stat", max).ok()));
+    if of_main.stack_start != 0 {
+        return of_main;
+    }
     let mut stat = parse(proc.and_then(|proc| proc.read(c"stat", max).ok()));
     // The start in the line is that of the thread whose directory it is; the main thread's is the process's.
-    stat.start_ticks = parse(proc.and_then(|proc| proc.read_thread(pid, b"stat", max).ok())).start_ticks;
+    stat.start_ticks = of_main.start_ticks;
     stat
 }
