@@ -6,7 +6,7 @@
 
 use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
 use crate::settings::{Consent, Settings};
-use crate::sys::process::Surroundings;
+use crate::sys::words::Surroundings;
 use crate::wire::{Reader, Writer};
 
 const LAUNCH_MAGIC: u64 = u64::from_le_bytes(*b"rg-launc");

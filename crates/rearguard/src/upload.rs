@@ -1,8 +1,9 @@
 //! Delivery of one report: the body of the POST, and what the answer means.
 
 use crate::limits::RETRY_AFTER_S_MAX;
-use crate::sys::http::{self, Answer, Post};
+use crate::sys::http;
 use crate::sys::process;
+use crate::sys::words::{Answer, Post};
 
 /// What is delivered.
 pub(crate) struct Parcel<'a> {

@@ -22,9 +22,10 @@ use crate::supervisor::{
     Action, Answer, Decision, DumpOutcome, Durability, Event, Note, Now, Reason, Setup,
     StartOutcome, StarterOutcome, Supervisor, Verdict,
 };
-use crate::sys::attach::{self, Attached, Heard, Stream};
+use crate::sys::attach::{self, Attached, Stream};
 use crate::sys::exit_status::{self, Ended};
-use crate::sys::successor::{self, Recipe, Started, Starter, When};
+use crate::sys::successor::{self, Recipe, Starter};
+use crate::sys::words::{Heard, Started, When};
 use crate::sys::{process, terminal};
 
 use case::Case;

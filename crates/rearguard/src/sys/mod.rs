@@ -9,11 +9,18 @@
 //! - `successor`: start the next worker after the full exit, once.
 //! - `file`: private directories and files, made durable.
 //! - `http`: one POST by the system's own HTTP library or program.
+//! - `words`: the values in which all of them speak; not a port's, but everybody's.
 //! - `terminal`: one line to the user, where there is a terminal.
 //!
 //! `unsupported/` is the least that a port can be: every name, and an honest refusal behind it.
 //!
 //! `cfg(target_os)` appears here and nowhere else in this crate.
+
+#[cfg_attr(
+    not(target_os = "linux"),
+    expect(dead_code, reason = "a port without a guard speaks only a part of it")
+)]
+pub(crate) mod words;
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -15,6 +15,7 @@ use super::process::last_errno;
 use super::{memfd, proc_text};
 use crate::launch::LaunchRecord;
 use crate::limits;
+use crate::sys::words::Heard;
 
 const BLACK_BOX_FD: RawFd = FIRST_FD + BLACK_BOX_PLACE as RawFd;
 const RECORD_FD: RawFd = FIRST_FD + RECORD_PLACE as RawFd;
@@ -175,23 +176,6 @@ pub(crate) fn answer_crash(black_box: &BlackBox, dumped: bool) {
     control.answer.store(value, Ordering::Release);
     control.guard.store(guard::ANSWERED, Ordering::Release);
     futex::wake_all(&control.guard);
-}
-
-/// What ended a guard's sleep.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Heard {
-    /// A crash waits in the slot.
-    Crash,
-    /// The worker is gone, by the pidfd.
-    Gone,
-    /// The worker's process runs another program.
-    Replaced,
-    /// The worker survived the crash that was answered.
-    Survived,
-    /// This guard was asked to stop.
-    Stop,
-    /// The deadline passed.
-    Nothing,
 }
 
 /// Sleeps until a crash waits, the worker ends, or this guard is to stop. While all is well nothing wakes it.

@@ -8,28 +8,7 @@ use rearguard_crashpath::{syscall, time};
 
 use super::proc_text;
 use crate::config::StartBlock;
-
-/// What a process was started with and in.
-#[derive(Default)]
-pub(crate) struct Surroundings {
-    /// The program's path; empty when it can't be found out.
-    pub(crate) program: Vec<u8>,
-    /// Arguments, the program's own name first.
-    pub(crate) arguments: Vec<Vec<u8>>,
-    /// Environment, `NAME=value` each.
-    pub(crate) environment: Vec<Vec<u8>>,
-    /// The working directory; empty when it was removed.
-    pub(crate) directory: Vec<u8>,
-    pub(crate) umask: u32,
-    pub(crate) signal_mask: u64,
-    pub(crate) ignored_signals: u64,
-    /// The effective user.
-    pub(crate) user: u32,
-    /// The seccomp mode: 0 is none.
-    pub(crate) seccomp: u32,
-    /// Resource, soft, hard.
-    pub(crate) rlimits: Vec<(i32, u64, u64)>,
-}
+use crate::sys::words::Surroundings;
 
 /// The last error of the C library.
 pub(crate) fn last_errno() -> i32 {

@@ -16,6 +16,7 @@ use super::memfd;
 use super::strings::string_array;
 use crate::error::Error;
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
+use crate::sys::words::{Started, When};
 
 /// Where each thing lies among the starter's descriptors, from number 3 on; only the succession record survives the exec.
 const SUCCESSION_PLACE: usize = 0;
@@ -29,30 +30,6 @@ pub(crate) struct Starter {
     /// Held until the starter has them; the worker's pipes must not stay open in the guard.
     streams: [Option<OwnedFd>; 3],
     _succession: OwnedFd,
-}
-
-/// What became of a start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Started {
-    /// The next worker runs.
-    Yes,
-    /// Another starter was chosen.
-    Lost,
-    /// The worker before it was not gone in time.
-    Late,
-    /// The exec failed with this error.
-    Failed(i32),
-    /// It is still under way at the deadline.
-    NotYet,
-}
-
-/// When a starter starts.
-#[derive(Clone, Copy)]
-pub(crate) struct When {
-    /// How long after the full exit.
-    pub(crate) delay_ms: u64,
-    /// Whether a crash waits, so that the start holds only if the worker doesn't survive it.
-    pub(crate) at_crash: bool,
 }
 
 /// What every starter of this guard is made from, put together while nobody waits.

@@ -6,6 +6,7 @@ use rearguard_crashpath::black_box::BlackBox;
 
 use crate::config::StartBlock;
 use crate::launch::LaunchRecord;
+use crate::sys::words::Heard;
 
 /// What a guard works with; on this system there is no such value.
 pub(crate) struct Attached {
@@ -16,24 +17,6 @@ pub(crate) struct Attached {
 
 /// A standard stream of the worker's, taken by its guard; on this system there is no such value.
 pub(crate) enum Stream {}
-
-/// What ended a guard's sleep; on this system no guard sleeps.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the guard has an arm for each, and nothing here tells one")]
-pub(crate) enum Heard {
-    /// A crash waits in the slot.
-    Crash,
-    /// The worker is gone.
-    Gone,
-    /// The worker's process runs another program.
-    Replaced,
-    /// The worker survived the crash that was answered.
-    Survived,
-    /// This guard was asked to stop.
-    Stop,
-    /// The deadline passed.
-    Nothing,
-}
 
 /// Refuses: a process with the guard argument ends here, as it would with any other argument that can't be used.
 pub(crate) fn attach(_nonce: u64) -> Result<Attached, &'static str> {

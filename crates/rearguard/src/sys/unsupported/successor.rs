@@ -6,35 +6,10 @@ use super::attach::Stream;
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::{LaunchRecord, Succession};
+use crate::sys::words::{Started, When};
 
 /// A process that will become the next worker; on this system there is no such value.
 pub(crate) enum Starter {}
-
-/// What became of a start; on this system none begins.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[expect(dead_code, reason = "the guard has an arm for each, and nothing here tells one")]
-pub(crate) enum Started {
-    /// The next worker runs.
-    Yes,
-    /// Another starter was chosen.
-    Lost,
-    /// The worker before it was not gone in time.
-    Late,
-    /// The start failed with this error.
-    Failed(i32),
-    /// It is still under way at the deadline.
-    NotYet,
-}
-
-/// When a starter starts.
-#[derive(Clone, Copy)]
-#[expect(dead_code, reason = "no starter is made with it")]
-pub(crate) struct When {
-    /// How long after the full exit.
-    pub(crate) delay_ms: u64,
-    /// Whether a crash waits, so that the start holds only if the worker doesn't survive it.
-    pub(crate) at_crash: bool,
-}
 
 /// What every starter of a guard is made from; on this system there is no such value.
 pub(crate) enum Recipe {}

@@ -4,8 +4,9 @@
 
 use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
 
-use super::{Answer, Post, retry_after};
+use super::retry_after;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
+use crate::sys::words::{Answer, Post};
 
 const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcurl-nss.so.4"];
 

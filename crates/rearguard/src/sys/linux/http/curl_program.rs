@@ -6,8 +6,9 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use rearguard_crashpath::{syscall, time};
 
 use super::super::{memfd, process};
-use super::{Answer, Post, retry_after};
+use super::retry_after;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
+use crate::sys::words::{Answer, Post};
 
 /// How much of the program's output is read: headers and the beginning of the body.
 const OUTPUT_BYTES_MAX: usize = ANSWER_BYTES_MAX + 16 * 1024;
