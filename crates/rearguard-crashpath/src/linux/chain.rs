@@ -171,13 +171,17 @@ fn begin_asking(tid: u32, frame: usize) -> Option<&'static Asking> {
 }
 
 /// Takes the frame that this thread is asking a foreign handler about, if the handler that was interrupted at the stack pointer `here` can be that handler.
-/// A handler that jumped out leaves its place behind: then `here` lies elsewhere, or the frame no longer holds the token, which the caller compares. The place is free afterwards in every case.
-pub(crate) fn take_asked_about(tid: u32, here: usize) -> Option<usize> {
+/// A handler that jumped out leaves its place behind: then `here` lies elsewhere, the thread has its own signal `mask` back, or the frame no longer holds the token, which the caller compares. The place is free afterwards in every case.
+pub(crate) fn take_asked_about(tid: u32, here: usize, mask: u64) -> Option<usize> {
     const NEAR_BYTES: usize = 1 << 20;
+    // Signals that no mask can hold.
+    const NEVER: u64 = signal_bit(libc::SIGKILL) | signal_bit(libc::SIGSTOP);
     let place = ASKING.iter().find(|place| place.tid.load(Ordering::Relaxed) == tid)?;
     let frame = place.frame.swap(0, Ordering::Relaxed);
     place.tid.store(0, Ordering::Release);
-    (frame > here && frame.wrapping_sub(here) < NEAR_BYTES).then_some(frame)
+    // A handler that is under way runs with the mask of `ask`: everything but the crash signals.
+    let is_asking = mask | NEVER | crash_bits() == !0;
+    (is_asking && frame > here && frame.wrapping_sub(here) < NEAR_BYTES).then_some(frame)
 }
 
 /// Calls a foreign handler as the kernel would have: with its mask, its own signal blocked, its flags honoured.

@@ -136,6 +136,14 @@ pub(super) fn floating_state(fault: &Fault) -> (*const u8, usize) {
     (unsafe { fault.context.cast_const().cast::<u8>().add(start) }, 8 + 8 + 512)
 }
 
+/// The signal mask that was in force at the fault.
+pub(super) fn mask(fault: &Fault) -> u64 {
+    // SAFETY: the kernel hands a valid context to the handler.
+    let mask = unsafe { &raw const (*fault.context).uc_sigmask }.cast::<u64>();
+    // SAFETY: the kernel's mask is the first eight bytes of the C library's larger set.
+    unsafe { mask.read_unaligned() }
+}
+
 /// Makes sure that returning from the handler lets the signal through.
 pub(super) fn unblock_in_frame(fault: &Fault, signal: i32) {
     // The kernel reads the first eight bytes of the C library's larger set.

@@ -11,7 +11,7 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering}
 use super::answer::await_answer;
 use super::chain::{self, Action, Previous, SIGNALS};
 use super::fault::{
-    Fault, accessible_now, address, code, general_registers, info, repeats, stack_pointer,
+    Fault, accessible_now, address, code, general_registers, info, mask, repeats, stack_pointer,
     unblock_in_frame, was_sent,
 };
 use super::slot::fill_slot;
@@ -231,7 +231,7 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
 /// The fault that this thread was asking a foreign handler about when that handler met this one.
 fn asked_about(fault: &Fault) -> Option<&'static mut Fault> {
     let interrupted = stack_pointer(&general_registers(fault)) as usize;
-    let frame = chain::take_asked_about(fault.tid, interrupted)? as *mut Fault;
+    let frame = chain::take_asked_about(fault.tid, interrupted, mask(fault))? as *mut Fault;
     // SAFETY: the frame lies above the interrupted stack pointer on this thread's own stack, which is mapped there.
     let outer = unsafe { frame.as_mut() }?;
     (outer.token == outer.token()).then_some(outer)

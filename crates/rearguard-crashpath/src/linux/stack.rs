@@ -86,7 +86,7 @@ pub(super) fn touch(lowest: usize, bytes: usize) {
         let address = lowest.wrapping_add(page) as *mut u8;
         // SAFETY: the stack is mapped for the life of the process, and an atomic addition of nothing changes nothing for whoever uses it.
         let byte = unsafe { core::sync::atomic::AtomicU8::from_ptr(address) };
-        byte.fetch_add(0, core::sync::atomic::Ordering::Relaxed);
+        byte.fetch_add(core::hint::black_box(0), core::sync::atomic::Ordering::Relaxed);
     }
 }
 

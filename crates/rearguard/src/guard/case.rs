@@ -190,6 +190,7 @@ impl Case {
     }
 
     fn create_report(&mut self, dump: Option<&[u8]>) -> bool {
+        self.metadata.delivery = self.planned_delivery();
         // A store that was opened long ago may have been cleared away since; it is made again.
         for attempt in ["first", "second"] {
             self.open_store();
@@ -277,20 +278,27 @@ impl Case {
             self.metadata.timeline.worker_released =
                 black_box.control.worker_released_ns.load(Ordering::Relaxed);
         }
+        self.metadata.delivery = self.planned_delivery();
         let (Some(store), Some(report)) = (&self.store, &mut self.report) else { return true };
         let delivered = is_delivered(&self.metadata);
-        self.metadata.delivery = match (&self.collector, self.consent) {
-            _ if !delivered => Delivery::Skipped(String::from("neither a crash nor a panic")),
-            (None, _) => Delivery::Pending(String::from("no collector is set")),
-            (Some(_), Consent::Denied) => Delivery::Pending(String::from("no consent")),
-            (Some(_), Consent::Granted) => Delivery::Pending(String::from("not tried yet")),
-        };
         let updated = store.update(report, &self.metadata.to_json());
         let durable = store.make_durable(report);
         if !delivered {
             let _ = store.complete(report);
         }
         updated.is_ok() && durable.is_ok()
+    }
+
+    /// What is to become of the report; written with it from its first moment, since another guard may find it in any.
+    fn planned_delivery(&self) -> Delivery {
+        match (&self.collector, self.consent) {
+            _ if !is_delivered(&self.metadata) => {
+                Delivery::Skipped(String::from("neither a crash nor a panic"))
+            }
+            (None, _) => Delivery::Pending(String::from("no collector is set")),
+            (Some(_), Consent::Denied) => Delivery::Pending(String::from("no consent")),
+            (Some(_), Consent::Granted) => Delivery::Pending(String::from("not tried yet")),
+        }
     }
 
     /// Delivers the report, and then what earlier guards had to leave, for at most `deadline_ms` in all.

@@ -84,8 +84,8 @@ struct Guard {
     starter: Option<Starter>,
     /// Whether the start was closed by this guard.
     closed_start: bool,
-    /// When the starter is late.
-    start_deadline_ns: u64,
+    /// How long after the full exit the starter is late, in nanoseconds.
+    start_wait_ns: u64,
     /// How often the worker had survived when the last crash came.
     survived: u32,
     /// How the worker's life ended or is about to end.
@@ -121,7 +121,7 @@ impl Guard {
             streams: [None, None, None],
             starter: None,
             closed_start: false,
-            start_deadline_ns: 0,
+            start_wait_ns: 0,
             survived: 0,
             class: ExitClass::Unknown,
         }
@@ -334,8 +334,7 @@ impl Guard {
             Ok(starter) => {
                 self.starter = Some(starter);
                 let wait_ms = delay_ms.saturating_add(limits::START_MS_MAX);
-                self.start_deadline_ns =
-                    process::monotonic_ns().saturating_add(wait_ms.saturating_mul(1_000_000));
+                self.start_wait_ns = wait_ms.saturating_mul(1_000_000);
                 StarterOutcome::Made
             }
             Err(error) => {
@@ -388,7 +387,8 @@ impl Guard {
             self.events.push_back(Event::StartFinished(StartOutcome::Failed));
             return;
         };
-        let deadline_ns = self.start_deadline_ns;
+        // From here on, since the starter's time begins with the full exit; a core dump may have taken minutes before it.
+        let deadline_ns = process::monotonic_ns().saturating_add(self.start_wait_ns);
         let started = loop {
             let now_ns = process::monotonic_ns();
             let slice_ns = now_ns.saturating_add(limits::STOP_HEARD_MS_MAX * 1_000_000);

@@ -182,6 +182,14 @@ pub(crate) fn answer_crash(black_box: &BlackBox, dumped: bool) {
 pub(crate) fn watch(attached: &Attached) -> Heard {
     let control = &attached.black_box.control;
     loop {
+        // Read before everything that is asked below: what changes afterwards changes the word, and the sleep is refused.
+        let word = control.bell.load(Ordering::Acquire);
+        if owner(word).is_some() && word & FUTEX_WAITERS == 0 {
+            // A request to stop took the bit, ours or that of a guard before us; without it the kernel doesn't wake at the worker's end.
+            let again = word | FUTEX_WAITERS;
+            let _ = control.bell.compare_exchange(word, again, Ordering::AcqRel, Ordering::Relaxed);
+            continue;
+        }
         if stop_requested() {
             return Heard::Stop;
         }
@@ -190,7 +198,6 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
         {
             return Heard::Crash;
         }
-        let word = control.bell.load(Ordering::Acquire);
         if owner(word).is_some() {
             futex::wait(&control.bell, word, None);
             continue;
@@ -237,8 +244,14 @@ fn is_replaced(pid: u32) -> bool {
     if file.take(limits::MAPS_BYTES_MAX as u64).read_to_end(&mut maps).is_err() || maps.is_empty() {
         return false;
     }
-    let name = b"/memfd:rearguard-black-box";
-    !maps.windows(name.len()).any(|window| window == name)
+    // By its inode: a program that executes itself has a black box too, and another guard.
+    let Some(inode) = memfd::inode(BLACK_BOX_FD) else { return false };
+    let inode = inode.to_string();
+    !maps.split(|byte| *byte == b'\n').any(|line| {
+        let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
+        fields.nth(4) == Some(inode.as_bytes())
+            && fields.next().is_some_and(|name| name.starts_with(b"/memfd:rearguard-black-box"))
+    })
 }
 
 /// Takes the worker's standard streams while it waits at its crash; a place is empty where that isn't allowed.

@@ -74,14 +74,22 @@ pub(crate) fn has_seals(fd: RawFd, seals: i32) -> bool {
 
 /// The size in bytes.
 pub(crate) fn size(fd: RawFd) -> Option<usize> {
+    usize::try_from(status(fd)?.st_size).ok()
+}
+
+/// The inode's number, by which its mappings are known in `/proc/<pid>/maps`.
+pub(crate) fn inode(fd: RawFd) -> Option<u64> {
+    Some(status(fd)?.st_ino)
+}
+
+fn status(fd: RawFd) -> Option<libc::stat> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the pointer refers to room for the structure.
     if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {
         return None;
     }
     // SAFETY: fstat succeeded and filled it; it was zeroed before.
-    let status = unsafe { status.assume_init() };
-    usize::try_from(status.st_size).ok()
+    Some(unsafe { status.assume_init() })
 }
 
 /// Reads the whole of it, if it is at most `bytes_max` long.
