@@ -74,6 +74,8 @@ impl Store {
     /// Tries whether a file can be made in the store.
     pub(crate) fn probe(&self) -> Result<(), Error> {
         let probe = self.root.join("tmp").join(probe_name());
+        // One that a killed guard of the same number left must not stand in the way for ever.
+        let _ = fs::remove_file(&probe);
         file::write_new(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|failed| {
             Error::io("writing to the store", &self.root.to_string_lossy(), &failed)
         })

@@ -100,9 +100,10 @@ fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option
     let name = &settings.name;
     if process::is_privileged() {
         let is_absolute = settings.store.as_ref().is_some_and(|path| path.is_absolute());
-        return (!is_absolute).then_some(Off::Privileged);
-    }
-    if std::env::var_os(opt_out_variable(name)).is_some_and(|value| value == "1") {
+        if !is_absolute {
+            return Some(Off::Privileged);
+        }
+    } else if std::env::var_os(opt_out_variable(name)).is_some_and(|value| value == "1") {
         return Some(Off::OptedOut);
     }
     if status.is_traced {

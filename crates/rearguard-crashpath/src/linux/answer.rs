@@ -28,11 +28,9 @@ pub(super) fn await_answer(black_box: &BlackBox, wait_ms: u32) {
             if tried >= limits::GUARDS_PER_CRASH_MAX || !call_the_keeper(black_box, word) {
                 return;
             }
-            let word = control.guard.load(Ordering::Acquire);
-            let vacant = owner(word).is_none();
-            if vacant
-                && futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
-                    == futex::Woken::TimedOut
+            // Any other word than the call means that something has happened, and doesn't sleep.
+            if futex::wait_and_pass_on(&control.guard, guard::CALLED, Some(deadline_ns))
+                == futex::Woken::TimedOut
             {
                 return;
             }

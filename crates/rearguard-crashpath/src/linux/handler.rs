@@ -269,35 +269,46 @@ fn repaired_by_foreign(action: &Action, fault: &mut Fault) -> bool {
     }
 }
 
-/// Lets one thread through; the others wait until the process has ended, or for as long as the winner may take.
+/// Lets one thread through; the others wait until the process has ended, for as long as the winner may take.
+/// When the winner survived its crash after all, those who waited compete for the next.
 fn crash(fault: &mut Fault) {
-    match CRASHING.compare_exchange(0, fault.tid, Ordering::AcqRel, Ordering::Acquire) {
-        Ok(_) => {
-            FAULT.store(fault, Ordering::Release);
-            let top = EMERGENCY_TOP.load(Ordering::Relaxed);
-            // SAFETY: the emergency stack is mapped, and only the one thread that won uses it.
-            unsafe { stack::call_on(top, on_emergency_stack, core::ptr::from_mut(fault).cast()) };
+    loop {
+        match CRASHING.compare_exchange(0, fault.tid, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => {
+                FAULT.store(fault, Ordering::Release);
+                let top = EMERGENCY_TOP.load(Ordering::Relaxed);
+                let argument = core::ptr::from_mut(fault).cast();
+                // SAFETY: the emergency stack is mapped, and only the one thread that won uses it.
+                unsafe { stack::call_on(top, on_emergency_stack, argument) };
+                break;
+            }
+            Err(winner) if !wait_for_the_winner(winner) => break,
+            Err(_) => {}
         }
-        Err(winner) => wait_for_the_winner(winner),
     }
     end(fault);
 }
 
-/// Waits while another thread's crash is handled.
-fn wait_for_the_winner(winner: u32) {
-    let wait_ms = DUMP_WAIT_MS.load(Ordering::Relaxed).saturating_mul(limits::GUARDS_PER_CRASH_MAX);
+/// Waits while another thread's crash is handled, each of its guards at its slowest; false when it still is afterwards.
+fn wait_for_the_winner(winner: u32) -> bool {
+    let one_guard_ms = DUMP_WAIT_MS
+        .load(Ordering::Relaxed)
+        .saturating_add(2 * limits::GUARD_READY_MS_MAX)
+        .saturating_add(limits::GUARD_DEATH_MS_MAX);
+    let wait_ms = one_guard_ms.saturating_mul(limits::GUARDS_PER_CRASH_MAX);
     let deadline_ns = time::monotonic_ns().saturating_add(u64::from(wait_ms) * 1_000_000);
     while CRASHING.load(Ordering::Acquire) == winner {
         if futex::wait(&CRASHING, winner, Some(deadline_ns)) == futex::Woken::TimedOut {
-            return;
+            return false;
         }
     }
+    true
 }
 
 /// The winner's way, on memory that nobody else uses.
 extern "C" fn on_emergency_stack(argument: *mut u8) {
     // SAFETY: `crash` passes its own fault and waits here for our return.
-    let fault = unsafe { &mut *argument.cast::<Fault>() };
+    let fault = unsafe { &*argument.cast_const().cast::<Fault>() };
     let Some(black_box) = black_box() else { return };
     // From here on a crash within the crash must not overwrite the signal frame that the context lies in.
     // SAFETY: the nested stack is mapped and used by nobody else; we run on the emergency stack, not on the alternate one.
@@ -309,7 +320,9 @@ extern "C" fn on_emergency_stack(argument: *mut u8) {
     let dumpable = raise_dumpable(fault);
     report(black_box);
     if let Some(earlier) = dumpable {
-        let _ = plain!(libc::SYS_prctl, libc::PR_SET_DUMPABLE, earlier);
+        // A process can't set 2, which is what most systems have here; 0 is as closed.
+        let closed = usize::from(earlier == 1);
+        let _ = plain!(libc::SYS_prctl, libc::PR_SET_DUMPABLE, closed);
     }
     if let Ok(earlier) = earlier {
         // SAFETY: it is the stack that was in force.
@@ -381,7 +394,6 @@ fn report(black_box: &BlackBox) {
     await_answer(black_box, DUMP_WAIT_MS.load(Ordering::Relaxed));
     control.worker_released_ns.store(time::monotonic_ns(), Ordering::Relaxed);
     control.crash.store(crash::RELEASED, Ordering::Release);
-    futex::wake_all(&control.crash);
 }
 
 /// Ends the process as it would have ended without us: the earlier handlers are back, and the signal comes again with its own siginfo.

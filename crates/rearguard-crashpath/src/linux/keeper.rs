@@ -161,8 +161,8 @@ fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     if late {
         end_late_starter(pid);
     }
-    // The stacks and the plan may be used again only when the child has left them.
-    let _ = outcome.wait(time::monotonic_ns().saturating_add(1_000_000_000));
+    // The stacks and the plan may be used again only when the child has left them; one that the kernel doesn't end is waited for.
+    while !outcome.wait(time::monotonic_ns().saturating_add(1_000_000_000)) {}
     standing::note_failure(outcome.errno.load(Ordering::Acquire));
     back_off();
 }
@@ -230,13 +230,12 @@ fn after_the_answer(black_box: &'static BlackBox, tid: u32) {
         // The crashed thread hasn't left its wait; there is nothing to decide yet.
         return time::sleep_ns(100_000_000);
     }
-    control.survived.fetch_add(1, Ordering::Relaxed);
     let mut id = [0u8; 16];
     // SAFETY: the pointer refers to sixteen living bytes.
     let _ = unsafe { call(libc::SYS_getrandom, [id.as_mut_ptr() as usize, id.len(), 0, 0, 0, 0]) };
     black_box.make_ready(id);
-    handler::arm_again();
     control.bell.store(tid | FUTEX_WAITERS, Ordering::Release);
+    control.survived.fetch_add(1, Ordering::Release);
     futex::wake_all(&control.bell);
     // The guard that answered takes its place again; only if it has gone meanwhile is the place given to another.
     let deadline_ns =
@@ -252,6 +251,8 @@ fn after_the_answer(black_box: &'static BlackBox, tid: u32) {
             );
         }
     }
+    // Only now, so that the next crash finds a guard, or a place for one.
+    handler::arm_again();
 }
 
 /// A pipe whose ends are closed by exec.

@@ -31,11 +31,9 @@ pub(super) fn fill_slot(black_box: &BlackBox, fault: &Fault) {
     slot.address.store(address(fault), Ordering::Relaxed);
     slot.seen_ns.store(fault.seen_ns, Ordering::Relaxed);
     slot.seen_real_ns.store(time::real_ns(), Ordering::Relaxed);
-    if was_sent(fault) {
-        // SAFETY: for a signal that a process sent, the union holds its pid.
-        let sender = unsafe { info(fault).si_pid() };
-        slot.sender_pid.store(sender as u32, Ordering::Relaxed);
-    }
+    // SAFETY: for a signal that a process sent, the union holds its pid.
+    let sender = if was_sent(fault) { unsafe { info(fault).si_pid() } } else { 0 };
+    slot.sender_pid.store(sender as u32, Ordering::Relaxed);
     for (index, register) in general.iter().enumerate() {
         slot.general.set(index, *register);
     }

@@ -217,6 +217,7 @@ unsafe fn spawn_blocked(plan: *mut Plan) -> Result<i32> {
     outcome.execing.store(0, Ordering::Relaxed);
     outcome.lost.store(0, Ordering::Relaxed);
     outcome.late.store(0, Ordering::Relaxed);
+    outcome.directory_gone.store(0, Ordering::Relaxed);
     outcome.running.store(1, Ordering::Release);
     let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as usize;
     let [middle_stack, _] = given.stacks;

@@ -52,7 +52,7 @@ pub fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
         if owner(black_box.control.guard.load(Ordering::Acquire)).is_some() {
             return true;
         }
-        if futex::wait(&NEWS, news, Some(deadline_ns)) == futex::Woken::TimedOut {
+        if !serves() || futex::wait(&NEWS, news, Some(deadline_ns)) == futex::Woken::TimedOut {
             return false;
         }
     }

@@ -118,7 +118,8 @@ pub fn allow_tracer(pid: u32) {
 ///
 /// EINTR when a signal was handled.
 pub fn poll(entries: &mut [libc::pollfd], timeout_ms: u32) -> Result {
-    let timeout = libc::timespec {
+    // The kernel writes the time that is left to where it read the limit.
+    let mut timeout = libc::timespec {
         tv_sec: i64::from(timeout_ms / 1000),
         tv_nsec: i64::from(timeout_ms % 1000) * 1_000_000,
     };
@@ -126,7 +127,7 @@ pub fn poll(entries: &mut [libc::pollfd], timeout_ms: u32) -> Result {
     unsafe {
         call(
             libc::SYS_ppoll,
-            [entries.as_mut_ptr() as usize, entries.len(), &raw const timeout as usize, 0, 0, 0],
+            [entries.as_mut_ptr() as usize, entries.len(), &raw mut timeout as usize, 0, 0, 0],
         )
     }
 }

@@ -268,8 +268,10 @@ pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
     let absolute = |variable: &str| {
         std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
     };
-    if let Some(state) = absolute("STATE_DIRECTORY") {
-        return Some(state.join("crashes"));
+    if let Some(states) = absolute("STATE_DIRECTORY") {
+        // A unit may have several, with colons between (systemd.exec(5)); the first is ours as well as any.
+        let first = states.as_os_str().as_bytes().split(|byte| *byte == b':').next()?;
+        return Some(path(first).join("crashes"));
     }
     let state =
         absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;

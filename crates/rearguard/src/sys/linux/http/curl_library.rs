@@ -163,10 +163,16 @@ fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
         // SAFETY: list and line are valid; libcurl copies the line.
         headers = unsafe { (library.append)(headers, line.as_ptr()) };
     }
+    // The callbacks write through this pointer alone, and nobody looks before the transfer is over.
     let mut received = Received::default();
-    let answer = match set_up(library, easy, post, headers, &mut received) {
-        Some(()) => perform(library, easy, &mut received),
+    let to = &raw mut received;
+    let performed = set_up(library, easy, post, headers, to).map(|()| perform(library, easy));
+    let answer = match performed {
         None => Answer::NoBackEnd,
+        Some(Err(reason)) => Answer::Failed(reason),
+        Some(Ok(status)) => {
+            Answer::Response { status, body: received.body, retry_after_s: received.retry_after_s }
+        }
     };
     // SAFETY: the list is libcurl's, and the transfer that used it is over.
     unsafe { (library.free_all)(headers) };
@@ -179,7 +185,7 @@ fn set_up(
     easy: Easy,
     post: &Post<'_>,
     headers: List,
-    received: &mut Received,
+    received: *mut Received,
 ) -> Option<()> {
     // libcurl copies strings, so these may go when this function ends.
     let url = CString::new(post.url).ok()?;
@@ -217,14 +223,15 @@ fn set_up(
     };
     number(OPT_PROTOCOLS, PROTOCOL_HTTP | PROTOCOL_HTTPS)?;
     number(OPT_REDIR_PROTOCOLS, redirects)?;
-    let to = core::ptr::from_mut(received).cast_const().cast();
+    let to = received.cast_const().cast();
     callback(OPT_WRITEFUNCTION, receive_body)?;
     pointer(OPT_WRITEDATA, to)?;
     callback(OPT_HEADERFUNCTION, receive_header)?;
     pointer(OPT_HEADERDATA, to)
 }
 
-fn perform(library: &Library, easy: Easy, received: &mut Received) -> Answer {
+/// Sends, and gives the HTTP status or why there is none.
+fn perform(library: &Library, easy: Easy) -> Result<u16, String> {
     // SAFETY: the handle is set up, and everything that it points to is alive.
     let code = unsafe { (library.perform)(easy) };
     if code != 0 {
@@ -232,14 +239,10 @@ fn perform(library: &Library, easy: Easy, received: &mut Received) -> Answer {
         let text = unsafe { (library.strerror)(code) };
         // SAFETY: the text is NUL-terminated.
         let text = unsafe { CStr::from_ptr(text) };
-        return Answer::Failed(text.to_string_lossy().into_owned());
+        return Err(text.to_string_lossy().into_owned());
     }
     let mut status: c_long = 0;
     // SAFETY: the information is a long.
     unsafe { (library.getinfo)(easy, INFO_RESPONSE_CODE, &raw mut status) };
-    Answer::Response {
-        status: u16::try_from(status).unwrap_or(0),
-        body: core::mem::take(&mut received.body),
-        retry_after_s: received.retry_after_s,
-    }
+    Ok(u16::try_from(status).unwrap_or(0))
 }
