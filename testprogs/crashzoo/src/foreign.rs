@@ -30,6 +30,10 @@ pub(crate) fn install_before(way: Way) -> Result<(), String> {
     if way == Way::ForeignHandler {
         install(unimpressed)?;
     }
+    if matches!(way, Way::Survive | Way::SurviveBriefly) {
+        REPAIRABLE.store(running::forbidden_pages(1)?, Ordering::Relaxed);
+        install(repair_when_asked_again)?;
+    }
     if way == Way::RecoveredFault {
         REPAIRABLE.store(running::forbidden_pages(1)?, Ordering::Relaxed);
         install(repair)?;
@@ -100,6 +104,17 @@ extern "C" fn repair(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
     } else {
         // SAFETY: signal() is async-signal-safe, and SIG_DFL is a valid disposition.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
+/// Repairs the page only when it is asked a second time: by then the crash is on record.
+extern "C" fn repair_when_asked_again(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    if CALLS.fetch_add(1, Ordering::Relaxed) > 0 {
+        repair(signal, info, context);
     }
 }
 

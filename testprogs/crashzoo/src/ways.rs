@@ -52,6 +52,9 @@ pub(crate) enum Way {
     ForeignHandlerAfter,
     RecoveredFault,
     Exec,
+    ExecSelf,
+    Survive,
+    SurviveBriefly,
 }
 
 const WORDS: [(&str, Way); Way::COUNT] = [
@@ -85,11 +88,14 @@ const WORDS: [(&str, Way); Way::COUNT] = [
     ("foreign-handler-after", Way::ForeignHandlerAfter),
     ("recovered-fault", Way::RecoveredFault),
     ("exec", Way::Exec),
+    ("exec-self", Way::ExecSelf),
+    ("survive", Way::Survive),
+    ("survive-briefly", Way::SurviveBriefly),
 ];
 
 impl Way {
     /// How many ways there are.
-    pub(crate) const COUNT: usize = 30;
+    pub(crate) const COUNT: usize = 33;
 
     pub(crate) fn parse(word: &str) -> Option<Way> {
         WORDS.iter().find(|(name, _)| *name == word).map(|(_, way)| *way)
@@ -114,6 +120,8 @@ pub(crate) fn die(way: Way) -> Result<u8, String> {
         Way::None
             | Way::PanicInThread
             | Way::RecoveredFault
+            | Way::Survive
+            | Way::SurviveBriefly
             | Way::ForkedChild
             | Way::CrashX8
             | Way::MainExited
@@ -150,6 +158,17 @@ pub(crate) fn die(way: Way) -> Result<u8, String> {
         Way::ForkedChild => return forked_child().map(|()| 0),
         Way::MainExited => main_exited()?,
         Way::Exec => return Err(become_another()),
+        Way::ExecSelf => return Err(become_itself()),
+        Way::SurviveBriefly => {
+            foreign::repairable_fault();
+            return Ok(0);
+        }
+        Way::Survive => {
+            foreign::repairable_fault();
+            // Longer than a released worker has until it counts as a survivor.
+            std::thread::sleep(std::time::Duration::from_millis(2_500));
+            return Ok(3);
+        }
         Way::RecoveredFault => {
             foreign::repairable_fault();
             return Ok(0);
@@ -162,6 +181,20 @@ pub(crate) fn die(way: Way) -> Result<u8, String> {
 fn become_another() -> String {
     use std::os::unix::process::CommandExt;
     format!("exec: {}", std::process::Command::new("sleep").arg("2").exec())
+}
+
+/// The process begins anew as the same program, as an update does, and then dies of a fault.
+fn become_itself() -> String {
+    use std::os::unix::process::CommandExt;
+    let mut arguments: Vec<_> = std::env::args_os().skip(1).collect();
+    if let Some(way) = arguments.last_mut() {
+        *way = "null-write".into();
+    }
+    let program = match std::env::current_exe() {
+        Ok(program) => program,
+        Err(error) => return format!("exec-self: {error}"),
+    };
+    format!("exec-self: {}", std::process::Command::new(program).args(arguments).exec())
 }
 
 /// The crash inside the crash.

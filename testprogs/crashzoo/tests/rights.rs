@@ -1,4 +1,4 @@
-//! A worker that changed what it is: its user, or its program.
+//! A worker that changed what it is: its user, its program, or a dead one into a living one.
 
 #![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
 
@@ -87,4 +87,47 @@ fn the_guard_leaves_a_process_that_became_another() {
     scene.settle();
     assert_eq!(scene.reports().len(), 0);
     assert_eq!(scene.events("main").len(), 1);
+}
+
+// Goal: a worker that executes itself has one guard, the new one, and its crash one report and one next life.
+#[test]
+fn a_worker_that_executes_itself_is_restarted_once() {
+    let scene = Scene::new();
+    let ended = scene.run(&["--wait-ready", "--after", "300", "exec-self"]);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let mains = scene.events("main");
+    // The first program, itself again, and the next life.
+    assert_eq!(mains.len(), 3, "{mains:#?}");
+    assert_eq!((mains[0].pid, mains[1].pid), (ended.pid, ended.pid));
+    assert_eq!(scene.reports().len(), 1);
+}
+
+// Goal: a worker whose handler mends the fault after the report lives on, is armed and guarded again, and its later end is an end of its own.
+#[test]
+fn a_survivor_is_guarded_again_and_judged_anew() {
+    let scene = Scene::new();
+    let ended = scene.run(&["--wait-ready", "survive"]);
+    assert_eq!(ended.code(), Some(3), "{ended:?}");
+    assert_eq!(scene.events("main").len(), 1, "an exit code is not followed by a next life");
+    assert_eq!(scene.events("recovered").len(), 1);
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 2, "{reports:#?}");
+    let crash = reports.iter().find(|report| report.dump.is_some()).expect("the crash's report");
+    let exit = reports.iter().find(|report| report.dump.is_none()).expect("the exit's record");
+    assert_eq!(crash.json["exit"], serde_json::Value::Null, "{:#}", crash.json);
+    let remarks = crash.json["soft_errors"].to_string();
+    assert!(remarks.contains("survived"), "{remarks}");
+    assert_eq!(exit.exit_class(), ("code".into(), Some(3)));
+    assert_eq!(exit.json["crash"], serde_json::Value::Null, "{:#}", exit.json);
+    assert_eq!(exit.json["soft_errors"], serde_json::json!([]));
+}
+
+// Goal: a worker that ends well right after it survived is not started again for a crash that was none.
+#[test]
+fn a_brief_survivor_is_not_restarted() {
+    let scene = Scene::new();
+    let ended = scene.run(&["--wait-ready", "survive-briefly"]);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(scene.events("main").len(), 1, "{:#?}", scene.trace());
+    assert!(!scene.report().decision().0);
 }

@@ -136,6 +136,19 @@ pub(super) fn floating_state(fault: &Fault) -> (*const u8, usize) {
     (unsafe { fault.context.cast_const().cast::<u8>().add(start) }, 8 + 8 + 512)
 }
 
+/// A number that differs when the floating-point state does: a handler may mend a fault by that state alone, as one for SIGFPE does.
+pub(super) fn floating_sum(fault: &Fault) -> u64 {
+    let (state, bytes) = floating_state(fault);
+    if state.is_null() {
+        return 0;
+    }
+    // SAFETY: the kernel wrote this state into the signal frame.
+    let state = unsafe { core::slice::from_raw_parts(state, bytes) };
+    state
+        .iter()
+        .fold(0u64, |sum, byte| sum.rotate_left(5) ^ sum.wrapping_mul(31) ^ u64::from(*byte))
+}
+
 /// The signal mask that was in force at the fault.
 pub(super) fn mask(fault: &Fault) -> u64 {
     // SAFETY: the kernel hands a valid context to the handler.

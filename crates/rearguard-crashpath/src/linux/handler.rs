@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering}
 use super::answer::await_answer;
 use super::chain::{self, Action, Previous, SIGNALS};
 use super::fault::{
-    Fault, accessible_now, address, code, general_registers, info, mask, repeats, stack_pointer,
-    unblock_in_frame, was_sent,
+    Fault, accessible_now, address, code, floating_sum, general_registers, info, mask, repeats,
+    stack_pointer, unblock_in_frame, was_sent,
 };
 use super::slot::fill_slot;
 use super::stack::{self, Stack};
@@ -65,13 +65,14 @@ static NESTING: AtomicU32 = AtomicU32::new(0);
 /// The fault that is being handled; valid while `CRASHING` is set, since its thread doesn't leave the frame.
 static FAULT: AtomicPtr<Fault> = AtomicPtr::new(core::ptr::null_mut());
 
-/// The thread whose crash is being handled, if there is one.
+/// The thread whose crash is being handled, if there is one. One that was released and lives on is none.
 #[must_use]
 pub fn crashing_thread() -> Option<u32> {
-    match CRASHING.load(Ordering::Relaxed) {
-        0 => None,
-        tid => Some(tid),
-    }
+    let tid = CRASHING.load(Ordering::Acquire);
+    let is_released = || {
+        black_box().is_some_and(|it| it.control.crash.load(Ordering::Acquire) == crash::RELEASED)
+    };
+    (tid != 0 && !is_released()).then_some(tid)
 }
 
 /// Installs the crash handler for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS, and makes the emergency stacks.
@@ -254,11 +255,11 @@ fn lost_siginfo(signal: i32) -> bool {
 /// It is when the handler changed the context, when it returned from a signal that doesn't repeat (without us the program would go on), or when what was inaccessible is accessible now.
 /// A handler that jumps out never comes back here, and that is no crash either.
 fn repaired_by_foreign(action: &Action, fault: &mut Fault) -> bool {
-    let before = general_registers(fault);
+    let before = (general_registers(fault), floating_sum(fault));
     let frame = core::ptr::from_mut(fault) as usize;
     // SAFETY: the arguments are those of our own handler.
     unsafe { chain::ask(action, fault.signal, fault.info, fault.context.cast(), frame) };
-    if general_registers(fault) != before {
+    if (general_registers(fault), floating_sum(fault)) != before {
         return true;
     }
     match fault.signal {

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::Ordering;
 
-use rearguard_crashpath::black_box::BlackBox;
+use rearguard_crashpath::black_box::{BlackBox, flags};
 
 use crate::config::{ExitClass, PANIC_CODE, signal_name};
 use crate::dump;
@@ -28,6 +28,8 @@ pub(crate) struct Case {
     collector: Option<String>,
     consent: Consent,
     started_boot_ns: u64,
+    /// Whether this end was survived and is reported, so that the next begins anew.
+    is_over: bool,
 }
 
 impl Case {
@@ -64,7 +66,24 @@ impl Case {
             collector: record.collector.clone(),
             consent: record.consent,
             started_boot_ns: record.started_boot_ns,
+            is_over: false,
         }
+    }
+
+    /// Forgets an end that was survived.
+    fn begin_anew(&mut self) {
+        self.is_over = false;
+        self.report = None;
+        let metadata = &mut self.metadata;
+        metadata.exit = None;
+        metadata.crash = None;
+        metadata.dump_bytes = None;
+        metadata.dump_error = None;
+        metadata.threads = 0;
+        metadata.timeline = Timeline::default();
+        metadata.decision = None;
+        metadata.next_pid = None;
+        metadata.soft_errors.clear();
     }
 
     /// The moments that the guard itself sees.
@@ -85,6 +104,9 @@ impl Case {
 
     /// Begins with a crash that waits in the slot, and returns its signal.
     pub(crate) fn open_crash(&mut self, black_box: &BlackBox) -> i32 {
+        if self.is_over {
+            self.begin_anew();
+        }
         self.read_black_box(black_box);
         let crash = evidence::crash(black_box);
         let metadata = &mut self.metadata;
@@ -245,6 +267,11 @@ impl Case {
         }
     }
 
+    /// Whether a foreign handler was asked about the crash, and may yet mend it when it gets the signal again.
+    pub(crate) fn may_be_survived(&self) -> bool {
+        self.metadata.crash.as_ref().is_some_and(|crash| crash.flags & flags::FOREIGN_ASKED != 0)
+    }
+
     /// The thread that crashed; zero without a crash.
     pub(crate) fn crashed_thread(&self) -> i32 {
         self.metadata.crash.as_ref().map_or(0, |crash| crash.tid)
@@ -270,6 +297,7 @@ impl Case {
         self.metadata.timeline.worker_released =
             black_box.control.worker_released_ns.load(Ordering::Relaxed);
         self.soft_error(String::from("the worker survived this crash"));
+        self.is_over = true;
     }
 
     /// Makes the report durable; true also when there is none to make so.
@@ -285,6 +313,9 @@ impl Case {
         let durable = store.make_durable(report);
         if !delivered {
             let _ = store.complete(report);
+        }
+        if self.is_over {
+            self.begin_anew();
         }
         updated.is_ok() && durable.is_ok()
     }

@@ -187,6 +187,7 @@ impl Guard {
                 if !attach::take_place_again(self.attached.black_box) {
                     process::exit(EXIT_GUARD_NOT_NEEDED);
                 }
+                self.class = ExitClass::Unknown;
                 Some(Event::WorkerSurvived)
             }
             Heard::Stop => Some(Event::StopRequested),
@@ -311,7 +312,12 @@ impl Guard {
     }
 
     /// Makes the process that will be the next worker.
+    ///
+    /// After a crash that a foreign handler was asked about it is made only when the worker is gone: such a handler may still mend the fault, and a worker that then ends by itself is no crash.
     fn make_starter(&mut self, delay_ms: u64, history: History) {
+        if self.case.timeline().full_exit == 0 && self.case.may_be_survived() {
+            return self.events.push_back(Event::StarterMade(StarterOutcome::Failed));
+        }
         let record = &self.attached.record;
         let succession = Succession {
             incarnation: record.incarnation.saturating_add(1),

@@ -275,8 +275,7 @@ impl Supervisor {
             Event::StarterMade(StarterOutcome::Failed) => {
                 self.release(crash, answer, Start::Unmade(plan.failed()), actions);
             }
-            Event::WorkerGone { class, panicked, ready } => {
-                self.ready |= ready;
+            Event::WorkerGone { class, panicked, .. } => {
                 let end = End::after_crash(crash, class);
                 match self.decide(end.class, panicked, crash.at, actions) {
                     // The starter that is being made serves this end as well.
@@ -311,12 +310,22 @@ impl Supervisor {
 
     fn dying(&mut self, crash: Crash, start: Start, event: Event, now: Now, actions: &mut Actions) {
         match event {
-            Event::WorkerGone { class, .. } => {
+            Event::WorkerGone { class, panicked, ready } => {
+                self.ready |= ready;
                 let end = End::after_crash(crash, class);
                 match start {
                     Start::Settled => self.settle(end, actions),
                     Start::Made(plan) => self.await_start(end, plan, actions),
-                    Start::Unmade(plan) => self.make_starter(end, plan, actions),
+                    Start::Unmade(plan) => match class {
+                        // It ended by itself, so it had survived: no longer the crash, but this end decides.
+                        ExitClass::Clean | ExitClass::Code(_) => {
+                            self.ended(end, panicked, crash.at, actions);
+                        }
+                        ExitClass::Crash(_)
+                        | ExitClass::Killed(_)
+                        | ExitClass::Hang
+                        | ExitClass::Unknown => self.make_starter(end, plan, actions),
+                    },
                 }
             }
             Event::WorkerSurvived => {

@@ -55,7 +55,11 @@ pub(crate) fn of_worker(pid: u32, use_pidfd_info: bool) -> Option<Ended> {
 fn may_see(pid: u32) -> bool {
     match std::fs::read_link(proc_text::of_process(pid, "exe")) {
         Ok(_) => true,
-        Err(error) => error.raw_os_error() == Some(libc::ENOENT),
+        // Nor has one that was reaped meanwhile, so it must still be there afterwards.
+        Err(error) => {
+            error.raw_os_error() == Some(libc::ENOENT)
+                && proc_text::stat(pid).is_some_and(|stat| stat.state == b'Z')
+        }
     }
 }
 
