@@ -245,8 +245,8 @@ pub struct Control {
     pub ready: AtomicU32,
     /// How often the worker survived a crash of its own.
     pub survived: AtomicU32,
-    /// How many guards took their place so far.
-    pub guards: AtomicU32,
+    /// Not zero if the worker was the terminal's foreground job when it last looked: at its start, and at a panic.
+    pub foreground: AtomicU32,
     /// What the guard found when it tried the store: see [`store`].
     pub store: AtomicU32,
     /// How many guards mapped this box so far, whether or not they took their place.

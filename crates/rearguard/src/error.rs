@@ -5,7 +5,7 @@ use std::fmt;
 /// Why something could not be done.
 ///
 /// It carries what was tried, on what, and the system's reason; where a caller can act differently, an `is_*` method says so.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Error {
     kind: Kind,
     operation: &'static str,
@@ -85,6 +85,13 @@ impl fmt::Display for Error {
                 fmt::Display::fmt(&std::io::Error::from_raw_os_error(code), formatter)
             }
         }
+    }
+}
+
+/// As [`fmt::Display`]: a `main` that returns an error shows it in this form.
+impl fmt::Debug for Error {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, formatter)
     }
 }
 

@@ -347,7 +347,11 @@ impl Handle {
             remarks.push(text);
         }
         if !guarded {
-            remarks.push(String::from("no guard is on duty; a crash starts one"));
+            remarks.push(String::from(if standing.failures == 0 {
+                "the guard is on its way; a crash waits for it"
+            } else {
+                "no guard is on duty; a crash starts one"
+            }));
         }
         guarded
     }

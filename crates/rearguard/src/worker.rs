@@ -154,6 +154,7 @@ fn guard_this_process(
         environment: record.surroundings.environment,
     })?;
     worker.black_box = Some(black_box);
+    note_foreground(black_box);
     let arms = channel::Arms {
         dump_wait_ms: settings.dump_wait_ms(),
         callback: settings.callback,
@@ -189,19 +190,41 @@ pub(crate) fn wait_guarded(black_box: &BlackBox, wait: Duration) -> bool {
     channel::wait_guarded(black_box, process::monotonic_ns().saturating_add(wait_ns))
 }
 
+/// Notes whether this process is the terminal's foreground job; once it has ended, the shell has the terminal back and nobody can tell.
+fn note_foreground(black_box: &BlackBox) {
+    let is_foreground = u32::from(process::am_foreground_job());
+    black_box.control.foreground.store(is_foreground, Ordering::Relaxed);
+}
+
+/// The text of a panic, if it is one.
+fn message<'a>(info: &'a std::panic::PanicHookInfo<'_>) -> Option<&'a str> {
+    let payload = info.payload();
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
+}
+
+/// Whether it is the panic of `print!` and its like at the end of a pipe.
+fn is_end_of_a_pipe(info: &std::panic::PanicHookInfo<'_>) -> bool {
+    message(info).is_some_and(|text| {
+        text.starts_with("failed printing to std") && text.contains("Broken pipe")
+    })
+}
+
 /// Lets every panic leave its message, place and thread in the black box, then goes on to the hook that was there.
 fn record_panics(black_box: Option<&'static BlackBox>) {
     let Some(black_box) = black_box else { return };
     let earlier = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
+        if is_end_of_a_pipe(info) {
+            // The reader of our output has enough, as in `tool | head`: the usual end of a tool, and no fault.
+            return earlier(info);
+        }
+        note_foreground(black_box);
         let panics = &black_box.panics;
         let number = panics.count.fetch_add(1, Ordering::AcqRel);
         let Some(slot) = panics.ring.get(number as usize % PANICS_MAX) else { return };
         slot.tid.store(process::thread_id(), Ordering::Relaxed);
-        let payload = info.payload();
-        let text = payload.downcast_ref::<&str>().copied();
-        let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
-        slot.message.store(text.unwrap_or("a value that is no text"));
+        slot.message.store(message(info).unwrap_or("a value that is no text"));
         if let Some(location) = info.location() {
             let mut text = String::from(location.file());
             text.push(':');

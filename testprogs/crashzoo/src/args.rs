@@ -20,7 +20,7 @@ ways:
   none exit-3 null-write null-call jump-bad-address bad-stack abort ill fpe bus trap sys stack-overflow
   panic panic-in-thread panic-abort panic-in-drop oom sigkill sigterm kill-segv crash-in-handler crash-x8
   malloc-locked forked-child main-exited foreign-handler foreign-handler-after recovered-fault exec
-  exec-self survive survive-briefly
+  exec-self survive survive-briefly broken-pipe
 
 options:
   --store DIR            where reports go; without it, the library's default

@@ -42,3 +42,10 @@ impl Drop for PanicsWhenDropped {
         panic!("{MESSAGE}, in a destructor")
     }
 }
+
+/// Prints to a reader that has gone, as a tool does in front of `head`, until `println!` panics.
+pub(crate) fn at_the_end_of_a_pipe() -> ! {
+    loop {
+        println!("more");
+    }
+}

@@ -55,6 +55,7 @@ pub(crate) enum Way {
     ExecSelf,
     Survive,
     SurviveBriefly,
+    BrokenPipe,
 }
 
 const WORDS: [(&str, Way); Way::COUNT] = [
@@ -91,11 +92,12 @@ const WORDS: [(&str, Way); Way::COUNT] = [
     ("exec-self", Way::ExecSelf),
     ("survive", Way::Survive),
     ("survive-briefly", Way::SurviveBriefly),
+    ("broken-pipe", Way::BrokenPipe),
 ];
 
 impl Way {
     /// How many ways there are.
-    pub(crate) const COUNT: usize = 33;
+    pub(crate) const COUNT: usize = 34;
 
     pub(crate) fn parse(word: &str) -> Option<Way> {
         WORDS.iter().find(|(name, _)| *name == word).map(|(_, way)| *way)
@@ -146,6 +148,7 @@ pub(crate) fn die(way: Way) -> Result<u8, String> {
         Way::Sys => seccomp::trapped_call()?,
         Way::StackOverflow => stack_overflow(),
         Way::Panic => panics::panic(),
+        Way::BrokenPipe => panics::at_the_end_of_a_pipe(),
         Way::PanicInThread => return panics::in_thread().map(|()| 0),
         Way::PanicAbort => panics::abort(),
         Way::PanicInDrop => panics::in_drop(),

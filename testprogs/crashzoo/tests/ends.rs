@@ -78,6 +78,23 @@ fn an_exit_code_is_recorded_only() {
     assert_eq!(report.decision(), (false, reason.into()));
 }
 
+// Goal: a tool whose reader has enough, as in front of `head`, ends with the runtime's panic and yet is no crash: not restarted, not sent.
+#[test]
+fn the_end_of_a_pipe_is_no_crash() {
+    let scene = Scene::new();
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    let mut command = scene.zoo(&["--wait-ready", "broken-pipe"]);
+    let child = command.stdout(writer).spawn().expect("the zoo starts");
+    drop((command, reader));
+    let ended = scene.finish(child);
+    scene.settle();
+    assert_eq!(ended.code(), Some(101), "{ended:?}");
+    assert_eq!(scene.events("main").len(), 1, "{:#?}", scene.trace());
+    let report = scene.report();
+    is_kept_for_the_user(&report);
+    assert_eq!(report.json["panic"], serde_json::Value::Null);
+}
+
 // Goal: who asks for a restart after every end gets it after an exit code too, and the next life knows how the last one ended.
 #[test]
 fn an_exit_code_restarts_when_asked() {

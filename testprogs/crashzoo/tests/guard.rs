@@ -198,7 +198,7 @@ fn a_guard_is_deaf_to_the_terminals_signals() {
 }
 
 /// A worker in a session of its own whose controlling terminal is the other end of what is returned.
-fn on_a_terminal(scene: &Scene) -> (std::fs::File, Child) {
+fn on_a_terminal(scene: &Scene, arguments: &[&str]) -> (std::fs::File, Child) {
     let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::posix_openpt(flags) };
@@ -212,7 +212,7 @@ fn on_a_terminal(scene: &Scene) -> (std::fs::File, Child) {
     assert!(fd >= 0, "the terminal's other end");
     // SAFETY: the descriptor was just made and is nobody else's.
     let theirs = unsafe { OwnedFd::from_raw_fd(fd) };
-    let model = scene.zoo(&LONG);
+    let model = scene.zoo(arguments);
     // A process group of its own, as the scene's commands have one, would forbid a session of its own.
     let mut command = Command::new(model.get_program());
     command.args(model.get_args()).current_dir(scene.directory.path());
@@ -243,7 +243,7 @@ fn on_a_terminal(scene: &Scene) -> (std::fs::File, Child) {
 fn a_terminals_keys_spare_the_guard() {
     for hang_up in [false, true] {
         let scene = Scene::new();
-        let (mut terminal, child) = on_a_terminal(&scene);
+        let (mut terminal, child) = on_a_terminal(&scene, &LONG);
         let guard = scene.await_guard(None);
         let signal = if hang_up {
             drop(terminal);
@@ -266,7 +266,7 @@ fn a_terminals_keys_spare_the_guard() {
 #[test]
 fn a_terminals_job_is_told_and_not_restarted() {
     let scene = Scene::new();
-    let (mut terminal, child) = on_a_terminal(&scene);
+    let (mut terminal, child) = on_a_terminal(&scene, &LONG);
     assert!(kill(child.id(), libc::SIGSEGV));
     let ended = scene.finish(child);
     scene.settle();
@@ -280,6 +280,20 @@ fn a_terminals_job_is_told_and_not_restarted() {
     let said = String::from_utf8(said).expect("text");
     assert_eq!(said.lines().count(), 1, "{said:?}");
     assert!(said.contains("SIGSEGV") && said.contains("not restarted"), "{said:?}");
+}
+
+// Goal: nor is one that ends by a panic: only the worker itself could tell where it stood, and did.
+#[test]
+fn a_terminals_job_that_panics_is_not_restarted() {
+    let scene = Scene::new();
+    let (_terminal, child) = on_a_terminal(&scene, &["--wait-ready", "panic"]);
+    let ended = scene.finish(child);
+    scene.settle();
+    assert_eq!(ended.code(), Some(101));
+    assert_eq!(scene.events("main").len(), 1, "{:#?}", scene.trace());
+    let report = scene.report();
+    assert!(!report.json["panic"].is_null(), "{:#}", report.json);
+    assert_eq!(report.decision(), (false, "worker was the terminal's foreground job".into()));
 }
 
 /// `badguard` as a worker of this scene.

@@ -365,8 +365,11 @@ impl Case {
         line.push(' ');
         line.push_str(&metadata.version);
         match &metadata.crash {
-            Some(Crash { signal, address, .. }) => {
+            Some(Crash { signal, address, flags: remarks, .. }) => {
                 line.push_str(" crashed (");
+                if remarks & flags::NEAR_STACK_POINTER != 0 {
+                    line.push_str("most likely a stack overflow, ");
+                }
                 line.push_str(signal_name(*signal));
                 if *address != 0 {
                     line.push_str(" at ");
@@ -376,12 +379,14 @@ impl Case {
             }
             None => line.push_str(" ended abnormally"),
         }
-        match (&self.store, &self.report) {
-            (Some(store), Some(report)) => {
-                line.push_str("; report: ");
-                line.push_str(&store.directory(report).to_string_lossy());
-            }
-            _ => line.push_str("; no report could be written"),
+        if self.report.is_some() {
+            // By its id and the store: the report itself moves on while this is read.
+            line.push_str("; report ");
+            line.push_str(&metadata.uuid);
+            line.push_str(" in ");
+            line.push_str(&process::path(&self.store_path).to_string_lossy());
+        } else {
+            line.push_str("; no report could be written");
         }
         match metadata.decision {
             Some((Some(_), _)) => line.push_str("; restarted"),

@@ -179,7 +179,10 @@ impl Guard {
                 self.crash_heard();
                 None
             }
-            Heard::Gone => Some(self.worker_gone()),
+            Heard::Gone => {
+                self.worker_gone();
+                None
+            }
             Heard::Replaced => Some(Event::WorkerReplaced),
             Heard::Survived => {
                 self.end_deadline_ns = None;
@@ -213,7 +216,7 @@ impl Guard {
     }
 
     /// The full exit: asks how it ended.
-    fn worker_gone(&mut self) -> Event {
+    fn worker_gone(&mut self) {
         self.end_deadline_ns = None;
         self.case.timeline().full_exit = process::monotonic_ns();
         self.spots.pass("full-exit");
@@ -240,11 +243,16 @@ impl Guard {
         if class != ExitClass::Unknown || !matches!(self.class, ExitClass::Crash(_)) {
             self.class = class;
         }
-        Event::WorkerGone {
-            class,
-            panicked: self.attached.black_box.panics.count.load(Ordering::Acquire) != 0,
-            ready: control.ready.load(Ordering::Acquire) != 0,
+        let without_a_crash = self.case.crashed_thread() == 0;
+        if without_a_crash && control.foreground.load(Ordering::Relaxed) != 0 {
+            // A crash was asked while it waited; of any other end only the worker itself could tell.
+            self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
         }
+        self.events.push_back(Event::WorkerGone {
+            class,
+            panicked: black_box.panics.count.load(Ordering::Acquire) != 0,
+            ready: control.ready.load(Ordering::Acquire) != 0,
+        });
     }
 
     /// Does what the supervisor says.

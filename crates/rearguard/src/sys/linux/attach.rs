@@ -141,7 +141,6 @@ pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
         })
         .is_ok();
     if taken {
-        control.guards.fetch_add(1, Ordering::Relaxed);
         futex::wake_all(&control.guard);
     }
     // The end of the pipe tells the keeper to look.

@@ -185,6 +185,23 @@ pub(crate) fn is_foreground_job(pid: u32) -> bool {
         .is_some_and(|stat| stat.terminal != 0 && stat.foreground_group == stat.process_group)
 }
 
+/// Whether this process is the foreground job of its terminal, if it has one.
+pub(crate) fn am_foreground_job() -> bool {
+    // SAFETY: the path is NUL-terminated.
+    let fd = unsafe {
+        libc::open(c"/dev/tty".as_ptr(), libc::O_RDONLY | libc::O_NOCTTY | libc::O_CLOEXEC)
+    };
+    if fd < 0 {
+        // No controlling terminal.
+        return false;
+    }
+    // SAFETY: no memory is involved.
+    let foreground = unsafe { libc::tcgetpgrp(fd) };
+    syscall::close(fd);
+    // SAFETY: always succeeds.
+    foreground == unsafe { libc::getpgrp() }
+}
+
 /// Who else restarts this process, if anybody does.
 pub(crate) fn outer_supervisor() -> Option<StartBlock> {
     if std::process::id() == 1 {

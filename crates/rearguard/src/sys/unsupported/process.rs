@@ -123,3 +123,8 @@ pub(crate) fn sleep_ms(_duration_ms: u64) {}
 pub(crate) fn thread_id() -> u32 {
     0
 }
+
+/// Terminals have no jobs here.
+pub(crate) fn am_foreground_job() -> bool {
+    false
+}
