@@ -184,7 +184,8 @@ pub(crate) fn take_asked_about(tid: u32, here: usize, mask: u64) -> Option<usize
     (is_asking && frame > here && frame.wrapping_sub(here) < NEAR_BYTES).then_some(frame)
 }
 
-/// Calls a foreign handler as the kernel would have: with its mask, its own signal blocked, its flags honoured.
+/// Calls a foreign handler much as the kernel would have: with its mask, its own signal blocked, with or without siginfo.
+/// It runs on the alternate stack whatever its flags say, and SA_RESETHAND isn't played.
 ///
 /// # Safety
 ///

@@ -2,7 +2,7 @@
 //!
 //! Everything here is for the handler and what it calls; the pointers are the kernel's, valid until the handler returns.
 
-use super::syscall::{call, signal_bit};
+use super::syscall::{Errno, call, signal_bit};
 
 /// One call of the handler.
 pub(super) struct Fault {
@@ -58,9 +58,16 @@ pub(super) fn repeats(fault: &Fault) -> bool {
 pub(super) fn accessible_now(fault: &Fault) -> bool {
     // What can't be executed can't be asked about either; it stays a crash.
     let Some(advice) = advice(fault) else { return false };
-    let page = address(fault) as usize & !4095;
-    // SAFETY: populating makes pages present and changes no content (madvise(2)); an unmapped page is an error.
-    unsafe { call(libc::SYS_madvise, [page, 4096, advice as usize, 0, 0, 0]) }.is_ok()
+    // Pages have 4, 16 or 64 KiB; a smaller piece than the system's is EINVAL.
+    for bytes in [4096, 16_384, 65_536] {
+        let page = address(fault) as usize & !(bytes - 1);
+        // SAFETY: populating makes pages present and changes no content (madvise(2)); an unmapped page is an error.
+        let done = unsafe { call(libc::SYS_madvise, [page, bytes, advice as usize, 0, 0, 0]) };
+        if done != Err(Errno(libc::EINVAL)) {
+            return done.is_ok();
+        }
+    }
+    false
 }
 
 /// The question to the kernel that is like the faulting access; none for the fetch of an instruction.

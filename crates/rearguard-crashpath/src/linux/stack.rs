@@ -9,7 +9,8 @@ pub struct Stack {
     bytes: usize,
 }
 
-const PAGE_BYTES: usize = 4096;
+/// The largest page of the supported processors; smaller ones divide it.
+const PAGE_BYTES: usize = if cfg!(target_arch = "aarch64") { 64 * 1024 } else { 4096 };
 
 impl Stack {
     /// Maps a stack of `bytes`. Not for the crash path: make it beforehand.
@@ -82,7 +83,8 @@ impl Stack {
 
 /// Makes the pages of a stack present without changing a byte of it, even while somebody runs on it.
 pub(super) fn touch(lowest: usize, bytes: usize) {
-    for page in (0..bytes).step_by(PAGE_BYTES) {
+    // The smallest page counts here, whatever this system has.
+    for page in (0..bytes).step_by(4096) {
         let address = lowest.wrapping_add(page) as *mut u8;
         // SAFETY: the stack is mapped for the life of the process, and an atomic addition of nothing changes nothing for whoever uses it.
         let byte = unsafe { core::sync::atomic::AtomicU8::from_ptr(address) };

@@ -413,30 +413,33 @@ fn object_of(address: usize) -> usize {
 
 /// An alternate signal stack for the calling thread, so that a stack overflow there can be handled.
 ///
-/// Threads of Rust's standard library have one already. Dropping it, on the same thread, takes it away again.
+/// Threads of Rust's standard library have one already, of 8 KiB; it is replaced while this lives, since foreign signal handlers run there too.
+/// Dropping it, on the same thread, puts the earlier one back.
 #[derive(Debug)]
 pub struct ThreadProtection {
-    /// `None` when the thread had one already.
+    /// `None` when the thread had one that is large enough.
     stack: Option<Stack>,
+    earlier: libc::stack_t,
     /// An alternate stack belongs to its thread.
     _this_thread_only: core::marker::PhantomData<*const ()>,
 }
 
 impl ThreadProtection {
     fn new() -> Result<ThreadProtection, Error> {
-        let current = stack::alternate();
-        if current.ss_flags & libc::SS_DISABLE == 0 {
-            return Ok(ThreadProtection {
-                stack: None,
-                _this_thread_only: core::marker::PhantomData,
-            });
+        let earlier = stack::alternate();
+        let mut protection =
+            ThreadProtection { stack: None, earlier, _this_thread_only: core::marker::PhantomData };
+        let has_one = earlier.ss_flags & libc::SS_DISABLE == 0;
+        if has_one && earlier.ss_size >= limits::ALTERNATE_STACK_BYTES {
+            return Ok(protection);
         }
         let error = |errno| Error::system("making an alternate signal stack", "", errno);
         let memory = Stack::map(limits::ALTERNATE_STACK_BYTES).map_err(|failed| error(failed.0))?;
         // SAFETY: the memory is new, and given back only after it is no alternate stack any more.
         unsafe { stack::set_alternate(memory.lowest(), memory.bytes()) }
             .map_err(|failed| error(failed.0))?;
-        Ok(ThreadProtection { stack: Some(memory), _this_thread_only: core::marker::PhantomData })
+        protection.stack = Some(memory);
+        Ok(protection)
     }
 }
 
@@ -447,17 +450,15 @@ impl Drop for ThreadProtection {
             // Somebody else has put another in its place; ours may still be in use by what they saved.
             return;
         }
-        let none =
-            libc::stack_t { ss_sp: core::ptr::null_mut(), ss_flags: libc::SS_DISABLE, ss_size: 0 };
-        // SAFETY: taking an alternate stack away has no conditions; on the stack itself it is refused.
-        if unsafe { stack::exchange_alternate(&none) }.is_ok() {
+        // SAFETY: it is what was in force before; its owner takes it away no sooner than the thread ends.
+        if unsafe { stack::exchange_alternate(&self.earlier) }.is_ok() {
             // SAFETY: the memory is ours and no longer in use.
             unsafe { memory.unmap() };
         }
     }
 }
 
-/// Gives the calling thread an alternate signal stack, unless it has one.
+/// Gives the calling thread an alternate signal stack, unless it has one that is large enough.
 pub(crate) fn protect_this_thread() -> Result<ThreadProtection, Error> {
     ThreadProtection::new()
 }
