@@ -296,6 +296,32 @@ fn a_terminals_job_that_panics_is_not_restarted() {
     assert_eq!(report.decision(), (false, "worker was the terminal's foreground job".into()));
 }
 
+/// Size and resident part of a process's mappings, in KiB.
+fn mappings(pid: u32) -> Vec<(u64, u64)> {
+    let smaps = fs::read_to_string(format!("/proc/{pid}/smaps")).unwrap_or_default();
+    let field = |name: &str| -> Vec<u64> {
+        let lines = smaps.lines().filter_map(|line| line.strip_prefix(name));
+        lines.filter_map(|line| line.trim().trim_end_matches(" kB").parse().ok()).collect()
+    };
+    field("Size:").into_iter().zip(field("Rss:")).collect()
+}
+
+// Goal: the stacks that a crash is handled on are there in whole before it, so that it needs no memory.
+#[test]
+fn the_crash_path_needs_no_memory() {
+    let scene = Scene::new();
+    let child = scene.zoo(&LONG).spawn().expect("the zoo starts");
+    scene.await_event("guarded", 1);
+    for kib in [64, 32] {
+        scene.await_some("touched stack", || {
+            mappings(child.id()).contains(&(kib, kib)).then_some(())
+        });
+    }
+    assert!(kill(child.id(), libc::SIGTERM));
+    scene.finish(child);
+    scene.settle();
+}
+
 /// `badguard` as a worker of this scene.
 fn badguard(scene: &Scene, mode: &str, first: Option<u32>, arguments: &[&str]) -> Command {
     build_beside("badguard");
