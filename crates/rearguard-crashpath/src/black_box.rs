@@ -224,8 +224,8 @@ pub struct Header {
     pub worker_pid: AtomicU32,
     /// The keeper's thread id.
     pub keeper_tid: AtomicU32,
-    /// When `start()` made the box, CLOCK_MONOTONIC in nanoseconds.
-    pub armed_ns: AtomicU64,
+    /// Where the worker has mapped the box; for the guard to try whether it may read there.
+    pub address: AtomicU64,
 }
 
 /// The words by which the two processes talk. ARCHITECTURE.md has the protocol.
@@ -249,6 +249,9 @@ pub struct Control {
     pub foreground: AtomicU32,
     /// What the guard found when it tried the store: see [`store`].
     pub store: AtomicU32,
+    /// The thread of the guard that has tried and may read the worker's memory; the crash handler then needn't copy its stack.
+    pub reader: AtomicU32,
+    _unused: AtomicU32,
     /// How many guards mapped this box so far, whether or not they took their place.
     pub attached: AtomicU32,
     /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.

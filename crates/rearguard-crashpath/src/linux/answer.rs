@@ -4,7 +4,7 @@
 
 use core::sync::atomic::Ordering;
 
-use super::{futex, standing, syscall, time};
+use super::{futex, slot, standing, syscall, time};
 use crate::black_box::{BlackBox, answer, guard, owner};
 use crate::limits;
 
@@ -56,6 +56,10 @@ fn call_the_keeper(black_box: &BlackBox, word: u32) -> bool {
         return false;
     }
     let guard = &black_box.control.guard;
+    if black_box.slot.stack_bytes.load(Ordering::Relaxed) == 0 {
+        // The next guard inherits what this process has become, and may have fewer rights than the last.
+        slot::copy_stack(black_box);
+    }
     if word != guard::CALLED {
         let _ = guard.compare_exchange(word, guard::CALLED, Ordering::AcqRel, Ordering::Relaxed);
         futex::wake_all(guard);

@@ -5,9 +5,9 @@ use core::sync::atomic::Ordering;
 use super::fault::{
     Fault, GENERAL, address, code, floating_state, general_registers, info, stack_pointer, was_sent,
 };
-use super::syscall::{self, call};
+use super::syscall::{self, call, plain};
 use super::time;
-use crate::black_box::{BlackBox, crash, flags};
+use crate::black_box::{BlackBox, crash, flags, owner};
 use crate::limits;
 
 /// Stores the crash context in the black box.
@@ -48,16 +48,29 @@ pub(super) fn fill_slot(black_box: &BlackBox, fault: &Fault) {
     // SAFETY: siginfo_t has 128 bytes, all written by the kernel.
     let info = unsafe { core::slice::from_raw_parts(fault.info.cast_const().cast::<u8>(), 128) };
     slot.siginfo.store(info);
-    copy_stack(black_box, stack_pointer);
+    // 128 bytes below the stack pointer belong to the function too, on x86_64.
+    slot.stack_address.store(stack_pointer.wrapping_sub(128) & !15, Ordering::Relaxed);
+    slot.stack_bytes.store(0, Ordering::Relaxed);
+    if !guard_reads(black_box) {
+        copy_stack(black_box);
+    }
+}
+
+/// Whether the guard on duty can read our memory by itself: it has tried, and nothing has been closed to it since.
+fn guard_reads(black_box: &BlackBox) -> bool {
+    let control = &black_box.control;
+    let reader = control.reader.load(Ordering::Acquire);
+    reader != 0
+        && owner(control.guard.load(Ordering::Acquire)) == Some(reader)
+        && plain!(libc::SYS_prctl, libc::PR_GET_DUMPABLE) == Ok(1)
 }
 
 /// Copies the stack from the stack pointer up, as far as it is there, for a guard that may not read our memory.
 /// The kernel copies, so an unmapped page is a short answer and no fault.
-fn copy_stack(black_box: &BlackBox, stack_pointer: u64) {
+pub(super) fn copy_stack(black_box: &BlackBox) {
     const PAGE: usize = 4096;
     const PAGES: usize = limits::STACK_COPY_BYTES_MAX / PAGE;
-    // 128 bytes below the stack pointer belong to the function too, on x86_64.
-    let start = (stack_pointer as usize).wrapping_sub(128) & !15;
+    let start = black_box.slot.stack_address.load(Ordering::Relaxed) as usize;
     let local = libc::iovec {
         iov_base: black_box.stack.address().cast(),
         iov_len: limits::STACK_COPY_BYTES_MAX,
@@ -86,6 +99,5 @@ fn copy_stack(black_box: &BlackBox, stack_pointer: u64) {
             ],
         )
     };
-    black_box.slot.stack_address.store(start as u64, Ordering::Relaxed);
     black_box.slot.stack_bytes.store(copied.unwrap_or(0) as u32, Ordering::Relaxed);
 }

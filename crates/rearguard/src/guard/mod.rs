@@ -61,6 +61,7 @@ pub(crate) fn run(nonce: u64) -> ! {
     }
     spots.pass("ready");
     let mut guard = Guard::new(attached, spots, case);
+    attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
     guard.rehearse();
     guard.stand()

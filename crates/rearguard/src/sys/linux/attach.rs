@@ -152,6 +152,22 @@ fn own_word() -> u32 {
     syscall::gettid() as u32 | FUTEX_WAITERS
 }
 
+/// Tries whether this guard may read the worker's memory, and tells the worker if so.
+pub(crate) fn try_reading(black_box: &BlackBox, pid: u32) {
+    let mut word = 0u64;
+    let local = libc::iovec { iov_base: (&raw mut word).cast(), iov_len: size_of::<u64>() };
+    let remote = libc::iovec {
+        iov_base: black_box.header.address.load(Ordering::Relaxed) as *mut libc::c_void,
+        iov_len: size_of::<u64>(),
+    };
+    // SAFETY: the local piece is a living number; the remote one is the kernel's to check.
+    let read =
+        unsafe { libc::process_vm_readv(pid as i32, &raw const local, 1, &raw const remote, 1, 0) };
+    if read == 8 {
+        black_box.control.reader.store(syscall::gettid() as u32, Ordering::Release);
+    }
+}
+
 /// Tells the worker what became of the store.
 pub(crate) fn tell_store(black_box: &BlackBox, state: u32) {
     black_box.control.store.store(state, Ordering::Release);

@@ -285,7 +285,7 @@ fn fill_header(black_box: &BlackBox) {
     header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
     header.size_bytes.store(size_of::<BlackBox>() as u32, Ordering::Relaxed);
     header.worker_pid.store(std::process::id(), Ordering::Relaxed);
-    header.armed_ns.store(time::monotonic_ns(), Ordering::Relaxed);
+    header.address.store(core::ptr::from_ref(black_box) as u64, Ordering::Relaxed);
     let mut report_id = [0; 16];
     process::random(&mut report_id);
     black_box.make_ready(report_id);

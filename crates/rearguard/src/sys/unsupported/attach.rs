@@ -66,3 +66,6 @@ pub(crate) fn gave_up_rights(_record: &LaunchRecord) -> Option<StartBlock> {
 
 /// There is no worker to tell.
 pub(crate) fn tell_store(_black_box: &BlackBox, _state: u32) {}
+
+/// There is nothing to read.
+pub(crate) fn try_reading(_black_box: &BlackBox, _pid: u32) {}
