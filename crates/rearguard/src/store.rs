@@ -5,7 +5,7 @@
 //! It never waits for anybody, and never deletes what it doesn't know.
 
 use std::fs;
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -50,9 +50,20 @@ pub(crate) struct Report {
     _lock: Option<fs::File>,
 }
 
+/// A report's directory that was made and locked before there is a report, with its two files open: what is left for the moment of a crash is two writes and a rename.
+#[derive(Debug)]
+struct Reservation {
+    uuid: String,
+    path: PathBuf,
+    lock: fs::File,
+    dump: fs::File,
+    metadata: fs::File,
+}
+
 /// A store, open for use.
 pub(crate) struct Store {
     root: PathBuf,
+    reserved: Option<Reservation>,
 }
 
 impl Store {
@@ -66,7 +77,7 @@ impl Store {
             file::create_directories(&path)
                 .map_err(|failed| error("making the store", &path, &failed))?;
         }
-        let store = Store { root: root.to_owned() };
+        let store = Store { root: root.to_owned(), reserved: None };
         store.remove_rubbish();
         Ok(store)
     }
@@ -129,19 +140,74 @@ impl Store {
         adopted
     }
 
+    /// Makes everything for a report of this UUID that doesn't need the report itself.
+    pub(crate) fn reserve(&mut self, real_ns: u64, uuid: &str) -> io::Result<()> {
+        let path = self.building_path(&report_name(real_ns, uuid));
+        let lock = begin_building(&path)?;
+        let dump = file::create_new(&path.join(file_name(uuid, "dmp")))?;
+        let metadata = file::create_new(&path.join(file_name(uuid, "json")))?;
+        self.reserved = Some(Reservation { uuid: uuid.to_owned(), path, lock, dump, metadata });
+        Ok(())
+    }
+
+    /// Removes what was reserved and not used.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(reserved) = self.reserved.take() {
+            let _ = fs::remove_dir_all(reserved.path);
+        }
+    }
+
+    /// Fills a reservation and puts it into `new/` under its report's name.
+    fn fill(
+        &self,
+        mut reserved: Reservation,
+        name: String,
+        dump: Option<&[u8]>,
+        metadata: &[u8],
+    ) -> io::Result<Report> {
+        let written = match dump {
+            Some(dump) => reserved.dump.write_all(dump),
+            None => fs::remove_file(reserved.path.join(file_name(&reserved.uuid, "dmp"))),
+        };
+        let placed = written
+            .and_then(|()| reserved.metadata.write_all(metadata))
+            .and_then(|()| fs::rename(&reserved.path, self.path(Stage::New, &name)));
+        match placed {
+            Ok(()) => {
+                let Reservation { uuid, lock, .. } = reserved;
+                Ok(Report { uuid, name, stage: Stage::New, _lock: Some(lock) })
+            }
+            Err(failed) => {
+                let _ = fs::remove_dir_all(&reserved.path);
+                Err(failed)
+            }
+        }
+    }
+
+    /// Where a report is built.
+    fn building_path(&self, name: &str) -> PathBuf {
+        let mut building = String::from(name);
+        building.push('.');
+        building.push_str(&std::process::id().to_string());
+        self.root.join("tmp").join(building)
+    }
+
     /// Puts a report into `new/`, whole.
     pub(crate) fn create(
-        &self,
+        &mut self,
         real_ns: u64,
         uuid: &str,
         dump: Option<&[u8]>,
         metadata: &[u8],
     ) -> Result<Report, Error> {
         let name = report_name(real_ns, uuid);
-        let mut building = name.clone();
-        building.push('.');
-        building.push_str(&std::process::id().to_string());
-        let building = self.root.join("tmp").join(building);
+        if let Some(reserved) = self.reserved.take_if(|reserved| reserved.uuid == uuid) {
+            // Should it fail, everything is made anew by the caller's second attempt.
+            return self.fill(reserved, name, dump, metadata).map_err(|failed| {
+                Error::io("writing a report", &self.root.to_string_lossy(), &failed)
+            });
+        }
+        let building = self.building_path(&name);
         let error =
             |failed: io::Error| Error::io("writing a report", &building.to_string_lossy(), &failed);
         let lock = Some(begin_building(&building).map_err(error)?);

@@ -182,7 +182,7 @@ impl Case {
     }
 
     /// Opens the store and tries whether it can be written, while nobody waits; the error is the system's number.
-    pub(crate) fn try_store(&mut self) -> Result<(), u32> {
+    pub(crate) fn try_store(&mut self, black_box: &BlackBox) -> Result<(), u32> {
         if self.store_path.is_empty() {
             return Err(0);
         }
@@ -191,9 +191,27 @@ impl Case {
         match tried {
             Ok(store) => {
                 self.store = Some(store);
+                self.reserve(black_box);
                 Ok(())
             }
             Err(error) => Err(error.os_code().unwrap_or(0).unsigned_abs()),
+        }
+    }
+
+    /// Lets the store prepare the report that a crash of this life would have.
+    fn reserve(&mut self, black_box: &BlackBox) {
+        let uuid = uuid_text(evidence::report_id(black_box));
+        if let Some(store) = &mut self.store {
+            store.give_back();
+            // Without it a report is only a little slower.
+            let _ = store.reserve(process::real_ns(), &uuid);
+        }
+    }
+
+    /// Leaves nothing in the store that isn't a report.
+    pub(crate) fn give_back(&mut self) {
+        if let Some(store) = &mut self.store {
+            store.give_back();
         }
     }
 
@@ -216,14 +234,17 @@ impl Case {
         // A store that was opened long ago may have been cleared away since; it is made again.
         for attempt in ["first", "second"] {
             self.open_store();
-            let Some(store) = &self.store else { return false };
+            let Some(store) = &mut self.store else { return false };
             let metadata = self.metadata.to_json();
             match store.create(self.metadata.real_ns, &self.metadata.uuid, dump, &metadata) {
                 Ok(report) => {
                     self.report = Some(report);
                     return true;
                 }
-                Err(_) if attempt == "first" => self.store = None,
+                Err(_) if attempt == "first" => {
+                    self.give_back();
+                    self.store = None;
+                }
                 Err(error) => self.soft_error(error.to_string()),
             }
         }
@@ -316,6 +337,7 @@ impl Case {
         }
         if self.is_over {
             self.begin_anew();
+            self.reserve(black_box);
         }
         updated.is_ok() && durable.is_ok()
     }

@@ -133,7 +133,7 @@ impl Guard {
     fn try_store(&mut self) {
         let control = &self.attached.black_box.control;
         if control.crash.load(Ordering::Acquire) == crash::IDLE {
-            let state = match self.case.try_store() {
+            let state = match self.case.try_store(self.attached.black_box) {
                 Ok(()) => store::USABLE,
                 Err(errno) => store::FAILED.wrapping_add(errno),
             };
@@ -189,6 +189,7 @@ impl Guard {
                 self.end_deadline_ns = None;
                 // Somebody else may have taken the place meanwhile; then this guard is in the way.
                 if !attach::take_place_again(self.attached.black_box) {
+                    self.case.give_back();
                     process::exit(EXIT_GUARD_NOT_NEEDED);
                 }
                 self.class = ExitClass::Unknown;
@@ -282,7 +283,10 @@ impl Guard {
             }
             Action::Note(Note::Decided(decision)) => self.note(decision),
             Action::Note(Note::Impossible { .. }) => {}
-            Action::Exit => process::exit(0),
+            Action::Exit => {
+                self.case.give_back();
+                process::exit(0)
+            }
         }
     }
 

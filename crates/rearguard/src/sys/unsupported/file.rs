@@ -18,8 +18,12 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
 
 /// Makes a new file with this content. It must not exist: nothing of anybody's is overwritten.
 pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
-    file.write_all(content)
+    create_new(path)?.write_all(content)
+}
+
+/// Makes a new empty file, open for writing. It must not exist.
+pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Makes a file's or directory's content durable, or says that it can't: some systems don't open directories.
