@@ -251,7 +251,8 @@ pub struct Control {
     pub store: AtomicU32,
     /// The thread of the guard that has tried and may read the worker's memory; the crash handler then needn't copy its stack.
     pub reader: AtomicU32,
-    _unused: AtomicU32,
+    /// How many places of [`BlackBox::annotations`] are in use, from the first; the others need not be looked at.
+    pub annotated: AtomicU32,
     /// How many guards mapped this box so far, whether or not they took their place.
     pub attached: AtomicU32,
     /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.

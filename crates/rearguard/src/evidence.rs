@@ -119,7 +119,8 @@ pub(crate) fn panic(black_box: &BlackBox) -> Option<Panic> {
 /// Reads the annotations, sorted by key; of equal keys the first counts.
 pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
     let mut annotations = Vec::new();
-    for annotation in black_box.annotations.iter().take(ANNOTATIONS_MAX) {
+    let used = black_box.control.annotated.load(Ordering::Acquire) as usize;
+    for annotation in black_box.annotations.iter().take(used.min(ANNOTATIONS_MAX)) {
         let key = text(&annotation.key);
         if !key.is_empty() {
             annotations.push((key, text(&annotation.value)));

@@ -81,3 +81,6 @@ pub(crate) const SOFT_ERRORS_MAX: usize = 64;
 
 /// How soon a guard that waits for a start hears a request to stop, in milliseconds.
 pub(crate) const STOP_HEARD_MS_MAX: u64 = 250;
+
+/// How long a woken guard looks for the crash slot to be filled before it sleeps for it, in nanoseconds. Filling takes a fifth of it; a sleep and a wake-up as long.
+pub(crate) const SLOT_LOOK_NS_MAX: u64 = 100_000;

@@ -261,15 +261,16 @@ impl Worker {
             bytes.get(..length) == Some(key.as_bytes())
         };
         let annotations = &black_box.annotations;
-        let place = annotations
-            .iter()
-            .find(|place| is_key(place, &mut bytes))
-            .or_else(|| annotations.iter().find(|place| place.key.is_empty()));
-        let Some(place) = place else {
+        let used = black_box.control.annotated.load(Ordering::Relaxed) as usize;
+        let known = annotations.iter().take(used).find(|place| is_key(place, &mut bytes));
+        let Some(place) = known.or_else(|| annotations.get(used)) else {
             return Err(Error::refused("annotating", key, "all 64 places are taken"));
         };
         place.value.store(value);
         place.key.store(key);
+        if known.is_none() {
+            black_box.control.annotated.store(used as u32 + 1, Ordering::Release);
+        }
         Ok(())
     }
 

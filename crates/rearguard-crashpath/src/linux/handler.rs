@@ -316,6 +316,7 @@ extern "C" fn on_emergency_stack(argument: *mut u8) {
     let earlier = unsafe {
         stack::set_alternate(NESTED_LOWEST.load(Ordering::Relaxed), limits::NESTED_STACK_BYTES)
     };
+    alarm_guard(black_box);
     fill_slot(black_box, fault);
     run_callback(fault);
     let dumpable = raise_dumpable(fault);
@@ -386,12 +387,19 @@ fn run_callback(fault: &Fault) {
     });
 }
 
+/// Claims the slot and wakes the guard, which takes as long to come as the slot takes to fill.
+fn alarm_guard(black_box: &BlackBox) {
+    let control = &black_box.control;
+    control.crash.store(crash::CLAIMED, Ordering::Release);
+    control.bell.store(bell::RUNG, Ordering::Release);
+    futex::wake_all(&control.bell);
+}
+
 /// Hands the crash to the guard and waits for the answer, whoever gives it.
 fn report(black_box: &BlackBox) {
     let control = &black_box.control;
     control.crash.store(crash::WAITING, Ordering::Release);
-    control.bell.store(bell::RUNG, Ordering::Release);
-    futex::wake_all(&control.bell);
+    futex::wake_all(&control.crash);
     await_answer(black_box, DUMP_WAIT_MS.load(Ordering::Relaxed));
     control.worker_released_ns.store(time::monotonic_ns(), Ordering::Relaxed);
     control.crash.store(crash::RELEASED, Ordering::Release);

@@ -7,13 +7,12 @@ use super::fault::{
 };
 use super::syscall::{self, call, plain};
 use super::time;
-use crate::black_box::{BlackBox, crash, flags, owner};
+use crate::black_box::{BlackBox, flags, owner};
 use crate::limits;
 
 /// Stores the crash context in the black box.
 pub(super) fn fill_slot(black_box: &BlackBox, fault: &Fault) {
     let slot = &black_box.slot;
-    black_box.control.crash.store(crash::CLAIMED, Ordering::Release);
     let general = general_registers(fault);
     let stack_pointer = stack_pointer(&general);
     let mut remarks = fault.flags;

@@ -58,6 +58,9 @@ pub(super) fn cpuinfo(max: usize) -> Vec<u8> {
 /// A text that doesn't change while this process lives, and the limit that it was read with.
 type Kept = OnceLock<(usize, Vec<u8>)>;
 
+/// How many processors there are; the C library opens a file for it.
+static ONLINE: OnceLock<u8> = OnceLock::new();
+
 static PROCESSORS: Kept = OnceLock::new();
 static RELEASE: Kept = OnceLock::new();
 
@@ -78,7 +81,7 @@ pub(super) fn machine(cpuinfo: &[u8]) -> System {
         *number = parts.next().and_then(text::decimal).unwrap_or(0) as u32;
     }
     System {
-        processors: sys::processors(),
+        processors: *ONLINE.get_or_init(sys::processors),
         level,
         revision,
         processor_info,

@@ -213,6 +213,12 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
         {
             return Heard::Crash;
         }
+        if control.crash.load(Ordering::Acquire) == crash::CLAIMED {
+            if !await_slot(&control.crash) && wait_gone(0) {
+                return Heard::Gone;
+            }
+            continue;
+        }
         if owner(word).is_some() {
             futex::wait(&control.bell, word, None);
             continue;
@@ -225,6 +231,21 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
             return Heard::Replaced;
         }
     }
+}
+
+/// Waits while a crashed thread fills its slot, for a moment at most; false when it still does.
+/// It takes microseconds, so a short look comes before the sleep; the application's callback may take longer.
+fn await_slot(word: &AtomicU32) -> bool {
+    let start_ns = time::monotonic_ns();
+    while time::monotonic_ns().saturating_sub(start_ns) < limits::SLOT_LOOK_NS_MAX {
+        if word.load(Ordering::Acquire) != crash::CLAIMED {
+            return true;
+        }
+        core::hint::spin_loop();
+    }
+    let deadline_ns = start_ns.saturating_add(u64::from(limits::EXEC_CHECK_MS) * 1_000_000);
+    futex::wait(word, crash::CLAIMED, Some(deadline_ns));
+    word.load(Ordering::Acquire) != crash::CLAIMED
 }
 
 /// Waits for the full exit after the answer, or for the news that the worker survived.
