@@ -71,15 +71,18 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 }
 
 fn run(args: &Args, main_ns: u64) -> ExitCode {
-    let trace = match Trace::open(args.trace.as_deref()) {
-        Ok(trace) => trace,
-        Err(problem) => return fail("crashzoo", &problem, EXIT_CONFIG),
-    };
     // Handlers that are "there first" have to be there before the crash handler is armed.
     if let Err(problem) = foreign::install_before(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
-    let handle = match builder(args).start() {
+    let started = builder(args).start();
+    let armed_ns = trace::now_ns();
+    // Opened only now: what lies between `main` and `armed` is to be rearguard's time, not the disk's.
+    let trace = match Trace::open(args.trace.as_deref()) {
+        Ok(trace) => trace,
+        Err(problem) => return fail("crashzoo", &problem, EXIT_CONFIG),
+    };
+    let handle = match started {
         Ok(handle) => HANDLE.get_or_init(|| handle),
         Err(error) => {
             // A start that was refused has no incarnation, but its `main` did run, and that has to be seen.
@@ -87,7 +90,6 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
             return fail("crashzoo", &format!("rearguard refused to start: {error}"), EXIT_CONFIG);
         }
     };
-    let armed_ns = trace::now_ns();
     trace.learn(handle);
     trace.write_at(Event::Main, main_ns);
     trace.write_at(Event::Armed, armed_ns);

@@ -241,7 +241,7 @@ fn await_slot(word: &AtomicU32) -> bool {
         if word.load(Ordering::Acquire) != crash::CLAIMED {
             return true;
         }
-        core::hint::spin_loop();
+        super::process::let_others_run();
     }
     let deadline_ns = start_ns.saturating_add(u64::from(limits::EXEC_CHECK_MS) * 1_000_000);
     futex::wait(word, crash::CLAIMED, Some(deadline_ns));

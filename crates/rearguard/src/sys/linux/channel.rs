@@ -31,8 +31,8 @@ pub(crate) const PIDFD_PLACE: usize = 3;
 /// How long `start()` waits for the keeper to make the channel, in milliseconds. It takes a tenth of one; a machine that can't run a thread for two seconds runs the application without a guard.
 const CHANNEL_MS_MAX: u64 = 2_000;
 
-/// How long a thread looks around for the other's word before it sleeps, in nanoseconds.
-const SPIN_NS_MAX: u64 = 100_000;
+/// How long the application's thread looks around for the keeper's word before it sleeps, in nanoseconds.
+const LOOK_NS_MAX: u64 = 100_000;
 
 /// The keeper's stack in bytes: the C library takes a part of it for thread-local storage, and the rest of rearguard's own use is below 8 KiB.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
@@ -98,7 +98,7 @@ impl Opening {
         }
         exchange.asked.store(1, Ordering::Release);
         futex::wake_all(&exchange.asked);
-        let made = wait_changed(&exchange.made, NOT_YET);
+        let made = wait_changed(&exchange.made, NOT_YET, LOOK_NS_MAX);
         // SAFETY: the keeper stores the mapping, which lives as long as the process, or nothing.
         match unsafe { exchange.black_box.load(Ordering::Acquire).as_ref() } {
             Some(black_box) => Ok(black_box),
@@ -112,14 +112,14 @@ impl Opening {
 }
 
 /// Waits until a word of the exchange is no longer `from`; false when it still is after the limit.
-/// The other side needs microseconds, so a short look around comes before the sleep, which costs a hundred of them.
-fn wait_changed(word: &AtomicU32, from: u32) -> bool {
+/// With `look_ns` it looks around before it sleeps, and lets others run meanwhile: the other side needs microseconds, a sleep and a wake-up a hundred of them.
+fn wait_changed(word: &AtomicU32, from: u32, look_ns: u64) -> bool {
     let start_ns = time::monotonic_ns();
-    while time::monotonic_ns().saturating_sub(start_ns) < SPIN_NS_MAX {
+    while time::monotonic_ns().saturating_sub(start_ns) < look_ns {
         if word.load(Ordering::Acquire) != from {
             return true;
         }
-        core::hint::spin_loop();
+        process::let_others_run();
     }
     let deadline_ns = start_ns + CHANNEL_MS_MAX * 1_000_000;
     while word.load(Ordering::Acquire) == from {
@@ -241,7 +241,7 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     unsafe { libc::prctl(libc::PR_SET_NAME, c"rearguard".as_ptr()) };
     let pidfd = out_of_the_way(own_pidfd()?);
     let executable = open_executable().map(out_of_the_way);
-    if !wait_changed(&exchange.asked, 0) {
+    if !wait_changed(&exchange.asked, 0, 0) {
         return Err(libc::ETIMEDOUT);
     }
     let request = exchange.request.lock().ok().and_then(|mut place| place.take());

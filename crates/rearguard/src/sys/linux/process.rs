@@ -231,6 +231,12 @@ pub(crate) fn thread_id() -> u32 {
     syscall::gettid() as u32
 }
 
+/// Gives the processor to whoever else wants it.
+pub(crate) fn let_others_run() {
+    // SAFETY: no memory is involved.
+    unsafe { libc::sched_yield() };
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn monotonic_ns() -> u64 {
     time::monotonic_ns()
