@@ -114,7 +114,9 @@ impl Step {
     ];
 }
 
-/// When the target was held, in nanoseconds of CLOCK_MONOTONIC; all 0 when no thread was stopped.
+/// When the target was held, in nanoseconds of CLOCK_MONOTONIC; all 0 when threads ran on that should have been stopped.
+///
+/// A target of which every thread waits already is held without being stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
     /// Before the first thread was asked to stop.

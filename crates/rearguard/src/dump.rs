@@ -14,8 +14,11 @@ pub(crate) struct Dump {
 }
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
+///
+/// The keeper isn't stopped: it sleeps, touches nothing of the application's, and a worker of one thread then has nobody to be stopped.
 pub(crate) fn take(
     pid: u32,
+    keeper_tid: i32,
     crash: &Crash,
     annotations: &[(String, String)],
     probe: &dyn Fn(&'static str),
@@ -39,6 +42,7 @@ pub(crate) fn take(
             stack_copy,
         }),
         limits: Limits { file_bytes_max: DUMP_BYTES_MAX, ..Limits::default() },
+        exempt: &[keeper_tid],
         annotations: &annotations,
         probe: Some(&at_step),
         ..Request::new(pid as i32)

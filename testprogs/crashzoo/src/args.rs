@@ -38,6 +38,7 @@ options:
 
 options for the project's own tests:
   --wait-guarded         waits after start() instead of in it
+  --trace-start          one more line in the trace: start() is called next
   --fail-spot STEP:ACT   passed to rearguard: what happens to the guard at which step
   --dump-wait-ms N       how long the crashed worker waits for its dump
   --no-limit             restarts without end and without delay
@@ -82,6 +83,7 @@ pub(crate) struct Args {
     pub(crate) lives: u32,
     pub(crate) hold_lock: Option<PathBuf>,
     pub(crate) trace: Option<PathBuf>,
+    pub(crate) trace_start: bool,
     pub(crate) fail_spot: Option<String>,
     pub(crate) dump_wait: Option<Duration>,
     pub(crate) intensity: Option<u32>,
@@ -114,6 +116,7 @@ impl Default for Args {
             lives: 1,
             hold_lock: None,
             trace: None,
+            trace_start: false,
             fail_spot: None,
             dump_wait: None,
             intensity: None,
@@ -197,6 +200,7 @@ impl Args {
     /// The options that are for the project's own tests.
     fn own_option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
         match name {
+            "trace-start" => self.trace_start = true,
             "fail-spot" => self.fail_spot = Some(text(name, parser)?),
             "dump-wait-ms" => self.dump_wait = Some(millis(name, parser)?),
             "no-limit" => self.lift_limits(),

@@ -75,7 +75,9 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     if let Err(problem) = foreign::install_before(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
-    let started = builder(args).start();
+    let builder = builder(args);
+    let starting_ns = trace::now_ns();
+    let started = builder.start();
     let armed_ns = trace::now_ns();
     // Opened only now: what lies between `main` and `armed` is to be rearguard's time, not the disk's.
     let trace = match Trace::open(args.trace.as_deref()) {
@@ -92,6 +94,9 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     };
     trace.learn(handle);
     trace.write_at(Event::Main, main_ns);
+    if args.trace_start {
+        trace.write_at(Event::Starting, starting_ns);
+    }
     trace.write_at(Event::Armed, armed_ns);
     if let Err(problem) = foreign::install_after(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);

@@ -33,6 +33,8 @@ static GUARD_PID: AtomicU32 = AtomicU32::new(0);
 pub(crate) enum Event {
     /// The top of `main`.
     Main,
+    /// `start()` is called next; only for whoever measures it.
+    Starting,
     /// `start()` has returned.
     Armed,
     /// The guard stands on duty.
@@ -49,6 +51,7 @@ impl Event {
     fn name(self) -> &'static str {
         match self {
             Event::Main => "main",
+            Event::Starting => "starting",
             Event::Armed => "armed",
             Event::Guarded => "guarded",
             Event::Dying => "dying",

@@ -25,6 +25,7 @@ pub(super) struct Case<'a> {
 /// The moments of one life; `None` for what this contestant doesn't have or tell.
 #[derive(Default)]
 pub(super) struct Sample {
+    pub(super) start_ms: Option<f64>,
     pub(super) armed_ms: Option<f64>,
     pub(super) guarded_ms: Option<f64>,
     pub(super) dump_ms: Option<f64>,
@@ -46,7 +47,7 @@ pub(super) fn live(case: &Case<'_>, place: &Path) -> Result<Sample, String> {
     ];
     if case.contestant == Contestant::Rearguard {
         // The policy is named, so that a service manager around us doesn't change it.
-        arguments.extend(["--wait-guarded", "--restart", "on-crash"].map(str::to_owned));
+        arguments.extend(["--wait-guarded", "--restart", "on-crash", "--trace-start"].map(str::to_owned));
     }
     arguments.push("null-write".to_owned());
     let mut child = process::start(case.program, &arguments, place)?;
@@ -98,6 +99,7 @@ fn sample(
         sample.dump_bytes = number(dumped, "bytes").map(|bytes| bytes as f64);
         return Ok(sample);
     }
+    sample.start_ms = Some(between(at("starting")?, at("armed")?));
     add_report(&mut sample, pid, dying_ns, place)?;
     let next = trace.iter().find(|line| {
         line.get("event").and_then(Value::as_str) == Some("main")

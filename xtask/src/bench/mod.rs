@@ -123,6 +123,7 @@ fn enter(table: &mut Table, case: &Case<'_>, sample: &Sample) {
         }
     };
     if case.threads == 0 {
+        add("start() called -> returned", sample.start_ms);
         add("main -> armed (start() has returned)", sample.armed_ms);
         add("main -> guarded", sample.guarded_ms);
     }

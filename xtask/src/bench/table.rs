@@ -181,7 +181,8 @@ impl Table {
 
 /// Times in the order of a life, then sizes, then idleness; each with its crowds in rising order.
 fn rank(name: &str) -> (usize, usize) {
-    const ORDER: [&str; 10] = [
+    const ORDER: [&str; 11] = [
+        "start()",
         "main -> armed",
         "main -> guarded",
         "fault -> dump",

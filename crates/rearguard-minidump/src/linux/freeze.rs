@@ -77,13 +77,18 @@ impl Freeze<'_, '_> {
     pub(super) fn run(&mut self) {
         self.step(Step::BeforeSeize);
         self.hold_all();
-        if self.stopped().next().is_some() {
-            self.times.threads_stopped_ns = sys::now_ns();
-        }
+        self.times.threads_stopped_ns = sys::now_ns();
         self.step(Step::Stopped);
         self.step(Step::RegistersRead);
         self.copy_stacks();
         self.step(Step::StacksCopied);
+    }
+
+    /// Whether the crashing thread and the exempt ones are all that there are: then nobody has to be held.
+    pub(super) fn nobody_to_hold(&self) -> bool {
+        let Some(crash) = &self.request.crash else { return false };
+        let others = self.request.exempt.iter().filter(|tid| **tid != crash.tid).count();
+        self.proc.and_then(Proc::thread_count) == Some(1 + others)
     }
 
     /// Tells the probe.
@@ -99,7 +104,7 @@ impl Freeze<'_, '_> {
 
     /// Holds the threads, and those that they made meanwhile, until none is new.
     fn hold_all(&mut self) {
-        let alarm = Alarm::start();
+        let mut alarm = None;
         let mut deadline = 0;
         for round in 0..ROUNDS_MAX {
             let new = self.list_new();
@@ -118,6 +123,9 @@ impl Freeze<'_, '_> {
                 self.times.first_stop_ns = sys::now_ns();
                 let wait_ns = u64::from(self.request.limits.stop_wait_ms_max) * 1_000_000;
                 deadline = self.times.first_stop_ns.saturating_add(wait_ns);
+            }
+            if alarm.is_none() && group.iter().any(|held| held.hold == Hold::Seized) {
+                alarm = Alarm::start();
             }
             for held in group.iter_mut().filter(|held| held.hold == Hold::Seized) {
                 if ptrace::interrupt(held.tid).is_err() {

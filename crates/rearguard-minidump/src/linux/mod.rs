@@ -198,14 +198,20 @@ fn freeze<'p>(
         errors,
         refused: None,
     };
-    if let Err(errno) = helper::run(|| freeze.run()) {
+    // Without anybody to hold, the thread that would hold them is only in the way.
+    let alone = freeze.nobody_to_hold();
+    let helped = if alone { Ok(()) } else { helper::run(|| freeze.run()) };
+    if let Err(errno) = helped {
         freeze.errors.add("make the thread that holds the others", Object::Process, errno);
+    }
+    if alone || helped.is_err() {
         freeze.run();
+        // Also when nobody was to be held: a thread may have come just now.
         freeze.release();
     }
     let stopped = freeze.held.iter().any(|held| held.hold == Hold::Stopped);
     let released = Times { threads_released_ns: sys::now_ns(), ..freeze.times };
-    let times = if stopped { released } else { Times::default() };
+    let times = if stopped || alone { released } else { Times::default() };
     Frozen { held: freeze.held, copied: freeze.copied, times, errors: freeze.errors }
 }
 

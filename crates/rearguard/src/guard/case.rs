@@ -131,7 +131,9 @@ impl Case {
             return found;
         }
         let Some(crash) = &self.metadata.crash else { return false };
-        let taken = dump::take(self.metadata.worker_pid, crash, &self.metadata.annotations, probe);
+        let keeper = black_box.header.keeper_tid.load(Ordering::Relaxed) as i32;
+        let taken =
+            dump::take(self.metadata.worker_pid, keeper, crash, &self.metadata.annotations, probe);
         let bytes = match taken {
             Ok(dump) => {
                 self.metadata.timeline.threads_stopped = dump.times.threads_stopped_ns;

@@ -145,6 +145,8 @@ impl Guard {
     fn rehearse(&self) {
         if self.attached.black_box.control.crash.load(Ordering::Acquire) == crash::IDLE {
             dump::rehearse();
+            // Code and tables are what it is for; its memory isn't worth a guard's whole life.
+            process::give_back_memory();
         }
     }
 

@@ -237,6 +237,16 @@ pub(crate) fn let_others_run() {
     unsafe { libc::sched_yield() };
 }
 
+/// Gives the pages of freed memory back to the system, as far as the C library can.
+pub(crate) fn give_back_memory() {
+    // musl gives back by itself what is worth it.
+    #[cfg(target_env = "gnu")]
+    // SAFETY: no memory in use is touched.
+    unsafe {
+        libc::malloc_trim(0)
+    };
+}
+
 /// CLOCK_MONOTONIC in nanoseconds.
 pub(crate) fn monotonic_ns() -> u64 {
     time::monotonic_ns()
