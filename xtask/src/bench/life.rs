@@ -47,7 +47,9 @@ pub(super) fn live(case: &Case<'_>, place: &Path) -> Result<Sample, String> {
     ];
     if case.contestant == Contestant::Rearguard {
         // The policy is named, so that a service manager around us doesn't change it.
-        arguments.extend(["--wait-guarded", "--restart", "on-crash", "--trace-start"].map(str::to_owned));
+        arguments.extend(
+            ["--wait-guarded", "--restart", "on-crash", "--trace-start"].map(str::to_owned),
+        );
     }
     arguments.push("null-write".to_owned());
     let mut child = process::start(case.program, &arguments, place)?;

@@ -32,7 +32,7 @@ pub(crate) const PIDFD_PLACE: usize = 3;
 const CHANNEL_MS_MAX: u64 = 2_000;
 
 /// How long the application's thread looks around for the keeper's word before it sleeps, in nanoseconds.
-const LOOK_NS_MAX: u64 = 100_000;
+const LOOK_NS_MAX: u64 = 500_000;
 
 /// The keeper's stack in bytes: the C library takes a part of it for thread-local storage, and the rest of rearguard's own use is below 8 KiB.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
@@ -231,17 +231,53 @@ fn own_descriptor_table() {
     }
 }
 
+/// While it lives, the calling thread that is woken doesn't push its waker off the processor: who asks for a guard has something else to do.
+///
+/// A batch thread does that (sched(7)); it waits for a turn of its own. Threads that aren't ordinary ones are left what they are.
+struct Courtesy {
+    is_batch: bool,
+}
+
+impl Courtesy {
+    fn begin() -> Courtesy {
+        // SAFETY: no memory is involved. The C library's functions aren't used because musl's refuse.
+        let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+        let is_ordinary = policy == libc::c_long::from(libc::SCHED_OTHER);
+        Courtesy { is_batch: is_ordinary && set_policy(libc::SCHED_BATCH) }
+    }
+}
+
+impl Drop for Courtesy {
+    fn drop(&mut self) {
+        if self.is_batch {
+            set_policy(libc::SCHED_OTHER);
+        }
+    }
+}
+
+fn set_policy(policy: i32) -> bool {
+    // The one priority that ordinary threads have; the kernel's structure is this number.
+    let priority: libc::c_int = 0;
+    // SAFETY: the kernel reads one structure.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const priority) == 0 }
+}
+
 /// Makes everything that a guard will need: first the black box, for which the application waits, then the rest, for which it doesn't.
 fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     let made = make_black_box();
     tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
     let (black_box, box_fd) = made?;
+    // On a busy machine the application's thread stands behind this one on the same processor; nothing of the rest keeps it.
+    process::let_others_run();
     let box_fd = out_of_the_way(box_fd);
     // SAFETY: the name is NUL-terminated and shorter than sixteen bytes.
     unsafe { libc::prctl(libc::PR_SET_NAME, c"rearguard".as_ptr()) };
     let pidfd = out_of_the_way(own_pidfd()?);
     let executable = open_executable().map(out_of_the_way);
-    if !wait_changed(&exchange.asked, 0, 0) {
+    let courtesy = Courtesy::begin();
+    let is_asked = wait_changed(&exchange.asked, 0, 0);
+    drop(courtesy);
+    if !is_asked {
         return Err(libc::ETIMEDOUT);
     }
     let request = exchange.request.lock().ok().and_then(|mut place| place.take());
