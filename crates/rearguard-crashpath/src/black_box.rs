@@ -12,7 +12,7 @@ use crate::limits::STACK_COPY_BYTES_MAX;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rearguar");
 
 /// Changes whenever the layout or the meaning of a word changes.
-pub const LAYOUT_VERSION: u32 = 1;
+pub const LAYOUT_VERSION: u32 = 2;
 
 /// Set in a futex word when someone may be asleep on it, so that the kernel wakes at the owner's death (`futex(2)`, robust futexes).
 pub const FUTEX_WAITERS: u32 = 0x8000_0000;
@@ -77,6 +77,16 @@ pub mod store {
     pub const USABLE: u32 = 1;
     /// Added to the error number.
     pub const FAILED: u32 = 0x1_0000;
+}
+
+/// Values of [`Control::foreground`].
+pub mod foreground {
+    /// It has no terminal, or others are in its foreground.
+    pub const NO: u32 = 0;
+    /// It is the terminal's foreground job; a shell waits for its end.
+    pub const JOB: u32 = 1;
+    /// It has a console of its own (Windows): nobody else waits for that.
+    pub const ALONE: u32 = 2;
 }
 
 /// Bits of [`CrashSlot::flags`].
@@ -228,6 +238,27 @@ pub struct Header {
     pub address: AtomicU64,
 }
 
+/// How many guards of one worker's life can be handed their handles.
+pub const HANDOVERS_MAX: usize = 16;
+
+/// What one guard is handed where things are handed over by handles (Windows): their values in that guard's process.
+#[repr(C)]
+pub struct Handover {
+    /// The guard's process id; zero for a free place.
+    pub pid: AtomicU32,
+    _unused: AtomicU32,
+    /// The worker's process.
+    pub process: AtomicU64,
+    /// The launch record's section, to be read.
+    pub record: AtomicU64,
+    /// Set by a crashed thread.
+    pub crashed: AtomicU64,
+    /// Set by a guard that has answered.
+    pub answered: AtomicU64,
+    /// Set by a guard that has taken its place.
+    pub ready: AtomicU64,
+}
+
 /// The words by which the two processes talk. ARCHITECTURE.md has the protocol.
 #[repr(C)]
 pub struct Control {
@@ -245,7 +276,7 @@ pub struct Control {
     pub ready: AtomicU32,
     /// How often the worker survived a crash of its own.
     pub survived: AtomicU32,
-    /// Not zero if the worker was the terminal's foreground job when it last looked: at its start, and at a panic.
+    /// What the worker was to its terminal when it last looked, at its start and at a panic: see [`foreground`].
     pub foreground: AtomicU32,
     /// What the guard found when it tried the store: see [`store`].
     pub store: AtomicU32,
@@ -299,7 +330,7 @@ pub struct CrashSlot {
     pub general_count: AtomicU32,
     /// How many bytes of `floating` are filled.
     pub floating_bytes: AtomicU32,
-    /// General registers in the order of the kernel's signal context.
+    /// General registers in the order of the kernel's signal context; on Windows the first is the address of the EXCEPTION_POINTERS.
     pub general: Words<GENERAL_WORDS>,
     /// Floating-point state as in the signal frame.
     pub floating: Words<FLOATING_WORDS>,
@@ -385,6 +416,8 @@ pub struct BlackBox {
     pub log: LogRing,
     /// What the next incarnation gets to recover from.
     pub recovery: Text<RECOVERY_WORDS>,
+    /// What each guard is handed, on systems with handles: a ring.
+    pub handovers: [Handover; HANDOVERS_MAX],
     /// The crashed thread's own copy of its stack.
     pub stack: Words<{ STACK_COPY_BYTES_MAX / 8 }>,
 }

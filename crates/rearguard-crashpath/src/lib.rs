@@ -23,5 +23,11 @@ pub mod limits;
 #[cfg(target_os = "linux")]
 mod linux;
 
+#[cfg(windows)]
+mod windows;
+
 #[cfg(target_os = "linux")]
 pub use linux::{futex, handler, keeper, robust, spawn, stack, standing, syscall, time};
+
+#[cfg(windows)]
+pub use windows::{fault, handler, standing, threads, time};

@@ -61,3 +61,7 @@ pub const FULL_EXIT_MS_MAX: u32 = 600_000;
 /// How many foreign handlers can be under way at once with their fault remembered.
 /// One more is still asked, but a crash inside it is reported as its own instead of the fault that it was asked about.
 pub const ASKING_MAX: usize = 16;
+
+/// How much of a thread's stack Windows keeps for the handling of an overflow there, in bytes.
+/// Dispatching an exception takes up to 12 KiB with AVX-512 state, the handler about 1 KiB; the rest is for an earlier filter and the application's callback.
+pub const STACK_GUARANTEE_BYTES: u32 = 64 * 1024;

@@ -46,6 +46,8 @@ pub struct Request<'a> {
     pub exempt: &'a [i32],
     /// The limits.
     pub limits: Limits,
+    /// The report's UUID, in the order in which it is written; zeros for none.
+    pub report_id: [u8; 16],
     /// Keys and values; readers of minidumps know them as Crashpad's simple annotations.
     pub annotations: &'a [(&'a str, &'a str)],
     /// Streams of the caller's own.
@@ -64,6 +66,7 @@ impl Request<'_> {
             crash: None,
             exempt: &[],
             limits: Limits::default(),
+            report_id: [0; 16],
             annotations: &[],
             user_streams: &[],
             probe: None,

@@ -27,6 +27,7 @@ pub(crate) struct Snapshot {
     pub(crate) process: Process,
     /// Texts of the system, as pairs of stream type and contents; the most useful first.
     pub(crate) texts: Vec<(u32, Vec<u8>)>,
+    pub(crate) report_id: [u8; 16],
     pub(crate) annotations: Vec<(String, String)>,
     pub(crate) user_streams: Vec<(u32, Vec<u8>)>,
     pub(crate) file_bytes_max: usize,

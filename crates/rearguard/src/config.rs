@@ -104,10 +104,31 @@ impl ExitClass {
     }
 }
 
-/// The name of a Linux signal as `signal(7)` has it, or `"signal"` for a number without one.
+/// The name of a Linux signal as `signal(7)` has it, or of a Windows exception code as its header has it, or `"signal"` for a number without one.
+///
+/// No number means both: exception codes have bits of severity that no signal number reaches.
 #[must_use]
 pub const fn signal_name(signal: i32) -> &'static str {
-    match signal {
+    match signal as u32 {
+        0xc000_0005 => "EXCEPTION_ACCESS_VIOLATION",
+        0xc000_0006 => "EXCEPTION_IN_PAGE_ERROR",
+        0xc000_001d => "EXCEPTION_ILLEGAL_INSTRUCTION",
+        0xc000_0025 => "EXCEPTION_NONCONTINUABLE_EXCEPTION",
+        0xc000_008c => "EXCEPTION_ARRAY_BOUNDS_EXCEEDED",
+        0xc000_008e => "EXCEPTION_FLT_DIVIDE_BY_ZERO",
+        0xc000_0094 => "EXCEPTION_INT_DIVIDE_BY_ZERO",
+        0xc000_0095 => "EXCEPTION_INT_OVERFLOW",
+        0xc000_0096 => "EXCEPTION_PRIV_INSTRUCTION",
+        0xc000_00fd => "EXCEPTION_STACK_OVERFLOW",
+        0xc000_0374 => "STATUS_HEAP_CORRUPTION",
+        0xc000_0409 => "STATUS_STACK_BUFFER_OVERRUN",
+        0xc000_0417 => "STATUS_INVALID_CRUNTIME_PARAMETER",
+        0xc000_0420 => "STATUS_ASSERTION_FAILURE",
+        0x4000_0015 => "STATUS_FATAL_APP_EXIT",
+        0x8000_0003 => "EXCEPTION_BREAKPOINT",
+        0x8000_0004 => "EXCEPTION_SINGLE_STEP",
+        0xe06d_7363 => "CPP_EXCEPTION",
+
         1 => "SIGHUP",
         2 => "SIGINT",
         3 => "SIGQUIT",
@@ -470,11 +491,13 @@ pub(crate) enum StartBlock {
     OptOut,
     /// What is needed to start it again is missing or unreadable.
     NoLaunchRecord,
+    /// The user's session ends, and all programs with it.
+    SessionEnd,
 }
 
 impl StartBlock {
     /// Every block, in the order of its number.
-    pub(crate) const ALL: [StartBlock; 9] = [
+    pub(crate) const ALL: [StartBlock; 10] = [
         StartBlock::ForegroundJob,
         StartBlock::Service,
         StartBlock::Kubernetes,
@@ -484,6 +507,7 @@ impl StartBlock {
         StartBlock::Debugger,
         StartBlock::OptOut,
         StartBlock::NoLaunchRecord,
+        StartBlock::SessionEnd,
     ];
 
     /// The reason as a clause for a person.
@@ -498,6 +522,7 @@ impl StartBlock {
             StartBlock::Debugger => "a debugger holds the worker",
             StartBlock::OptOut => "guard was turned off by the user",
             StartBlock::NoLaunchRecord => "launch record is missing",
+            StartBlock::SessionEnd => "the session ends",
         }
     }
 
@@ -511,7 +536,8 @@ impl StartBlock {
             | StartBlock::Seccomp
             | StartBlock::Debugger
             | StartBlock::OptOut
-            | StartBlock::NoLaunchRecord => false,
+            | StartBlock::NoLaunchRecord
+            | StartBlock::SessionEnd => false,
         }
     }
 
@@ -626,7 +652,7 @@ mod tests {
         for block in StartBlock::ALL {
             assert_eq!(StartBlock::from_number(block.number()), Some(block));
         }
-        assert_eq!(StartBlock::from_number(10), None);
+        assert_eq!(StartBlock::from_number(11), None);
     }
 
     // Goal: the window forgets a crash after exactly one period, and a clock that goes back makes it stricter only.

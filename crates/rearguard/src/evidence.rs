@@ -12,22 +12,7 @@ use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
 use crate::limits::LOG_BYTES_MAX;
 use crate::order::insertion_sort;
-
-/// The crash context.
-pub(crate) struct Crash {
-    pub(crate) tid: i32,
-    pub(crate) signal: i32,
-    pub(crate) code: i32,
-    pub(crate) address: u64,
-    pub(crate) sender_pid: u32,
-    pub(crate) flags: u32,
-    pub(crate) seen_ns: u64,
-    pub(crate) seen_real_ns: u64,
-    pub(crate) general: Vec<u64>,
-    pub(crate) floating: Vec<u8>,
-    pub(crate) stack_address: u64,
-    pub(crate) stack: Vec<u8>,
-}
+use crate::sys::words::Crash;
 
 /// The last panic.
 pub(crate) struct Panic {

@@ -13,7 +13,7 @@ const LAUNCH_MAGIC: u64 = u64::from_le_bytes(*b"rg-launc");
 const SUCCESSION_MAGIC: u64 = u64::from_le_bytes(*b"rg-succe");
 
 /// Changes whenever one of the two records does.
-const RECORD_VERSION: u32 = 1;
+const RECORD_VERSION: u32 = 2;
 
 /// Variables that were meant for one start only: a second process that answers them would be an impostor.
 const SINGLE_USE: [&[u8]; 7] = [
@@ -82,6 +82,7 @@ impl LaunchRecord {
             .flat_map(|(name, soft, hard)| [*name as u64, *soft, *hard])
             .collect();
         writer.words(&limits);
+        writer.words(&around.streams);
         writer.finish()
     }
 
@@ -124,6 +125,7 @@ impl LaunchRecord {
                         _ => (-1, 0, 0),
                     })
                     .collect(),
+                streams: reader.words()?,
             },
         };
         reader.end()?;

@@ -26,7 +26,6 @@
 //! So call it first, or call [`run_guard_if_asked`] first and `start()` when the settings are known.
 
 mod config;
-mod dump;
 mod error;
 mod evidence;
 mod guard;

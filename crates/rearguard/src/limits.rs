@@ -84,3 +84,6 @@ pub(crate) const STOP_HEARD_MS_MAX: u64 = 250;
 
 /// How long a woken guard looks for the crash slot to be filled before it sleeps for it, in nanoseconds. Filling takes a fifth of it; a sleep and a wake-up as long.
 pub(crate) const SLOT_LOOK_NS_MAX: u64 = 100_000;
+
+/// The length of a report's name: its time, a dash, its UUID.
+pub(crate) const REPORT_NAME_BYTES: usize = 60;

@@ -1,9 +1,10 @@
 //! A report's metadata: everything that is known of one end of a worker, written as JSON beside the minidump.
 
 use crate::config::ExitClass;
-use crate::evidence::{self, Crash, Panic};
+use crate::evidence::{self, Panic};
 use crate::json::{Json, hexadecimal};
 use crate::report_id::readable_time;
+use crate::sys::words::Crash;
 
 /// The schema's number; a reader refuses a larger one.
 const SCHEMA: u64 = 1;
@@ -109,7 +110,7 @@ impl Metadata {
         json.object("exit");
         json.text("class", class.label());
         match class.value() {
-            Some(value) => json.signed("value", i64::from(value)),
+            Some(value) => json.signed("value", shown(value)),
             None => json.null("value"),
         }
         let name = match class {
@@ -125,7 +126,7 @@ impl Metadata {
     fn crash(&self, json: &mut Json) {
         let Some(crash) = &self.crash else { return json.null("crash") };
         json.object("crash");
-        json.signed("signal", i64::from(crash.signal));
+        json.signed("signal", shown(crash.signal));
         json.text("signal_name", crate::config::signal_name(crash.signal));
         json.signed("code", i64::from(crash.code));
         json.text("address", &hexadecimal(crash.address));
@@ -209,6 +210,11 @@ impl Metadata {
         json.close();
         json.text("log", &self.log);
     }
+}
+
+/// A code as its system writes it: an NTSTATUS and other codes of Windows have no sign.
+fn shown(value: i32) -> i64 {
+    if value < 0 { i64::from(value as u32) } else { i64::from(value) }
 }
 
 fn write_delivery(delivery: &Delivery, json: &mut Json) {

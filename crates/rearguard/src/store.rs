@@ -15,7 +15,7 @@ use crate::report_id::report_name;
 use crate::sys::file;
 
 /// How many bytes of a report's name are its time and the dash behind it.
-const TIME_BYTES: usize = 24;
+const TIME_BYTES: usize = limits::REPORT_NAME_BYTES - 36;
 
 /// Where a report is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +47,7 @@ pub(crate) struct Report {
     name: String,
     stage: Stage,
     /// An advisory lock on the report's directory; it follows every rename, and dies with its holder.
-    _lock: Option<fs::File>,
+    _lock: Option<file::Lock>,
 }
 
 /// A report's directory that was made and locked before there is a report, with its two files open: what is left for the moment of a crash is two writes and a rename.
@@ -55,7 +55,7 @@ pub(crate) struct Report {
 struct Reservation {
     uuid: String,
     path: PathBuf,
-    lock: fs::File,
+    lock: file::Lock,
     dump: fs::File,
     metadata: fs::File,
 }
@@ -152,33 +152,39 @@ impl Store {
 
     /// Removes what was reserved and not used.
     pub(crate) fn give_back(&mut self) {
-        if let Some(reserved) = self.reserved.take() {
-            let _ = fs::remove_dir_all(reserved.path);
+        if let Some(Reservation { path, dump, metadata, lock, .. }) = self.reserved.take() {
+            drop((dump, metadata));
+            let _ = fs::remove_dir_all(path);
+            drop(lock);
         }
     }
 
     /// Fills a reservation and puts it into `new/` under its report's name.
     fn fill(
         &self,
-        mut reserved: Reservation,
+        reserved: Reservation,
         name: String,
         dump: Option<&[u8]>,
         metadata: &[u8],
     ) -> io::Result<Report> {
+        let Reservation { uuid, path, lock, dump: mut dump_file, metadata: mut metadata_file } =
+            reserved;
         let written = match dump {
-            Some(dump) => reserved.dump.write_all(dump),
-            None => fs::remove_file(reserved.path.join(file_name(&reserved.uuid, "dmp"))),
+            Some(dump) => dump_file.write_all(dump),
+            None => Ok(()),
         };
-        let placed = written
-            .and_then(|()| reserved.metadata.write_all(metadata))
-            .and_then(|()| fs::rename(&reserved.path, self.path(Stage::New, &name)));
+        let written = written.and_then(|()| metadata_file.write_all(metadata));
+        // Where a directory with open files in it can't be renamed, they must be closed by now.
+        drop((dump_file, metadata_file));
+        let placed = match dump {
+            Some(_) => written,
+            None => written.and_then(|()| fs::remove_file(path.join(file_name(&uuid, "dmp")))),
+        }
+        .and_then(|()| fs::rename(&path, self.path(Stage::New, &name)));
         match placed {
-            Ok(()) => {
-                let Reservation { uuid, lock, .. } = reserved;
-                Ok(Report { uuid, name, stage: Stage::New, _lock: Some(lock) })
-            }
+            Ok(()) => Ok(Report { uuid, name, stage: Stage::New, _lock: Some(lock) }),
             Err(failed) => {
-                let _ = fs::remove_dir_all(&reserved.path);
+                let _ = fs::remove_dir_all(&path);
                 Err(failed)
             }
         }
@@ -331,7 +337,7 @@ impl Store {
         }
     }
 
-    fn lock_for_room(&self) -> Option<fs::File> {
+    fn lock_for_room(&self) -> Option<file::Lock> {
         for _ in 0..limits::ROOM_LOCK_TRIES_MAX {
             if let Some(lock) = file::try_lock(&self.root) {
                 return Some(lock);
@@ -372,7 +378,7 @@ impl Store {
 /// Makes a report's directory in `tmp/` and locks it.
 ///
 /// Between the two a sweeper may take it for what a dead builder left; what it has locked or removed is made again.
-fn begin_building(path: &Path) -> io::Result<fs::File> {
+fn begin_building(path: &Path) -> io::Result<file::Lock> {
     for _ in 0..limits::BUILDING_TRIES_MAX {
         match file::create_directory(path) {
             Ok(()) => {}
@@ -384,7 +390,7 @@ fn begin_building(path: &Path) -> io::Result<fs::File> {
             Err(failed) => return Err(failed),
         }
         if let Some(lock) = file::try_lock(path)
-            && file::is_linked(&lock)
+            && file::is_linked(&lock, path)
         {
             return Ok(lock);
         }
@@ -408,7 +414,7 @@ fn file_name(uuid: &str, extension: &str) -> String {
 
 /// Whether a name has the form that this store gives: time, dash, UUID.
 fn is_report_name(name: &str) -> bool {
-    name.len() == TIME_BYTES + 36
+    name.len() == limits::REPORT_NAME_BYTES
         && name.as_bytes().iter().enumerate().all(|(position, byte)| match position {
             8 => *byte == b'T',
             15 => *byte == b'.',

@@ -190,10 +190,9 @@ pub(crate) fn wait_guarded(black_box: &BlackBox, wait: Duration) -> bool {
     channel::wait_guarded(black_box, process::monotonic_ns().saturating_add(wait_ns))
 }
 
-/// Notes whether this process is the terminal's foreground job; once it has ended, the shell has the terminal back and nobody can tell.
+/// Notes what this process is to its terminal; once it has ended, the shell has the terminal back and nobody can tell.
 fn note_foreground(black_box: &BlackBox) {
-    let is_foreground = u32::from(process::am_foreground_job());
-    black_box.control.foreground.store(is_foreground, Ordering::Relaxed);
+    black_box.control.foreground.store(process::foreground(), Ordering::Relaxed);
 }
 
 /// The text of a panic, if it is one.

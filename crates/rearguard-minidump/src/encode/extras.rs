@@ -7,13 +7,13 @@ use crate::soft_error::Object;
 /// The version of MinidumpCrashpadInfo that has all fields written here.
 const CRASHPAD_VERSION: u32 = 1;
 
-/// Report id and client id, which a report of this project has in its metadata.
-const CRASHPAD_IDS_BYTES: usize = 32;
+/// The client's id, which isn't told.
+const CRASHPAD_CLIENT_BYTES: usize = 16;
 
 impl Encoder {
     /// MinidumpCrashpadInfo with a dictionary of simple annotations.
     pub(super) fn annotations(&mut self, snapshot: &mut Snapshot) {
-        if snapshot.annotations.is_empty() {
+        if snapshot.annotations.is_empty() && snapshot.report_id == [0; 16] {
             return;
         }
         let mut entries = Vec::with_capacity(snapshot.annotations.len());
@@ -38,7 +38,8 @@ impl Encoder {
         self.out.align();
         let start = self.out.rva();
         self.out.u32(CRASHPAD_VERSION);
-        self.out.zeros(CRASHPAD_IDS_BYTES);
+        self.out.bytes(&as_guid(snapshot.report_id));
+        self.out.zeros(CRASHPAD_CLIENT_BYTES);
         self.out.location(dictionary);
         self.out.zeros(8);
         self.stream(CRASHPAD_INFO, self.out.since(start));
@@ -90,4 +91,11 @@ pub(crate) fn whole_lines(text: &[u8], limit: usize) -> &[u8] {
     let kept = text.get(..limit).unwrap_or_default();
     let end = kept.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
     kept.get(..end).unwrap_or_default()
+}
+
+/// A UUID in the layout of a GUID, whose first three parts are numbers of the processor's order.
+fn as_guid(uuid: [u8; 16]) -> [u8; 16] {
+    let [a, b, c, d, e, f, g, h, rest @ ..] = uuid;
+    let [i, j, k, l, m, n, o, p] = rest;
+    [d, c, b, a, f, e, h, g, i, j, k, l, m, n, o, p]
 }

@@ -248,6 +248,7 @@ fn describe(
         system: system::machine(&cpuinfo),
         process: system::process(&stat),
         texts: system::texts(proc, request.pid, auxiliary, maps, cpuinfo, limits.text_bytes_max),
+        report_id: request.report_id,
         annotations: request.annotations.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
         user_streams: request.user_streams.iter().map(|stream| (stream.stream_type, stream.bytes.to_vec())).collect(),
         file_bytes_max: limits.file_bytes_max,

@@ -7,8 +7,7 @@ use std::sync::atomic::Ordering;
 use rearguard_crashpath::black_box::{BlackBox, flags};
 
 use crate::config::{ExitClass, PANIC_CODE, signal_name};
-use crate::dump;
-use crate::evidence::{self, Crash};
+use crate::evidence;
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
 use crate::metadata::{Delivery, Metadata, Timeline, read_back, with_delivery};
@@ -16,7 +15,8 @@ use crate::report_id::uuid_text;
 use crate::settings::Consent;
 use crate::store::{Report, Store};
 use crate::supervisor::DeliveryOutcome;
-use crate::sys::process;
+use crate::sys::words::{Crash, Subject};
+use crate::sys::{dumper, process};
 use crate::upload::{self, Outcome, Parcel};
 
 /// The end that a guard deals with.
@@ -131,18 +131,21 @@ impl Case {
             return found;
         }
         let Some(crash) = &self.metadata.crash else { return false };
-        let keeper = black_box.header.keeper_tid.load(Ordering::Relaxed) as i32;
-        let taken =
-            dump::take(self.metadata.worker_pid, keeper, crash, &self.metadata.annotations, probe);
+        let subject = Subject {
+            pid: self.metadata.worker_pid,
+            keeper_tid: black_box.header.keeper_tid.load(Ordering::Relaxed) as i32,
+            crash,
+            report_id: evidence::report_id(black_box),
+            annotations: &self.metadata.annotations,
+        };
+        let taken = dumper::take(&subject, probe);
         let bytes = match taken {
             Ok(dump) => {
-                self.metadata.timeline.threads_stopped = dump.times.threads_stopped_ns;
-                self.metadata.timeline.threads_released = dump.times.threads_released_ns;
+                self.metadata.timeline.threads_stopped = dump.threads_stopped_ns;
+                self.metadata.timeline.threads_released = dump.threads_released_ns;
                 self.metadata.threads = dump.threads;
-                control.threads_stopped_ns.store(dump.times.threads_stopped_ns, Ordering::Relaxed);
-                control
-                    .threads_released_ns
-                    .store(dump.times.threads_released_ns, Ordering::Relaxed);
+                control.threads_stopped_ns.store(dump.threads_stopped_ns, Ordering::Relaxed);
+                control.threads_released_ns.store(dump.threads_released_ns, Ordering::Relaxed);
                 control.dumped_threads.store(dump.threads as u64, Ordering::Relaxed);
                 self.metadata.soft_errors.extend(dump.soft_errors);
                 self.metadata.dump_bytes = Some(dump.bytes.len());

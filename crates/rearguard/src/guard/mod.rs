@@ -9,10 +9,9 @@ mod fail_spots;
 use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
-use rearguard_crashpath::black_box::{crash, store};
+use rearguard_crashpath::black_box::{crash, foreground, store};
 
 use crate::config::{ExitClass, History, StartBlock};
-use crate::dump;
 use crate::error::Error;
 use crate::evidence;
 use crate::launch::Succession;
@@ -23,7 +22,8 @@ use crate::supervisor::{
     StartOutcome, StarterOutcome, Supervisor, Verdict,
 };
 use crate::sys::attach::{self, Attached, Stream};
-use crate::sys::exit_status::{self, Ended};
+use crate::sys::dumper;
+use crate::sys::exit_status;
 use crate::sys::successor::{self, Recipe, Starter};
 use crate::sys::words::{Heard, Started, When};
 use crate::sys::{process, terminal};
@@ -144,7 +144,7 @@ impl Guard {
     /// Goes through a dump once while nobody waits, so that the one that counts is quick.
     fn rehearse(&self) {
         if self.attached.black_box.control.crash.load(Ordering::Acquire) == crash::IDLE {
-            dump::rehearse();
+            dumper::rehearse();
             // Code and tables are what it is for; its memory isn't worth a guard's whole life.
             process::give_back_memory();
         }
@@ -238,19 +238,19 @@ impl Guard {
         let ended = exit_status::of_worker(
             self.attached.record.worker_pid,
             !self.spots.is_off("pidfd-info"),
+            told,
         );
-        let class = match ended {
-            Some(Ended::Exited(code)) => ExitClass::from_code(code),
-            Some(Ended::Signalled(signal)) => ExitClass::from_signal(signal),
-            None => self.class,
-        };
+        let class = ended.unwrap_or(self.class);
         if class != ExitClass::Unknown || !matches!(self.class, ExitClass::Crash(_)) {
             self.class = class;
         }
         let without_a_crash = self.case.crashed_thread() == 0;
-        if without_a_crash && control.foreground.load(Ordering::Relaxed) != 0 {
+        if without_a_crash && control.foreground.load(Ordering::Relaxed) == foreground::JOB {
             // A crash was asked while it waited; of any other end only the worker itself could tell.
             self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
+        }
+        if without_a_crash {
+            self.look_for_block();
         }
         self.events.push_back(Event::WorkerGone {
             class,
@@ -313,17 +313,21 @@ impl Guard {
         let spots = &self.spots;
         let written = self.case.dump(self.attached.black_box, &|step| spots.pass(step));
         self.spots.pass("report-written");
-        let pid = self.attached.record.worker_pid;
-        self.streams = attach::take_streams(pid, self.case.crashed_thread());
+        self.streams = attach::take_streams(&self.attached, self.case.crashed_thread());
         self.spots.pass("streams-taken");
-        if process::is_foreground_job(pid) {
+        if attach::is_foreground_job(&self.attached) {
             self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
         }
-        if let Some(block) = attach::gave_up_rights(&self.attached.record) {
-            self.events.push_back(Event::BlockSeen(block));
-        }
+        self.look_for_block();
         let outcome = if written { DumpOutcome::Written } else { DumpOutcome::Failed };
         self.events.push_back(Event::DumpFinished(outcome));
+    }
+
+    /// Asks the system what forbids a restart.
+    fn look_for_block(&mut self) {
+        if let Some(block) = attach::restart_block(&self.attached.record) {
+            self.events.push_back(Event::BlockSeen(block));
+        }
     }
 
     /// Makes the process that will be the next worker.

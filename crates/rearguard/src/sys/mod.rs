@@ -1,10 +1,11 @@
 //! Everything that asks the operating system.
 //!
-//! A port provides these modules with these functions, side by side with `linux/`:
+//! A port provides these modules with these functions, side by side in `linux/` and `windows/`:
 //!
-//! - `process`: what this process is and where it began (`Surroundings`), what it is of another (`is_foreground_job`), identity, randomness, clocks.
+//! - `process`: what this process is and where it began (`Surroundings`), identity, randomness, clocks.
 //! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
 //! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
+//! - `dumper`: a minidump of the worker that waits at its crash.
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
 //! - `file`: private directories and files, made durable.
@@ -18,7 +19,7 @@
 
 #[cfg_attr(
     not(target_os = "linux"),
-    expect(dead_code, reason = "a port without a guard speaks only a part of it")
+    expect(dead_code, reason = "no other port needs all of what Linux says")
 )]
 pub(crate) mod words;
 
@@ -27,7 +28,12 @@ mod linux;
 #[cfg(target_os = "linux")]
 pub(crate) use linux::*;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(windows)]
+mod windows;
+#[cfg(windows)]
+pub(crate) use windows::*;
+
+#[cfg(not(any(target_os = "linux", windows)))]
 mod unsupported;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub(crate) use unsupported::*;

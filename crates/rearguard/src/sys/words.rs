@@ -20,6 +20,45 @@ pub(crate) struct Surroundings {
     pub(crate) seccomp: u32,
     /// Resource, soft, hard.
     pub(crate) rlimits: Vec<(i32, u64, u64)>,
+    /// The values of the standard handles, on systems that have handles.
+    pub(crate) streams: Vec<u64>,
+}
+
+/// The crash context.
+pub(crate) struct Crash {
+    pub(crate) tid: i32,
+    pub(crate) signal: i32,
+    pub(crate) code: i32,
+    pub(crate) address: u64,
+    pub(crate) sender_pid: u32,
+    pub(crate) flags: u32,
+    pub(crate) seen_ns: u64,
+    pub(crate) seen_real_ns: u64,
+    /// General registers in the order of the kernel's signal context; on Windows the address of the EXCEPTION_POINTERS alone.
+    pub(crate) general: Vec<u64>,
+    pub(crate) floating: Vec<u8>,
+    pub(crate) stack_address: u64,
+    pub(crate) stack: Vec<u8>,
+}
+
+/// A minidump and what is known of its making.
+pub(crate) struct Dump {
+    pub(crate) bytes: Vec<u8>,
+    /// When all threads were held and let go, by the monotonic clock; zero where that isn't known.
+    pub(crate) threads_stopped_ns: u64,
+    pub(crate) threads_released_ns: u64,
+    pub(crate) threads: usize,
+    pub(crate) soft_errors: Vec<String>,
+}
+
+/// What a minidump is made of, beside the process itself.
+pub(crate) struct Subject<'a> {
+    pub(crate) pid: u32,
+    /// The keeper's thread, which needn't be stopped.
+    pub(crate) keeper_tid: i32,
+    pub(crate) crash: &'a Crash,
+    pub(crate) report_id: [u8; 16],
+    pub(crate) annotations: &'a [(String, String)],
 }
 
 /// What is to be sent, and for how long at most.

@@ -290,9 +290,16 @@ fn is_replaced(pid: u32) -> bool {
     })
 }
 
+/// Whether the worker, which waits at its crash, is the foreground job of a terminal: the shell takes the terminal back when it ends, and nothing can be started in its place.
+pub(crate) fn is_foreground_job(attached: &Attached) -> bool {
+    proc_text::stat(attached.record.worker_pid)
+        .is_some_and(|stat| stat.terminal != 0 && stat.foreground_group == stat.process_group)
+}
+
 /// Takes the worker's standard streams while it waits at its crash; a place is empty where that isn't allowed.
 /// `tid` is the crashed thread, by which the table is found when the main thread is gone.
-pub(crate) fn take_streams(pid: u32, tid: i32) -> [Option<Stream>; 3] {
+pub(crate) fn take_streams(attached: &Attached, tid: i32) -> [Option<Stream>; 3] {
+    let pid = attached.record.worker_pid;
     let thread = if main_thread_is_gone(pid) { thread_pidfd(pid, tid) } else { None };
     let from = thread.as_ref().map_or(PIDFD, AsRawFd::as_raw_fd);
     [0, 1, 2].map(|number| {
@@ -323,7 +330,7 @@ fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
 }
 
 /// Whether the worker gave up rights since its launch, so that a late guard, which inherited that, must not start the next one.
-pub(crate) fn gave_up_rights(record: &LaunchRecord) -> Option<crate::config::StartBlock> {
+pub(crate) fn restart_block(record: &LaunchRecord) -> Option<crate::config::StartBlock> {
     if super::process::effective_user() != record.surroundings.user {
         return Some(crate::config::StartBlock::PrivilegeDrop);
     }

@@ -9,38 +9,33 @@ use rearguard_crashpath::time;
 
 use super::attach::PIDFD;
 use super::proc_text;
+use crate::config::ExitClass;
 use crate::limits::EXIT_STATUS_MS_MAX;
 
-/// How a process ended, as `wait(2)` would say it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Ended {
-    /// It exited with this status.
-    Exited(i32),
-    /// This signal ended it.
-    Signalled(i32),
-}
-
-impl Ended {
-    fn from_wait_status(status: i32) -> Ended {
-        match status & 0x7f {
-            0 => Ended::Exited((status >> 8) & 0xff),
-            signal => Ended::Signalled(signal),
-        }
+/// The class of an end, as `wait(2)` encodes it.
+fn from_wait_status(status: i32) -> ExitClass {
+    match status & 0x7f {
+        0 => ExitClass::from_code((status >> 8) & 0xff),
+        signal => ExitClass::from_signal(signal),
     }
 }
 
 /// Asks how the worker ended, once its pidfd says that it is gone. `None` when the system doesn't tell.
-pub(crate) fn of_worker(pid: u32, use_pidfd_info: bool) -> Option<Ended> {
+pub(crate) fn of_worker(
+    pid: u32,
+    use_pidfd_info: bool,
+    _crash_was_told: bool,
+) -> Option<ExitClass> {
     let deadline_ns = time::monotonic_ns() + EXIT_STATUS_MS_MAX * 1_000_000;
     loop {
         if let Some(stat) = proc_text::stat(pid)
             && (stat.state == b'Z' || stat.state == b'X')
             && (stat.exit_code != 0 || may_see(pid))
         {
-            return Some(Ended::from_wait_status(stat.exit_code));
+            return Some(from_wait_status(stat.exit_code));
         }
         if use_pidfd_info && let Some(status) = pidfd_exit_status(PIDFD) {
-            return Some(Ended::from_wait_status(status));
+            return Some(from_wait_status(status));
         }
         if !use_pidfd_info || time::monotonic_ns() > deadline_ns {
             return None;
@@ -92,10 +87,11 @@ mod tests {
     // Goal: a wait status is read as wait(2) encodes it, core flag included.
     #[test]
     fn wait_statuses() {
-        assert_eq!(Ended::from_wait_status(0), Ended::Exited(0));
-        assert_eq!(Ended::from_wait_status(101 << 8), Ended::Exited(101));
-        assert_eq!(Ended::from_wait_status(11), Ended::Signalled(11));
-        assert_eq!(Ended::from_wait_status(0x80 | 6), Ended::Signalled(6));
+        assert_eq!(from_wait_status(0), ExitClass::Clean);
+        assert_eq!(from_wait_status(101 << 8), ExitClass::Code(101));
+        assert_eq!(from_wait_status(11), ExitClass::Crash(11));
+        assert_eq!(from_wait_status(0x80 | 6), ExitClass::Crash(6));
+        assert_eq!(from_wait_status(9), ExitClass::Killed(9));
         assert_eq!(size_of::<PidfdInfo>(), 64);
     }
 }

@@ -31,13 +31,16 @@ pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
-/// Whether an open file still has a name.
-pub(crate) fn is_linked(file: &File) -> bool {
-    file.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
+/// What a lock is held by.
+pub(crate) type Lock = File;
+
+/// Whether what was locked still has a name.
+pub(crate) fn is_linked(lock: &Lock, _path: &Path) -> bool {
+    lock.metadata().is_ok_and(|metadata| metadata.nlink() > 0)
 }
 
 /// Holds an advisory lock that dies with its holder, if nobody else holds it.
-pub(crate) fn try_lock(path: &Path) -> Option<File> {
+pub(crate) fn try_lock(path: &Path) -> Option<Lock> {
     let file = File::open(path).ok()?;
     // SAFETY: no memory is involved.
     let locked = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) } == 0;

@@ -4,6 +4,7 @@
 
 pub(crate) mod attach;
 pub(crate) mod channel;
+pub(crate) mod dumper;
 pub(crate) mod exit_status;
 pub(crate) mod file;
 pub(crate) mod http;

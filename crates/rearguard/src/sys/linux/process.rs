@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::PathBuf;
 
+use rearguard_crashpath::black_box::foreground;
 use rearguard_crashpath::{syscall, time};
 
 use super::proc_text;
@@ -76,6 +77,7 @@ pub(crate) fn surroundings(status: &Status) -> Surroundings {
         user: effective_user(),
         seccomp: seccomp(),
         rlimits: rlimits(),
+        streams: Vec::new(),
     }
 }
 
@@ -179,27 +181,21 @@ fn rlimits() -> Vec<(i32, u64, u64)> {
     limits
 }
 
-/// Whether a process is the foreground job of a terminal: the shell takes the terminal back when it ends, and nothing can be started in its place.
-pub(crate) fn is_foreground_job(pid: u32) -> bool {
-    proc_text::stat(pid)
-        .is_some_and(|stat| stat.terminal != 0 && stat.foreground_group == stat.process_group)
-}
-
-/// Whether this process is the foreground job of its terminal, if it has one.
-pub(crate) fn am_foreground_job() -> bool {
+/// What this process is to its terminal, if it has one: a value of [`foreground`].
+pub(crate) fn foreground() -> u32 {
     // SAFETY: the path is NUL-terminated.
     let fd = unsafe {
         libc::open(c"/dev/tty".as_ptr(), libc::O_RDONLY | libc::O_NOCTTY | libc::O_CLOEXEC)
     };
     if fd < 0 {
         // No controlling terminal.
-        return false;
+        return foreground::NO;
     }
     // SAFETY: no memory is involved.
-    let foreground = unsafe { libc::tcgetpgrp(fd) };
+    let group = unsafe { libc::tcgetpgrp(fd) };
     syscall::close(fd);
     // SAFETY: always succeeds.
-    foreground == unsafe { libc::getpgrp() }
+    if group == unsafe { libc::getpgrp() } { foreground::JOB } else { foreground::NO }
 }
 
 /// Who else restarts this process, if anybody does.

@@ -55,13 +55,18 @@ pub(crate) fn await_end(attached: &Attached, _survived_before: u32, _deadline_ns
 }
 
 /// None of the worker's streams can be taken.
-pub(crate) fn take_streams(_pid: u32, _tid: i32) -> [Option<Stream>; 3] {
+pub(crate) fn take_streams(_attached: &Attached, _tid: i32) -> [Option<Stream>; 3] {
     [None, None, None]
 }
 
 /// Nothing: what stands in the way of a restart here is [`super::successor::Recipe::new`], which refuses it.
-pub(crate) fn gave_up_rights(_record: &LaunchRecord) -> Option<StartBlock> {
+pub(crate) fn restart_block(_record: &LaunchRecord) -> Option<StartBlock> {
     None
+}
+
+/// Whether the worker is a terminal's foreground job.
+pub(crate) fn is_foreground_job(attached: &Attached) -> bool {
+    match attached.never {}
 }
 
 /// There is no worker to tell.

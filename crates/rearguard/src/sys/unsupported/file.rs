@@ -31,13 +31,16 @@ pub(crate) fn sync(path: &Path) -> io::Result<()> {
     File::open(path)?.sync_all()
 }
 
+/// What a lock would be held by.
+pub(crate) type Lock = File;
+
 /// Nothing: the standard library of the oldest supported compiler has no locks.
 /// So nothing in a store is ever taken for rubbish, which is the safe mistake.
-pub(crate) fn try_lock(_path: &Path) -> Option<File> {
+pub(crate) fn try_lock(_path: &Path) -> Option<Lock> {
     None
 }
 
 /// Always: nobody removes anything here.
-pub(crate) fn is_linked(_file: &File) -> bool {
+pub(crate) fn is_linked(_lock: &Lock, _path: &Path) -> bool {
     true
 }

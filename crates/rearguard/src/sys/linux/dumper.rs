@@ -1,33 +1,20 @@
-//! Step 6 of the story: from the crash slot to a minidump in memory.
+//! Step 6 of the story: from the crash slot to a minidump in memory, by our own writer.
 
-use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, Times, capture};
+use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
-use crate::evidence::Crash;
 use crate::limits::DUMP_BYTES_MAX;
-
-/// A minidump and what is known of its making.
-pub(crate) struct Dump {
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) times: Times,
-    pub(crate) threads: usize,
-    pub(crate) soft_errors: Vec<String>,
-}
+use crate::sys::words::{Dump, Subject};
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
 ///
 /// The keeper isn't stopped: it sleeps, touches nothing of the application's, and a worker of one thread then has nobody to be stopped.
-pub(crate) fn take(
-    pid: u32,
-    keeper_tid: i32,
-    crash: &Crash,
-    annotations: &[(String, String)],
-    probe: &dyn Fn(&'static str),
-) -> Result<Dump, String> {
+pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
+    let Subject { pid, keeper_tid, crash, .. } = *subject;
     let Some(registers) = Registers::from_signal_context(&crash.general, &crash.floating) else {
         return Err(String::from("the crash slot holds no registers"));
     };
     let annotations: Vec<(&str, &str)> =
-        annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+        subject.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
     let at_step = |step: Step| probe(step_name(step));
     let stack_copy =
         (!crash.stack.is_empty()).then_some((crash.stack_address, crash.stack.as_slice()));
@@ -43,6 +30,7 @@ pub(crate) fn take(
         }),
         limits: Limits { file_bytes_max: DUMP_BYTES_MAX, ..Limits::default() },
         exempt: &[keeper_tid],
+        report_id: subject.report_id,
         annotations: &annotations,
         probe: Some(&at_step),
         ..Request::new(pid as i32)
@@ -51,7 +39,13 @@ pub(crate) fn take(
     let times = captured.times();
     let threads = captured.thread_count();
     let soft_errors = captured.soft_errors().iter().map(ToString::to_string).collect();
-    Ok(Dump { bytes: captured.encode(), times, threads, soft_errors })
+    Ok(Dump {
+        bytes: captured.encode(),
+        threads_stopped_ns: times.threads_stopped_ns,
+        threads_released_ns: times.threads_released_ns,
+        threads,
+        soft_errors,
+    })
 }
 
 /// Takes a dump of this guard itself, and forgets it.

@@ -1,0 +1,129 @@
+//! The C runtime's own ways to die, which raise no exception: `abort`, an invalid parameter, a call of a pure virtual function.
+//!
+//! The runtime is found where the program has it: the functions are looked up in the library that is loaded, since which of them there are differs from runtime to runtime.
+
+use core::ffi::{c_int, c_void};
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+use windows_sys::Win32::System::LibraryLoader::{GetModuleHandleW, GetProcAddress};
+
+use super::handler::{End, crash_without_exception};
+
+/// STATUS_FATAL_APP_EXIT: what an `abort` is told as.
+const ABORT: u32 = 0x4000_0015;
+/// STATUS_INVALID_CRUNTIME_PARAMETER.
+const INVALID_PARAMETER: u32 = 0xc000_0417;
+/// STATUS_NONCONTINUABLE_EXCEPTION: what a pure call is told as, as in Breakpad.
+const PURE_CALL: u32 = 0xc000_0025;
+
+const SIGABRT: c_int = 22;
+/// The largest of the runtime's values that are no addresses: default, ignore, get, acknowledge.
+const NO_HANDLER_MAX: usize = 4;
+
+type Signal = unsafe extern "C" fn(c_int, usize) -> usize;
+type SetHandler = unsafe extern "C" fn(usize) -> usize;
+
+/// The handlers that were there first.
+static EARLIER_ABORT: AtomicUsize = AtomicUsize::new(0);
+
+/// The runtimes that a program may have, newest first.
+const RUNTIMES: [&[u16]; 3] =
+    [&wide(b"ucrtbase.dll\0"), &wide(b"vcruntime140.dll\0"), &wide(b"msvcrt.dll\0")];
+
+/// Installs our handlers in every runtime that is loaded.
+pub(super) fn arm() {
+    for name in RUNTIMES {
+        // SAFETY: the name ends with a NUL.
+        let module = unsafe { GetModuleHandleW(name.as_ptr()) };
+        if module.is_null() {
+            continue;
+        }
+        if let Some(signal) = function(module, c"signal") {
+            // SAFETY: this is the function's type in every C runtime.
+            let signal: Signal = unsafe { core::mem::transmute(signal) };
+            // SAFETY: the handler may run in any state.
+            let earlier = unsafe { signal(SIGABRT, on_abort as *const () as usize) };
+            if earlier > NO_HANDLER_MAX && earlier != on_abort as *const () as usize {
+                EARLIER_ABORT.store(earlier, Ordering::Release);
+            }
+        }
+        set_handler(
+            module,
+            c"_set_invalid_parameter_handler",
+            on_invalid_parameter as *const () as usize,
+        );
+        set_handler(module, c"_set_purecall_handler", on_pure_call as *const () as usize);
+    }
+}
+
+fn set_handler(module: *mut c_void, name: &core::ffi::CStr, handler: usize) {
+    if let Some(set) = function(module, name) {
+        // SAFETY: both functions have this type.
+        let set: SetHandler = unsafe { core::mem::transmute(set) };
+        // SAFETY: the handlers never return.
+        unsafe { set(handler) };
+    }
+}
+
+/// Puts the default back for `abort`; the other two have no default that a program could ask for.
+pub(super) fn disarm() {
+    for name in RUNTIMES {
+        // SAFETY: the name ends with a NUL.
+        let module = unsafe { GetModuleHandleW(name.as_ptr()) };
+        if module.is_null() {
+            continue;
+        }
+        if let Some(signal) = function(module, c"signal") {
+            // SAFETY: this is the function's type in every C runtime.
+            let signal: Signal = unsafe { core::mem::transmute(signal) };
+            // SAFETY: the handler is the one that was there before, or zero, the default.
+            unsafe { signal(SIGABRT, EARLIER_ABORT.load(Ordering::Acquire)) };
+        }
+        set_handler(module, c"_set_invalid_parameter_handler", 0);
+        set_handler(module, c"_set_purecall_handler", 0);
+    }
+}
+
+fn function(
+    module: *mut c_void,
+    name: &core::ffi::CStr,
+) -> Option<unsafe extern "system" fn() -> isize> {
+    // SAFETY: the module is loaded, and the name ends with a NUL.
+    unsafe { GetProcAddress(module, name.as_ptr().cast()) }
+}
+
+/// An `abort`: reported, then the runtime goes on to its end.
+extern "C" fn on_abort(signal: c_int) {
+    crash_without_exception(ABORT, End::ByTheRuntime);
+    let earlier = EARLIER_ABORT.load(Ordering::Acquire);
+    if earlier != 0 {
+        // SAFETY: it was installed as a handler of this signal.
+        let earlier: extern "C" fn(c_int) = unsafe { core::mem::transmute(earlier) };
+        earlier(signal);
+    }
+}
+
+extern "C" fn on_invalid_parameter(
+    _expression: *const u16,
+    _function: *const u16,
+    _file: *const u16,
+    _line: u32,
+    _reserved: usize,
+) {
+    crash_without_exception(INVALID_PARAMETER, End::ByUs);
+}
+
+extern "C" fn on_pure_call() {
+    crash_without_exception(PURE_CALL, End::ByUs);
+}
+
+/// ASCII as UTF-16.
+const fn wide<const N: usize>(text: &[u8; N]) -> [u16; N] {
+    let mut wide = [0; N];
+    let mut at = 0;
+    while at < N {
+        wide[at] = text[at] as u16;
+        at += 1;
+    }
+    wide
+}

@@ -1,0 +1,282 @@
+//! The keeper: the one thread that rearguard adds to a worker.
+//!
+//! It starts the guard and the standby behind it, sleeps on the guard's life, and puts the next in its place.
+//! It is for quiet times: at a crash, when nothing can be created any more, the crashed thread calls the standby by itself.
+
+use std::os::windows::io::{IntoRawHandle, OwnedHandle};
+use std::sync::atomic::Ordering;
+
+use rearguard_crashpath::black_box::{BlackBox, Handover, crash};
+use rearguard_crashpath::limits as crash_limits;
+use rearguard_crashpath::{standing, time};
+use windows_sys::Win32::Foundation::HANDLE;
+use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
+use windows_sys::Win32::System::JobObjects::{
+    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
+    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
+    SetInformationJobObject,
+};
+use windows_sys::Win32::System::Memory::FILE_MAP_READ;
+use windows_sys::Win32::System::Threading::{
+    CreateThread, DETACHED_PROCESS, EVENT_MODIFY_STATE, INFINITE, PROCESS_CREATE_PROCESS,
+    PROCESS_DUP_HANDLE, PROCESS_QUERY_INFORMATION, PROCESS_VM_READ, ResumeThread,
+    STACK_SIZE_PARAM_IS_A_RESERVATION, TerminateProcess, WaitForSingleObject,
+};
+
+use super::handles::{self, raw, this_process};
+use super::process;
+use super::spawn::{self, Created, Start};
+
+/// What a guard may do with its worker: look at it and its memory, take its streams and a snapshot, wait for its end.
+const PROCESS_RIGHTS: u32 = PROCESS_QUERY_INFORMATION
+    | PROCESS_VM_READ
+    | PROCESS_DUP_HANDLE
+    | PROCESS_CREATE_PROCESS
+    | SYNCHRONIZE;
+
+/// The keeper's stack in bytes.
+const STACK_BYTES: usize = 256 * 1024;
+
+/// What the keeper works with.
+pub(super) struct Keeping {
+    pub(super) black_box: &'static BlackBox,
+    pub(super) section: OwnedHandle,
+    pub(super) record: OwnedHandle,
+    /// The guard argument.
+    pub(super) argument: Vec<u16>,
+    pub(super) environment: Vec<Vec<u16>>,
+}
+
+/// Starts the keeper; the error is the system's.
+pub(super) fn start(keeping: Keeping) -> Result<(), u32> {
+    let argument = Box::into_raw(Box::new(keeping));
+    // SAFETY: the entry has the system's type, and takes over the box that the argument is.
+    let thread = unsafe {
+        CreateThread(
+            core::ptr::null(),
+            STACK_BYTES,
+            Some(keeper_entry),
+            argument.cast_const().cast(),
+            STACK_SIZE_PARAM_IS_A_RESERVATION,
+            core::ptr::null_mut(),
+        )
+    };
+    match handles::own(thread) {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            // SAFETY: no thread was made, so the box is still ours.
+            drop(unsafe { Box::from_raw(argument) });
+            Err(error)
+        }
+    }
+}
+
+unsafe extern "system" fn keeper_entry(argument: *mut core::ffi::c_void) -> u32 {
+    // SAFETY: the argument is the box that `start` gave away.
+    let keeping = unsafe { Box::from_raw(argument.cast::<Keeping>()) };
+    keep(&keeping);
+    0
+}
+
+/// When guards were started lately, for the intensity.
+struct Window {
+    starts_ms: [u64; crash_limits::RESPAWN_INTENSITY_MAX],
+    next: usize,
+}
+
+impl Window {
+    /// Notes a start; false when there were too many within the period.
+    fn admit(&mut self, now_ms: u64) -> bool {
+        let Some(oldest) = self.starts_ms.get_mut(self.next) else { return false };
+        if *oldest != 0 && now_ms.saturating_sub(*oldest) < crash_limits::RESPAWN_PERIOD_MS {
+            return false;
+        }
+        *oldest = now_ms.max(1);
+        self.next = (self.next + 1) % crash_limits::RESPAWN_INTENSITY_MAX;
+        true
+    }
+}
+
+/// The keeper's life. Beyond the intensity it ends; a crash still finds the standby.
+fn keep(keeping: &Keeping) {
+    let mut window = Window { starts_ms: [0; crash_limits::RESPAWN_INTENSITY_MAX], next: 0 };
+    while window.admit(time::monotonic_ns() / 1_000_000) {
+        if !standing::call_standby(keeping.black_box)
+            && let Err(error) = start_guard(keeping)
+        {
+            standing::note_failure(error);
+            return;
+        }
+        let guard = standing::GUARD.get();
+        await_ready(guard);
+        if !standing::has_standby()
+            && let Err(error) = make_standby(keeping)
+        {
+            standing::note_failure(error);
+        }
+        if !wait_for_end(guard) {
+            return;
+        }
+        if keeping.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE {
+            // The crashed thread deals with guards by itself, and this process ends.
+            return;
+        }
+    }
+}
+
+/// Sleeps until a guard has ended; false when it can't be waited for.
+fn wait_for_end(guard: HANDLE) -> bool {
+    // SAFETY: the handle is never closed.
+    unsafe { WaitForSingleObject(guard, INFINITE) == 0 }
+}
+
+/// Waits until a guard has taken its place or has ended; at the deadline it is ended.
+fn await_ready(guard: HANDLE) {
+    let wait_ns = u64::from(crash_limits::GUARD_READY_MS_MAX) * 1_000_000;
+    let deadline_ns = time::monotonic_ns().saturating_add(wait_ns);
+    match standing::wait_two(standing::READY.get(), guard, deadline_ns) {
+        Some(0) => {}
+        Some(_) => standing::note_failure(0),
+        None => {
+            standing::note_failure(0);
+            standing::end_guard(guard, crash_limits::GUARD_DEATH_MS_MAX);
+        }
+    }
+}
+
+/// Starts a guard at once.
+fn start_guard(keeping: &Keeping) -> Result<(), u32> {
+    let created = create(keeping)?;
+    standing::vacate(keeping.black_box);
+    // Both live as long as this process: a crashed thread may look at them at any moment.
+    standing::put_guard(created.process.into_raw_handle().cast(), created.pid);
+    // SAFETY: the handle is the suspended thread's.
+    if unsafe { ResumeThread(raw(&created.thread)) } == u32::MAX {
+        return Err(handles::last_error());
+    }
+    Ok(())
+}
+
+/// Creates the standby: a guard that stands still until a crash or the keeper calls it, and ends with this process if nobody does.
+fn make_standby(keeping: &Keeping) -> Result<(), u32> {
+    let created = create(keeping)?;
+    let job = match ending_job(&created) {
+        Ok(job) => job,
+        Err(error) => {
+            // Without the job it could stand still for ever.
+            // SAFETY: the handle is the process's that we created.
+            unsafe { TerminateProcess(raw(&created.process), 1) };
+            return Err(error);
+        }
+    };
+    standing::put_standby(
+        created.process.into_raw_handle().cast(),
+        created.thread.into_raw_handle().cast(),
+        job.into_raw_handle().cast(),
+        created.pid,
+    );
+    Ok(())
+}
+
+/// A job around a process, which the system ends when the job's last handle is closed, by whatever end of this process.
+fn ending_job(created: &Created) -> Result<OwnedHandle, u32> {
+    // SAFETY: neither attributes nor name are given.
+    let job = handles::own(unsafe { CreateJobObjectW(core::ptr::null(), core::ptr::null()) })?;
+    // SAFETY: all bytes of the structure may be zero.
+    let mut limits: JOBOBJECT_EXTENDED_LIMIT_INFORMATION = unsafe { core::mem::zeroed() };
+    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+    let size = size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>() as u32;
+    // SAFETY: the pointer and the size are those of a living structure.
+    let set = unsafe {
+        SetInformationJobObject(
+            raw(&job),
+            JobObjectExtendedLimitInformation,
+            (&raw const limits).cast(),
+            size,
+        )
+    };
+    if set == 0 {
+        return Err(handles::last_error());
+    }
+    // SAFETY: both handles are valid.
+    if unsafe { AssignProcessToJobObject(raw(&job), raw(&created.process)) } == 0 {
+        return Err(handles::last_error());
+    }
+    Ok(job)
+}
+
+/// Creates a guard that stands still, with all that it needs.
+///
+/// It inherits one handle, the black box, as its standard input; the others are put into it, with the least rights, since whatever is inheritable here could be taken by any other process that the application starts.
+fn create(keeping: &Keeping) -> Result<Created, u32> {
+    let program: Vec<u16> = {
+        use std::os::windows::ffi::OsStrExt;
+        process::program().as_os_str().encode_wide().collect()
+    };
+    let mut command_line = vec![u16::from(b'"')];
+    command_line.extend_from_slice(&program);
+    command_line.extend_from_slice(&[u16::from(b'"'), u16::from(b' ')]);
+    command_line.extend_from_slice(&keeping.argument);
+    // A duplicate that is inheritable for this moment only.
+    let section = handles::duplicate(this_process(), raw(&keeping.section), this_process(), None)?;
+    let none = core::ptr::null_mut();
+    let created = spawn::create_suspended(&Start {
+        program: &program,
+        command_line: &command_line,
+        environment: &keeping.environment,
+        directory: &system_directory(),
+        streams: Some([raw(&section), none, none]),
+        handles: &[],
+        flags: DETACHED_PROCESS,
+    })?;
+    if let Err(error) = hand_over(keeping, &created) {
+        // SAFETY: the handle is the process's that we created.
+        unsafe { TerminateProcess(raw(&created.process), 1) };
+        return Err(error);
+    }
+    Ok(created)
+}
+
+/// The system's directory: a guard must not hold the application's.
+fn system_directory() -> Vec<u16> {
+    let mut path = vec![0; 260];
+    // SAFETY: the buffer has as many units as are told.
+    let length = unsafe {
+        windows_sys::Win32::System::SystemInformation::GetSystemDirectoryW(path.as_mut_ptr(), 260)
+    };
+    path.truncate((length as usize).min(path.len()));
+    path
+}
+
+/// Puts a guard's handles into it, and writes their values down where it looks for them.
+fn hand_over(keeping: &Keeping, created: &Created) -> Result<(), u32> {
+    let into = |handle: HANDLE, access: u32| -> Result<u64, u32> {
+        let value =
+            handles::duplicate_value(this_process(), handle, raw(&created.process), Some(access))?;
+        Ok(value as isize as u64)
+    };
+    let process = into(this_process(), PROCESS_RIGHTS)?;
+    let record = into(raw(&keeping.record), FILE_MAP_READ)?;
+    let crashed = into(standing::CRASHED.get(), SYNCHRONIZE | EVENT_MODIFY_STATE)?;
+    let answered = into(standing::ANSWERED.get(), EVENT_MODIFY_STATE)?;
+    let ready = into(standing::READY.get(), EVENT_MODIFY_STATE)?;
+    let place = free_place(keeping.black_box).ok_or(0_u32)?;
+    place.process.store(process, Ordering::Relaxed);
+    place.record.store(record, Ordering::Relaxed);
+    place.crashed.store(crashed, Ordering::Relaxed);
+    place.answered.store(answered, Ordering::Relaxed);
+    place.ready.store(ready, Ordering::Relaxed);
+    place.pid.store(created.pid, Ordering::Release);
+    Ok(())
+}
+
+/// A place for a guard that is neither the one on duty nor the standby.
+fn free_place(black_box: &BlackBox) -> Option<&'static Handover> {
+    let in_use = standing::standing().guard_pid;
+    // SAFETY: the black box is never given back.
+    let places: &'static [Handover] = unsafe {
+        core::slice::from_raw_parts(black_box.handovers.as_ptr(), black_box.handovers.len())
+    };
+    let free = places.iter().find(|place| place.pid.load(Ordering::Relaxed) == 0);
+    free.or_else(|| places.iter().find(|place| place.pid.load(Ordering::Relaxed) != in_use))
+}

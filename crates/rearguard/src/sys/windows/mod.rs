@@ -1,0 +1,26 @@
+//! Windows.
+
+#![expect(unsafe_code, reason = "system calls, handles and memory shared between processes")]
+
+pub(crate) mod attach;
+pub(crate) mod channel;
+pub(crate) mod dumper;
+pub(crate) mod exit_status;
+pub(crate) mod file;
+pub(crate) mod http;
+pub(crate) mod process;
+pub(crate) mod successor;
+pub(crate) mod terminal;
+
+mod handles;
+mod keeper;
+mod libraries;
+mod spawn;
+mod wide;
+
+/// The limits of the other ports; named here, so that the compiler goes on to find what nobody uses on any system.
+const _: () = {
+    use crate::limits;
+    let _ = (limits::EXIT_STATUS_MS_MAX, limits::PROC_BYTES_MAX, limits::MAPS_BYTES_MAX);
+    let _ = (limits::TERMINAL_MS_MAX, limits::SLOT_LOOK_NS_MAX);
+};
