@@ -173,13 +173,6 @@ pub fn vacate(black_box: &BlackBox) {
     black_box.control.guard.store(guard::VACANT, Ordering::Release);
 }
 
-/// Notes a guard that was started at once.
-pub fn put_guard(process: HANDLE, pid: u32) {
-    GUARD_PID.store(pid, Ordering::Release);
-    GUARD.put(process);
-    STARTS.fetch_add(1, Ordering::Relaxed);
-}
-
 /// Sets an event, if it is there.
 pub fn set(place: &Place) {
     let event = place.get();

@@ -334,7 +334,8 @@ impl Guard {
     ///
     /// After a crash that a foreign handler was asked about it is made only when the worker is gone: such a handler may still mend the fault, and a worker that then ends by itself is no crash.
     fn make_starter(&mut self, delay_ms: u64, history: History) {
-        if self.case.timeline().full_exit == 0 && self.case.may_be_survived() {
+        if attach::CAN_SURVIVE && self.case.timeline().full_exit == 0 && self.case.may_be_survived()
+        {
             return self.events.push_back(Event::StarterMade(StarterOutcome::Failed));
         }
         let record = &self.attached.record;

@@ -23,6 +23,9 @@ pub(crate) const EXECUTABLE_FD: RawFd = FIRST_FD + EXECUTABLE_PLACE as RawFd;
 pub(crate) const PIDFD: RawFd = FIRST_FD + PIDFD_PLACE as RawFd;
 const READY_FD: RawFd = FIRST_FD + READY_PLACE as RawFd;
 
+/// Whether a worker can go on after its crash was answered: a handler that was there first may mend the fault then.
+pub(crate) const CAN_SURVIVE: bool = true;
+
 /// A standard stream of the worker's, taken by its guard.
 pub(crate) type Stream = OwnedFd;
 

@@ -15,6 +15,9 @@ pub(crate) struct Attached {
     never: Infallible,
 }
 
+/// No crash is answered.
+pub(crate) const CAN_SURVIVE: bool = false;
+
 /// A standard stream of the worker's, taken by its guard; on this system there is no such value.
 pub(crate) enum Stream {}
 

@@ -24,6 +24,9 @@ use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::words::Heard;
 
+/// Whether a worker can go on after its crash was answered: here it ends itself then.
+pub(crate) const CAN_SURVIVE: bool = false;
+
 /// A standard stream of the worker's, taken by its guard.
 pub(crate) type Stream = OwnedHandle;
 

@@ -3,6 +3,7 @@
 //! It starts the guard and the standby behind it, sleeps on the guard's life, and puts the next in its place.
 //! It is for quiet times: at a crash, when nothing can be created any more, the crashed thread calls the standby by itself.
 
+use std::os::windows::ffi::OsStrExt;
 use std::os::windows::io::{IntoRawHandle, OwnedHandle};
 use std::sync::atomic::Ordering;
 
@@ -12,15 +13,14 @@ use rearguard_crashpath::{standing, time};
 use windows_sys::Win32::Foundation::HANDLE;
 use windows_sys::Win32::Storage::FileSystem::SYNCHRONIZE;
 use windows_sys::Win32::System::JobObjects::{
-    AssignProcessToJobObject, CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE,
-    JOBOBJECT_EXTENDED_LIMIT_INFORMATION, JobObjectExtendedLimitInformation,
-    SetInformationJobObject,
+    CreateJobObjectW, JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE, JOBOBJECT_EXTENDED_LIMIT_INFORMATION,
+    JobObjectExtendedLimitInformation, SetInformationJobObject,
 };
 use windows_sys::Win32::System::Memory::FILE_MAP_READ;
 use windows_sys::Win32::System::Threading::{
     CreateThread, DETACHED_PROCESS, EVENT_MODIFY_STATE, INFINITE, PROCESS_CREATE_PROCESS,
-    PROCESS_DUP_HANDLE, PROCESS_QUERY_INFORMATION, PROCESS_VM_READ, ResumeThread,
-    STACK_SIZE_PARAM_IS_A_RESERVATION, TerminateProcess, WaitForSingleObject,
+    PROCESS_DUP_HANDLE, PROCESS_QUERY_INFORMATION, PROCESS_VM_READ,
+    STACK_SIZE_PARAM_IS_A_RESERVATION, WaitForSingleObject,
 };
 
 use super::handles::{self, raw, this_process};
@@ -101,12 +101,13 @@ impl Window {
 fn keep(keeping: &Keeping) {
     let mut window = Window { starts_ms: [0; crash_limits::RESPAWN_INTENSITY_MAX], next: 0 };
     while window.admit(time::monotonic_ns() / 1_000_000) {
-        if !standing::call_standby(keeping.black_box)
-            && let Err(error) = start_guard(keeping)
+        if !standing::has_standby()
+            && let Err(error) = make_standby(keeping)
         {
             standing::note_failure(error);
             return;
         }
+        standing::call_standby(keeping.black_box);
         let guard = standing::GUARD.get();
         await_ready(guard);
         if !standing::has_standby()
@@ -144,31 +145,31 @@ fn await_ready(guard: HANDLE) {
     }
 }
 
-/// Starts a guard at once.
-fn start_guard(keeping: &Keeping) -> Result<(), u32> {
-    let created = create(keeping)?;
-    standing::vacate(keeping.black_box);
-    // Both live as long as this process: a crashed thread may look at them at any moment.
-    standing::put_guard(created.process.into_raw_handle().cast(), created.pid);
-    // SAFETY: the handle is the suspended thread's.
-    if unsafe { ResumeThread(raw(&created.thread)) } == u32::MAX {
-        return Err(handles::last_error());
-    }
-    Ok(())
-}
-
 /// Creates the standby: a guard that stands still until a crash or the keeper calls it, and ends with this process if nobody does.
+///
+/// It inherits one handle, the black box, as its standard input; the others are put into it, with the least rights, since whatever is inheritable here could be taken by any other process that the application starts.
 fn make_standby(keeping: &Keeping) -> Result<(), u32> {
-    let created = create(keeping)?;
-    let job = match ending_job(&created) {
-        Ok(job) => job,
-        Err(error) => {
-            // Without the job it could stand still for ever.
-            // SAFETY: the handle is the process's that we created.
-            unsafe { TerminateProcess(raw(&created.process), 1) };
-            return Err(error);
-        }
-    };
+    let program: Vec<u16> = process::program().as_os_str().encode_wide().collect();
+    let mut command_line = vec![u16::from(b'"')];
+    command_line.extend_from_slice(&program);
+    command_line.extend_from_slice(&[u16::from(b'"'), u16::from(b' ')]);
+    command_line.extend_from_slice(&keeping.argument);
+    // A duplicate that is inheritable for this moment only.
+    let section = handles::duplicate(this_process(), raw(&keeping.section), this_process(), None)?;
+    let job = ending_job()?;
+    let none = core::ptr::null_mut();
+    let created = spawn::create_suspended(&Start {
+        program: &program,
+        command_line: &command_line,
+        environment: &keeping.environment,
+        directory: &system_directory(),
+        streams: Some([raw(&section), none, none]),
+        handles: &[],
+        job: raw(&job),
+        flags: DETACHED_PROCESS,
+    })?;
+    // Should this fail, the job's end is the process's.
+    hand_over(keeping, &created)?;
     standing::put_standby(
         created.process.into_raw_handle().cast(),
         created.thread.into_raw_handle().cast(),
@@ -178,8 +179,8 @@ fn make_standby(keeping: &Keeping) -> Result<(), u32> {
     Ok(())
 }
 
-/// A job around a process, which the system ends when the job's last handle is closed, by whatever end of this process.
-fn ending_job(created: &Created) -> Result<OwnedHandle, u32> {
+/// A job whose processes the system ends when its last handle is closed, by whatever end of this process.
+fn ending_job() -> Result<OwnedHandle, u32> {
     // SAFETY: neither attributes nor name are given.
     let job = handles::own(unsafe { CreateJobObjectW(core::ptr::null(), core::ptr::null()) })?;
     // SAFETY: all bytes of the structure may be zero.
@@ -195,46 +196,7 @@ fn ending_job(created: &Created) -> Result<OwnedHandle, u32> {
             size,
         )
     };
-    if set == 0 {
-        return Err(handles::last_error());
-    }
-    // SAFETY: both handles are valid.
-    if unsafe { AssignProcessToJobObject(raw(&job), raw(&created.process)) } == 0 {
-        return Err(handles::last_error());
-    }
-    Ok(job)
-}
-
-/// Creates a guard that stands still, with all that it needs.
-///
-/// It inherits one handle, the black box, as its standard input; the others are put into it, with the least rights, since whatever is inheritable here could be taken by any other process that the application starts.
-fn create(keeping: &Keeping) -> Result<Created, u32> {
-    let program: Vec<u16> = {
-        use std::os::windows::ffi::OsStrExt;
-        process::program().as_os_str().encode_wide().collect()
-    };
-    let mut command_line = vec![u16::from(b'"')];
-    command_line.extend_from_slice(&program);
-    command_line.extend_from_slice(&[u16::from(b'"'), u16::from(b' ')]);
-    command_line.extend_from_slice(&keeping.argument);
-    // A duplicate that is inheritable for this moment only.
-    let section = handles::duplicate(this_process(), raw(&keeping.section), this_process(), None)?;
-    let none = core::ptr::null_mut();
-    let created = spawn::create_suspended(&Start {
-        program: &program,
-        command_line: &command_line,
-        environment: &keeping.environment,
-        directory: &system_directory(),
-        streams: Some([raw(&section), none, none]),
-        handles: &[],
-        flags: DETACHED_PROCESS,
-    })?;
-    if let Err(error) = hand_over(keeping, &created) {
-        // SAFETY: the handle is the process's that we created.
-        unsafe { TerminateProcess(raw(&created.process), 1) };
-        return Err(error);
-    }
-    Ok(created)
+    if set == 0 { Err(handles::last_error()) } else { Ok(job) }
 }
 
 /// The system's directory: a guard must not hold the application's.

@@ -6,8 +6,9 @@ use windows_sys::Win32::Foundation::{HANDLE, HANDLE_FLAG_INHERIT, SetHandleInfor
 use windows_sys::Win32::System::Threading::{
     CREATE_SUSPENDED, CREATE_UNICODE_ENVIRONMENT, CreateProcessW, DeleteProcThreadAttributeList,
     EXTENDED_STARTUPINFO_PRESENT, InitializeProcThreadAttributeList, LPPROC_THREAD_ATTRIBUTE_LIST,
-    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROCESS_INFORMATION, STARTF_FORCEOFFFEEDBACK,
-    STARTF_USESTDHANDLES, STARTUPINFOEXW, STARTUPINFOW, UpdateProcThreadAttribute,
+    PROC_THREAD_ATTRIBUTE_HANDLE_LIST, PROC_THREAD_ATTRIBUTE_JOB_LIST, PROCESS_INFORMATION,
+    STARTF_FORCEOFFFEEDBACK, STARTF_USESTDHANDLES, STARTUPINFOEXW, STARTUPINFOW,
+    UpdateProcThreadAttribute,
 };
 
 use super::handles::{last_error, own};
@@ -29,6 +30,8 @@ pub(super) struct Start<'a> {
     pub(super) streams: Option<[HANDLE; 3]>,
     /// What is inherited, beside the streams.
     pub(super) handles: &'a [HANDLE],
+    /// The job that it is born into; null for none but the creator's.
+    pub(super) job: HANDLE,
     /// Further creation flags.
     pub(super) flags: u32,
 }
@@ -55,7 +58,7 @@ pub(super) fn create_suspended(start: &Start<'_>) -> Result<Created, u32> {
         }
     }
     let inheriting = Inheriting::begin(&inherited);
-    let list = AttributeList::of_handles(&inherited)?;
+    let list = AttributeList::new(&inherited, &start.job)?;
     let streams = start.streams.unwrap_or([core::ptr::null_mut(); 3]);
     let use_streams = if start.streams.is_some() { STARTF_USESTDHANDLES } else { 0 };
     let info = STARTUPINFOEXW {
@@ -170,35 +173,43 @@ struct AttributeList {
 }
 
 impl AttributeList {
-    /// `handles` must live as long as the list is used.
-    fn of_handles(handles: &[HANDLE]) -> Result<AttributeList, u32> {
+    /// Both must live as long as the list is used.
+    fn new(handles: &[HANDLE], job: &HANDLE) -> Result<AttributeList, u32> {
         let mut bytes = 0;
         // SAFETY: asking for the size writes to nothing else.
-        unsafe { InitializeProcThreadAttributeList(core::ptr::null_mut(), 1, 0, &raw mut bytes) };
+        unsafe { InitializeProcThreadAttributeList(core::ptr::null_mut(), 2, 0, &raw mut bytes) };
         let memory = vec![0; bytes.div_ceil(size_of::<usize>()).max(1)];
         let mut list = AttributeList { memory };
         // SAFETY: the memory has as many bytes as were asked for.
-        if unsafe { InitializeProcThreadAttributeList(list.pointer_mut(), 1, 0, &raw mut bytes) }
+        if unsafe { InitializeProcThreadAttributeList(list.pointer_mut(), 2, 0, &raw mut bytes) }
             == 0
         {
             return Err(last_error());
         }
-        if handles.is_empty() {
-            return Ok(list);
+        if !handles.is_empty() {
+            list.set(PROC_THREAD_ATTRIBUTE_HANDLE_LIST, handles)?;
         }
-        // SAFETY: the list is initialised, and the handles stay where they are until it is used.
+        if !job.is_null() {
+            list.set(PROC_THREAD_ATTRIBUTE_JOB_LIST, core::slice::from_ref(job))?;
+        }
+        Ok(list)
+    }
+
+    /// Sets one attribute; `handles` must stay where they are until the list is used.
+    fn set(&mut self, attribute: u32, handles: &[HANDLE]) -> Result<(), u32> {
+        // SAFETY: the list is initialised, and the caller answers for the handles.
         let done = unsafe {
             UpdateProcThreadAttribute(
-                list.pointer_mut(),
+                self.pointer_mut(),
                 0,
-                PROC_THREAD_ATTRIBUTE_HANDLE_LIST as usize,
+                attribute as usize,
                 handles.as_ptr().cast(),
                 size_of_val(handles),
                 core::ptr::null_mut(),
                 core::ptr::null(),
             )
         };
-        if done == 0 { Err(last_error()) } else { Ok(list) }
+        if done == 0 { Err(last_error()) } else { Ok(()) }
     }
 
     fn pointer_mut(&mut self) -> LPPROC_THREAD_ATTRIBUTE_LIST {

@@ -137,6 +137,7 @@ impl Starter {
             directory: &self.recipe.directory,
             streams: values.iter().any(|value| !value.is_null()).then_some(values),
             handles: &[raw(&section)],
+            job: core::ptr::null_mut(),
             flags: self.console_flags(),
         };
         let created = spawn::create_suspended(&start).or_else(|error| {

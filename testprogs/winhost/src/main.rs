@@ -1,0 +1,23 @@
+//! Runs a Windows program for a test that doesn't run on Windows itself, and tells what the test can't see from there: the whole exit code, and what is left running.
+//!
+//! `winhost [--deadline-ms N] [--command-line FILE] [--directory DIR] PROGRAM [ARGUMENT...]` prints one JSON object.
+//! What stands in FILE, as UTF-16, is put behind the program's name to the letter.
+
+#[cfg(windows)]
+mod windows;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    #[cfg(windows)]
+    let result = windows::main();
+    #[cfg(not(windows))]
+    let result: Result<(), String> = Err(String::from("it is for Windows"));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(problem) => {
+            eprintln!("winhost: {problem}");
+            ExitCode::from(2)
+        }
+    }
+}
