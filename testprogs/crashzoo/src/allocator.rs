@@ -5,6 +5,8 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 
+use crate::sys::process;
+
 /// The status that means "the crashing thread allocated".
 const EXIT_ALLOCATED: i32 = 99;
 
@@ -16,11 +18,7 @@ struct Trap;
 /// Ends the process at once if this thread is the one whose crash is being handled.
 fn check() {
     if rearguard::is_crashing_thread() {
-        #[expect(unsafe_code, reason = "std's exit runs destructors, in a thread that has crashed")]
-        // SAFETY: `_exit` has no preconditions and doesn't return.
-        unsafe {
-            libc::_exit(EXIT_ALLOCATED)
-        }
+        process::end_at_once(EXIT_ALLOCATED)
     }
 }
 

@@ -10,17 +10,17 @@ use std::time::Duration;
 use lexopt::{Arg, Parser, ValueExt};
 use rearguard::{RestartWhen, Topology};
 
+use crate::sys;
 use crate::ways::Way;
 
 /// The text of `--help`.
-pub const USAGE: &str = "\
-usage: crashzoo [OPTIONS] WAY
+#[must_use]
+pub fn usage() -> String {
+    ["usage: crashzoo [OPTIONS] WAY\n\nways:\n", sys::ways::LISTED, OPTIONS].concat()
+}
 
-ways:
-  none exit-3 null-write null-call jump-bad-address bad-stack abort ill fpe bus trap sys stack-overflow
-  panic panic-in-thread panic-abort panic-in-drop oom sigkill sigterm kill-segv crash-in-handler crash-x8
-  malloc-locked forked-child main-exited foreign-handler foreign-handler-after recovered-fault exec
-  exec-self survive survive-briefly broken-pipe
+/// What follows the ways.
+const OPTIONS: &str = "
 
 options:
   --store DIR            where reports go; without it, the library's default
@@ -33,7 +33,7 @@ options:
   --heap MIB             memory that is touched beforehand
   --after MS             waits before it dies
   --lives N              dies in the first N incarnations, then exits 0 (default 1); lifts the limits on restarts
-  --hold-lock FILE       an exclusive flock for its life; exit status 75 if it is taken
+  --hold-lock FILE       an exclusive lock for its life; exit status 75 if it is taken
   --trace FILE           appends one JSON object a line
 
 options for the project's own tests:
@@ -52,8 +52,9 @@ options for the project's own tests:
   --log LINE             may be repeated
   --recovery TEXT        the state that the next incarnation gets
   --ready                calls ready()
-  --drop-user UID        changes to this user after start()
-  --raise-dumpable       lets itself be dumped after that
+  --print-args FILE      appends its command line, its directory and its variable ZOO_ENV, a line each
+  --drop-user UID        changes to this user after start() (not on Windows)
+  --raise-dumpable       lets itself be dumped after that (not on Windows)
   --health               prints the health to standard error
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
@@ -95,6 +96,7 @@ pub(crate) struct Args {
     pub(crate) recovery: Option<String>,
     pub(crate) ready: bool,
     pub(crate) health: bool,
+    pub(crate) print_args: Option<PathBuf>,
     pub(crate) drop_user: Option<u32>,
     pub(crate) raise_dumpable: bool,
     pub(crate) way: Way,
@@ -128,6 +130,7 @@ impl Default for Args {
             recovery: None,
             ready: false,
             health: false,
+            print_args: None,
             drop_user: None,
             raise_dumpable: false,
             way: Way::None,
@@ -166,6 +169,9 @@ impl Args {
     }
 
     fn option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
+        if sys::ABSENT_OPTIONS.contains(&name) {
+            return Err(format!("--{name}: not on this system"));
+        }
         match name {
             "store" => self.store = Some(path(name, parser)?),
             "collector" => self.collector = Some(text(name, parser)?),
@@ -232,6 +238,7 @@ impl Args {
             "log" => self.log.push(text(name, parser)?),
             "recovery" => self.recovery = Some(text(name, parser)?),
             "ready" => self.ready = true,
+            "print-args" => self.print_args = Some(path(name, parser)?),
             "drop-user" => self.drop_user = Some(number(name, parser)?),
             "raise-dumpable" => self.raise_dumpable = true,
             "health" => self.health = true,
@@ -301,7 +308,7 @@ mod tests {
     #[test]
     fn the_agreed_line_is_understood() {
         let line = "--store /s --collector http://h/ --topology at-crash --restart always --wait-ready \
-                    --thread foreign --threads 3 --heap 4 --after 5 --lives 6 --hold-lock /l --trace /t bus";
+                    --thread foreign --threads 3 --heap 4 --after 5 --lives 6 --hold-lock /l --trace /t ill";
         let args = parse(line).unwrap().unwrap();
         assert_eq!(args.store, Some(PathBuf::from("/s")));
         assert_eq!(args.collector.as_deref(), Some("http://h/"));
@@ -313,7 +320,7 @@ mod tests {
         assert_eq!(args.after, Duration::from_millis(5));
         assert_eq!(args.hold_lock, Some(PathBuf::from("/l")));
         assert_eq!(args.trace, Some(PathBuf::from("/t")));
-        assert_eq!(args.way, Way::Bus);
+        assert_eq!(args.way, Way::Ill);
     }
 
     /// Goal: a wrong argument is named.
@@ -322,13 +329,13 @@ mod tests {
         for (line, named) in [
             ("", "WAY"),
             ("nonsense", "nonsense"),
-            ("bus fpe", "fpe"),
-            ("--lives many bus", "--lives"),
+            ("ill fpe", "fpe"),
+            ("--lives many ill", "--lives"),
             ("--store", "--store"),
-            ("--thread minor bus", "minor"),
-            ("--unheard-of bus", "--unheard-of"),
-            ("-x bus", "-x"),
-            ("--annotate pair bus", "pair"),
+            ("--thread minor ill", "minor"),
+            ("--unheard-of ill", "--unheard-of"),
+            ("-x ill", "-x"),
+            ("--annotate pair ill", "pair"),
         ] {
             let problem = parse(line).unwrap_err();
             assert!(problem.contains(named), "{line}: {problem}");
@@ -339,7 +346,8 @@ mod tests {
     /// Goal: every way in the usage text exists, and every way is in the usage text.
     #[test]
     fn usage_and_ways_agree() {
-        let listed: Vec<&str> = USAGE
+        let usage = usage();
+        let listed: Vec<&str> = usage
             .lines()
             .skip_while(|line| *line != "ways:")
             .skip(1)
@@ -349,6 +357,15 @@ mod tests {
         for word in &listed {
             assert!(Way::parse(word).is_some(), "{word}");
         }
-        assert_eq!(listed.len(), Way::COUNT);
+        assert_eq!(listed.len(), Way::count());
+    }
+
+    /// Goal: an option that has no meaning on this system is refused by its name, in one line.
+    #[test]
+    fn an_absent_option_is_named() {
+        for name in sys::ABSENT_OPTIONS {
+            let problem = parse(&format!("--{name} 1 ill")).unwrap_err();
+            assert_eq!(problem, format!("--{name}: not on this system"));
+        }
     }
 }

@@ -7,12 +7,12 @@
 
 use std::arch::asm;
 
-use crate::running;
+use crate::sys::memory;
 
-/// Writes to address 0: SIGSEGV, SEGV_MAPERR.
+/// Writes to address 0: SIGSEGV, an access violation.
 #[inline(never)]
 pub fn null_write() {
-    // SAFETY: nothing is mapped at 0, so this ends in a signal and no object of ours is written.
+    // SAFETY: nothing is mapped at 0, so this ends in a fault and no object of ours is written.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!("mov dword ptr [{0}], 1", in(reg) 0usize);
@@ -30,13 +30,13 @@ pub(crate) fn null_call() {
 /// Calls an address that is mapped but holds no code.
 #[inline(never)]
 pub(crate) fn jump_bad_address() -> Result<(), String> {
-    let page = running::forbidden_pages(1)?;
+    let page = memory::forbidden_pages(1)?;
     call(page);
     Ok(())
 }
 
 fn call(address: usize) {
-    // SAFETY: no code can run at `address`, so the call ends in a signal at its first instruction.
+    // SAFETY: no code can run at `address`, so the call ends in a fault at its first instruction.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!("call {0}", in(reg) address, clobber_abi("C"));
@@ -48,8 +48,8 @@ fn call(address: usize) {
 /// Pushes to a stack that can't be read or written: whoever walks the stack from the registers finds nothing.
 #[inline(never)]
 pub(crate) fn bad_stack() -> Result<(), String> {
-    let page = running::forbidden_pages(2)?;
-    let top = page + running::page_bytes();
+    let page = memory::forbidden_pages(2)?;
+    let top = page + memory::page_bytes();
     // SAFETY: the push faults, and the process dies with this stack pointer; `noreturn` keeps the compiler from using
     // the stack afterwards.
     unsafe {
@@ -60,10 +60,10 @@ pub(crate) fn bad_stack() -> Result<(), String> {
     }
 }
 
-/// An instruction that doesn't exist: SIGILL.
+/// An instruction that doesn't exist: SIGILL, an illegal instruction.
 #[inline(never)]
 pub(crate) fn illegal_instruction() {
-    // SAFETY: the instruction has no effect but the signal.
+    // SAFETY: the instruction has no effect but the fault.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!("ud2");
@@ -75,7 +75,7 @@ pub(crate) fn illegal_instruction() {
 /// A breakpoint with no debugger behind it: SIGTRAP, after which a handler that merely returns would go on.
 #[inline(never)]
 pub(crate) fn breakpoint() {
-    // SAFETY: the instruction has no effect but the signal.
+    // SAFETY: the instruction has no effect but the fault.
     unsafe {
         #[cfg(target_arch = "x86_64")]
         asm!("int3");
@@ -84,8 +84,8 @@ pub(crate) fn breakpoint() {
     }
 }
 
-/// A division by zero: SIGFPE.
-/// On aarch64 division doesn't trap, so the signal is raised by hand there.
+/// A division by zero: SIGFPE, an exception of that name.
+/// On aarch64 division doesn't trap, so the system is asked there.
 #[inline(never)]
 pub(crate) fn divide_by_zero() {
     // SAFETY: the division faults before it writes the two registers that it is said to write.
@@ -93,19 +93,6 @@ pub(crate) fn divide_by_zero() {
     unsafe {
         asm!("xor edx, edx", "mov eax, 1", "div {0:e}", in(reg) 0u32, out("eax") _, out("edx") _);
     }
-    // SAFETY: raise has no preconditions.
     #[cfg(target_arch = "aarch64")]
-    unsafe {
-        libc::raise(libc::SIGFPE);
-    }
-}
-
-/// Reads a file's page that is no longer in the file: SIGBUS.
-#[inline(never)]
-pub(crate) fn truncated_mapping() -> Result<(), String> {
-    let page = running::truncated_page()?;
-    // SAFETY: the page belongs to a mapping of ours; the read has no effect but the signal.
-    let byte = unsafe { (page as *const u8).read_volatile() };
-    std::hint::black_box(byte);
-    Ok(())
+    crate::sys::fault::divide_by_zero();
 }

@@ -1,18 +1,16 @@
 //! One program, one word per way to die.
 //!
 //! The tests and benches start it as a real process and look at what is left: its exit status, its trace, the store, the collector.
-//! It uses rearguard as an application would, through the public face only, and it is hostile where applications are: it holds a lock in a descriptor that leaks into every child, leaves threads and memory behind, and ends the process when the crash path allocates.
+//! It uses rearguard as an application would, through the public face only, and it is hostile where applications are: it holds a lock in a descriptor or handle that leaks into every child, leaves threads and memory behind, and ends the process when the crash path allocates.
 //!
 //! `badguard` is the same worker behind a guard that misbehaves, which is why this is a library.
 
 mod allocator;
 mod args;
 mod fault;
-mod foreign;
-mod lock;
 mod panics;
 mod running;
-mod seccomp;
+mod sys;
 mod trace;
 mod ways;
 
@@ -21,10 +19,11 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
 
-pub use args::USAGE;
+pub use args::usage;
 pub use fault::null_write;
 
 use args::Args;
+use sys::{clock, foreign, lock, process};
 use trace::{Event, Trace};
 
 /// The command line is wrong; one line on standard error says which argument.
@@ -46,11 +45,11 @@ static HANDLE: OnceLock<rearguard::Handle> = OnceLock::new();
 /// The whole program: rearguard first, then everything else.
 pub fn main() -> ExitCode {
     rearguard::run_guard_if_asked();
-    let main_ns = trace::now_ns();
+    let main_ns = clock::now_ns();
     match Args::parse(std::env::args_os().skip(1)) {
         Ok(Some(args)) => run(&args, main_ns),
         Ok(None) => {
-            println!("{USAGE}");
+            println!("{}", usage());
             ExitCode::SUCCESS
         }
         Err(problem) => fail("crashzoo", &problem, EXIT_USAGE),
@@ -59,11 +58,11 @@ pub fn main() -> ExitCode {
 
 /// The same program for `badguard`, which has taken its own argument off the line and has asked for the guard role itself.
 pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let main_ns = trace::now_ns();
+    let main_ns = clock::now_ns();
     match Args::parse(arguments.into_iter()) {
         Ok(Some(args)) => run(&args, main_ns),
         Ok(None) => {
-            println!("{USAGE}");
+            println!("{}", usage());
             ExitCode::SUCCESS
         }
         Err(problem) => fail("badguard", &problem, EXIT_USAGE),
@@ -76,9 +75,9 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
     let builder = builder(args);
-    let starting_ns = trace::now_ns();
+    let starting_ns = clock::now_ns();
     let started = builder.start();
-    let armed_ns = trace::now_ns();
+    let armed_ns = clock::now_ns();
     // Opened only now: what lies between `main` and `armed` is to be rearguard's time, not the disk's.
     let trace = match Trace::open(args.trace.as_deref()) {
         Ok(trace) => trace,
@@ -98,6 +97,11 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         trace.write_at(Event::Starting, starting_ns);
     }
     trace.write_at(Event::Armed, armed_ns);
+    if let Some(path) = &args.print_args
+        && let Err(problem) = running::print_args(path)
+    {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     if let Err(problem) = foreign::install_after(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
@@ -111,7 +115,7 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     }
     leave_facts(args, handle);
     if let Some(user) = args.drop_user
-        && let Err(problem) = running::drop_user(user)
+        && let Err(problem) = process::drop_user(user)
     {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }

@@ -1,20 +1,22 @@
-//! The worker's circumstances: which thread dies, who stands around, what memory there is.
+//! The worker's circumstances: what it was started with, which thread dies, who stands around, what memory there is.
 
-#![expect(unsafe_code, reason = "mappings and foreign threads come from the C library")]
-
-use std::io::Error;
-use std::mem::MaybeUninit;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
 use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 
 use crate::args::{Args, DyingThread};
+use crate::sys;
 use crate::ways::{self, Way};
 
 /// Enough for a thread that only parks; thousands of them have to fit.
 const IDLE_STACK_BYTES: usize = 64 * 1024;
 
 const MIB: usize = 1024 * 1024;
+
+/// The variable that `--print-args` tells.
+const VARIABLE: &str = "ZOO_ENV";
 
 /// What a foreign thread is to do, and what came of it.
 static FOREIGN: Mutex<Option<ForeignTask>> = Mutex::new(None);
@@ -23,6 +25,23 @@ static FOREIGN: Mutex<Option<ForeignTask>> = Mutex::new(None);
 enum ForeignTask {
     Ordered(Way),
     Done(Result<u8, String>),
+}
+
+/// Appends what this life was started with, a line each: the command line, the current directory, the variable.
+///
+/// One write, so that lives that overlap don't mix their lines.
+pub(crate) fn print_args(path: &Path) -> Result<(), String> {
+    let problem = |error| format!("--print-args {}: {error}", path.display());
+    let directory = std::env::current_dir().map_err(problem)?;
+    let variable = std::env::var_os(VARIABLE).unwrap_or_default();
+    let mut lines = sys::process::command_line();
+    for text in [directory.as_os_str(), &variable] {
+        lines.push(b'\n');
+        lines.extend_from_slice(text.as_encoded_bytes());
+    }
+    lines.push(b'\n');
+    let mut file = OpenOptions::new().append(true).create(true).open(path).map_err(problem)?;
+    file.write_all(&lines).map_err(problem)
 }
 
 /// Idle threads and touched memory.
@@ -68,32 +87,15 @@ pub(crate) fn die(args: &Args) -> Result<u8, String> {
 
 fn die_in_foreign_thread(way: Way) -> Result<u8, String> {
     *FOREIGN.lock().unwrap_or_else(PoisonError::into_inner) = Some(ForeignTask::Ordered(way));
-    let mut thread = MaybeUninit::<libc::pthread_t>::uninit();
-    // SAFETY: `thread` is a live place for the identifier, null attributes are the defaults, and the routine takes a
-    // null argument.
-    let failed = unsafe {
-        libc::pthread_create(
-            thread.as_mut_ptr(),
-            std::ptr::null(),
-            foreign_thread,
-            std::ptr::null_mut(),
-        )
-    };
-    if failed != 0 {
-        return Err(format!("--thread foreign: {}", Error::from_raw_os_error(failed)));
-    }
-    // SAFETY: pthread_create has succeeded, so it has written the identifier.
-    let thread = unsafe { thread.assume_init() };
-    // SAFETY: the thread was created joinable, and is joined here only.
-    unsafe { libc::pthread_join(thread, std::ptr::null_mut()) };
+    sys::thread::run_foreign(foreign_thread)?;
     match FOREIGN.lock().unwrap_or_else(PoisonError::into_inner).take() {
         Some(ForeignTask::Done(result)) => result,
         Some(ForeignTask::Ordered(_)) | None => Err("--thread foreign: it did nothing".to_owned()),
     }
 }
 
-/// A thread that std has never heard of: it has no alternate stack but the one that it asks rearguard for.
-extern "C" fn foreign_thread(_argument: *mut libc::c_void) -> *mut libc::c_void {
+/// A thread that std has never heard of: for its own stack's end it has no other stack but what it asks rearguard for.
+fn foreign_thread() {
     let protection = rearguard::protect_this_thread();
     if let Err(error) = &protection {
         eprintln!("crashzoo: --thread foreign: no protection: {error}");
@@ -103,70 +105,4 @@ extern "C" fn foreign_thread(_argument: *mut libc::c_void) -> *mut libc::c_void 
         let result = ways::die(way);
         *FOREIGN.lock().unwrap_or_else(PoisonError::into_inner) = Some(ForeignTask::Done(result));
     }
-    std::ptr::null_mut()
-}
-
-/// The size of a page.
-/// Asked once, so that handlers can have it too.
-pub(crate) fn page_bytes() -> usize {
-    static BYTES: AtomicUsize = AtomicUsize::new(0);
-    let known = BYTES.load(Ordering::Relaxed);
-    if known != 0 {
-        return known;
-    }
-    // SAFETY: sysconf takes a plain number.
-    let asked = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
-    let bytes = usize::try_from(asked).unwrap_or(4096);
-    BYTES.store(bytes, Ordering::Relaxed);
-    bytes
-}
-
-/// The address of fresh pages that nobody may read, write or execute.
-pub(crate) fn forbidden_pages(count: usize) -> Result<usize, String> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
-    map(count * page_bytes(), libc::PROT_NONE, flags, -1)
-}
-
-/// The address of a readable page whose file has been cut off under it.
-pub(crate) fn truncated_page() -> Result<usize, String> {
-    let bytes = page_bytes();
-    let length = libc::off_t::try_from(bytes).map_err(|error| error.to_string())?;
-    // SAFETY: the name is a C string.
-    let file = unsafe { libc::memfd_create(c"crashzoo-bus".as_ptr(), libc::MFD_CLOEXEC) };
-    if file < 0 {
-        return Err(format!("bus: {}", Error::last_os_error()));
-    }
-    // SAFETY: plain numbers only.
-    unsafe { libc::ftruncate(file, length) };
-    let page = map(bytes, libc::PROT_READ, libc::MAP_SHARED, file)?;
-    // SAFETY: plain numbers only.
-    unsafe { libc::ftruncate(file, 0) };
-    Ok(page)
-}
-
-fn map(
-    bytes: usize,
-    access: libc::c_int,
-    flags: libc::c_int,
-    file: libc::c_int,
-) -> Result<usize, String> {
-    // SAFETY: the kernel chooses the address, so no mapping of anybody's is replaced.
-    let address = unsafe { libc::mmap(std::ptr::null_mut(), bytes, access, flags, file, 0) };
-    if address == libc::MAP_FAILED {
-        return Err(format!("mmap: {}", Error::last_os_error()));
-    }
-    Ok(address as usize)
-}
-
-/// Gives up root for good, as a daemon does that has opened what only root may open.
-pub(crate) fn drop_user(user: u32) -> Result<(), String> {
-    // SAFETY: no memory is involved; the C library tells every thread.
-    if unsafe { libc::setgid(user) } != 0 {
-        return Err(format!("--drop-user: setgid({user}): {}", Error::last_os_error()));
-    }
-    // SAFETY: as above.
-    if unsafe { libc::setuid(user) } != 0 {
-        return Err(format!("--drop-user: setuid({user}): {}", Error::last_os_error()));
-    }
-    Ok(())
 }

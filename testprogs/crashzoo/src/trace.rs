@@ -1,13 +1,13 @@
 //! What the zoo tells its tests: one JSON object a line, appended whole by a single write.
 //!
-//! Nothing here allocates or locks, because some lines are written from signal handlers, and one while the heap is already broken.
+//! Nothing here allocates or locks, because some lines are written from crash handlers, and one while the heap is already broken.
 
-use std::ffi::CString;
 use std::fmt::{self, Write};
-use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use crate::sys::{clock, trace_file};
 
 /// Long enough for the longest line: seven fields, of which the texts are bounded by `Text`.
 /// A longer line would be cut and is dropped instead, since half an object is worse than none.
@@ -15,12 +15,6 @@ const LINE_BYTES_MAX: usize = 512;
 
 /// Long enough for a UUID and for the longest exit class.
 const TEXT_BYTES_MAX: usize = 64;
-
-/// No trace was asked for.
-const CLOSED: i32 = -1;
-
-/// The trace's descriptor, for everyone in this process who has something to tell.
-static DESCRIPTOR: AtomicI32 = AtomicI32::new(CLOSED);
 
 /// What is known about this life, once `start()` has returned.
 /// The guard's pid stands apart since it changes.
@@ -76,19 +70,7 @@ impl Trace {
     /// Opens the file for appending.
     /// Without a file, everything that is written is dropped.
     pub(crate) fn open(path: Option<&Path>) -> Result<Trace, String> {
-        let Some(path) = path else { return Ok(Trace) };
-        let name = CString::new(path.as_os_str().as_bytes())
-            .map_err(|_| "--trace: its name has a NUL".to_owned())?;
-        let flags = libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT | libc::O_CLOEXEC;
-        #[expect(unsafe_code, reason = "std's File would close the descriptor with its owner")]
-        // SAFETY: `name` is a C string that lives through the call.
-        let descriptor = unsafe { libc::open(name.as_ptr(), flags, 0o600) };
-        if descriptor < 0 {
-            let error = std::io::Error::last_os_error();
-            return Err(format!("--trace {}: {error}", path.display()));
-        }
-        DESCRIPTOR.store(descriptor, Ordering::Relaxed);
-        Ok(Trace)
+        path.map_or(Ok(()), trace_file::open).map(|()| Trace)
     }
 
     /// Keeps what the handle knows, for the lines to come.
@@ -108,44 +90,24 @@ impl Trace {
 
     /// Writes a line about now.
     pub(crate) fn write(self, event: Event) {
-        self.write_at(event, now_ns());
+        self.write_at(event, clock::now_ns());
     }
 
     /// Writes a line about a moment that has passed.
     pub(crate) fn write_at(self, event: Event, t_ns: u64) {
-        let descriptor = DESCRIPTOR.load(Ordering::Relaxed);
-        if descriptor == CLOSED {
+        if !trace_file::is_open() {
             return;
         }
         let mut line = Text::<LINE_BYTES_MAX>::new();
-        if compose(&mut line, event, t_ns).is_err() {
-            return;
+        if compose(&mut line, event, t_ns).is_ok() {
+            trace_file::append(line.bytes());
         }
-        let bytes = line.bytes();
-        #[expect(
-            unsafe_code,
-            reason = "std's writers may lock or allocate; this runs in signal handlers"
-        )]
-        // SAFETY: the pointer and the length are those of one live slice.
-        let written = unsafe { libc::write(descriptor, bytes.as_ptr().cast(), bytes.len()) };
-        // A trace that can't be written shows in the test that misses its lines.
-        let _ = written;
     }
 }
 
 /// A line from wherever the program is, without the caller having the trace.
 pub(crate) fn tell(event: Event) {
     Trace.write(event);
-}
-
-/// The monotonic clock, in nanoseconds.
-pub(crate) fn now_ns() -> u64 {
-    let mut now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    #[expect(unsafe_code, reason = "std's Instant doesn't show the clock's own value")]
-    // SAFETY: `now` is a live timespec, which is all that the call writes to.
-    let result = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut now) };
-    debug_assert_eq!(result, 0, "the monotonic clock is always there");
-    now.tv_sec.unsigned_abs() * 1_000_000_000 + now.tv_nsec.unsigned_abs()
 }
 
 fn compose(line: &mut Text<LINE_BYTES_MAX>, event: Event, t_ns: u64) -> fmt::Result {

@@ -205,6 +205,22 @@ fn arguments_are_kept_to_the_letter() {
     assert_eq!(common::reports_of(&PathBuf::from(store)).len(), 2);
 }
 
+// Goal: what the zoo says of its own circumstances is what it was given, in every life; on other systems this is all that can be seen of them.
+#[test]
+fn a_life_tells_what_it_was_started_with() {
+    let scene = Scene::new();
+    let told = scene.path("told");
+    let mut command = scene.zoo(&["--annotate", "key= two  blanks", "--print-args"]);
+    command.arg(&told).arg("null-write").env("ZOO_ENV", OsStr::from_bytes(b"a \xff value"));
+    let mut words = vec![command.get_program().as_bytes()];
+    words.extend(command.get_args().map(OsStr::as_bytes));
+    let directory = fs::canonicalize(scene.directory.path()).expect("the scene's directory");
+    let life =
+        [&words.join(&0), directory.as_os_str().as_bytes(), b"a \xff value", b""].join(&b'\n');
+    scene.live_through(command, 2);
+    assert_eq!(fs::read(told).expect("the file"), life.repeat(2));
+}
+
 // Goal: the next life gets the environment of the first to the letter, without what was meant for one start only.
 #[test]
 fn the_environment_is_kept_but_for_single_use() {

@@ -10,7 +10,8 @@ use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
-use crate::running;
+use super::memory;
+use super::ways::Way as Own;
 use crate::trace::{self, Event};
 use crate::ways::Way;
 
@@ -30,12 +31,12 @@ pub(crate) fn install_before(way: Way) -> Result<(), String> {
     if way == Way::ForeignHandler {
         install(unimpressed)?;
     }
-    if matches!(way, Way::Survive | Way::SurviveBriefly) {
-        REPAIRABLE.store(running::forbidden_pages(1)?, Ordering::Relaxed);
+    if matches!(way, Way::Own(Own::Survive | Own::SurviveBriefly)) {
+        REPAIRABLE.store(memory::forbidden_pages(1)?, Ordering::Relaxed);
         install(repair_when_asked_again)?;
     }
     if way == Way::RecoveredFault {
-        REPAIRABLE.store(running::forbidden_pages(1)?, Ordering::Relaxed);
+        REPAIRABLE.store(memory::forbidden_pages(1)?, Ordering::Relaxed);
         install(repair)?;
     }
     Ok(())
@@ -97,10 +98,10 @@ extern "C" fn repair(signal: libc::c_int, info: *mut libc::siginfo_t, _context: 
     let info = unsafe { &*info };
     // SAFETY: the signal is SIGSEGV, so the union holds an address.
     let address = unsafe { info.si_addr() } as usize;
-    if address & !(running::page_bytes() - 1) == page {
+    if address & !(memory::page_bytes() - 1) == page {
         let access = libc::PROT_READ | libc::PROT_WRITE;
         // SAFETY: the page is a mapping of ours that holds no object.
-        unsafe { libc::mprotect(page as *mut libc::c_void, running::page_bytes(), access) };
+        unsafe { libc::mprotect(page as *mut libc::c_void, memory::page_bytes(), access) };
     } else {
         // SAFETY: signal() is async-signal-safe, and SIG_DFL is a valid disposition.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
