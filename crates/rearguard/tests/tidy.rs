@@ -11,13 +11,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Which crate of the workspace may use which other one.
-const CRATE_EDGES: [(&str, &[&str]); 7] = [
+const CRATE_EDGES: [(&str, &[&str]); 8] = [
     ("rearguard-crashpath", &[]),
     ("rearguard-minidump", &[]),
     ("rearguard", &["rearguard-crashpath", "rearguard-minidump"]),
     ("rearguard-cli", &["rearguard"]),
     ("crashzoo", &["rearguard"]),
     ("badguard", &["crashzoo", "rearguard"]),
+    ("winhost", &[]),
     ("xtask", &[]),
 ];
 
@@ -92,9 +93,11 @@ const MODULE_EDGES: [(&str, &[&str]); 18] = [
 ];
 
 /// Where the code may ask for which system it is compiled.
-const CFG_OS_PLACES: [&str; 4] = [
+const CFG_OS_PLACES: [&str; 5] = [
     "crates/rearguard/src/sys/mod.rs",
     "testprogs/crashzoo/src/sys/mod.rs",
+    // Windows alone.
+    "testprogs/winhost/src/main.rs",
     "crates/rearguard-crashpath/",
     "crates/rearguard-minidump/",
 ];
