@@ -5,6 +5,7 @@
 mod bench;
 mod leftovers;
 mod shell;
+mod size;
 mod suite;
 mod symbols;
 mod test;
@@ -22,7 +23,9 @@ chores:
   test [--all]                     every check that this machine can run; says at its end what it didn't run
                                    --all installs what is missing, and fails rather than skips
   symbols                          compares the crash path's object code with its allow-list
-  bench [--runs N] [--json FILE]   rearguard, minidumper-child and no handler at all, side by side";
+  bench [--runs N] [--json FILE]   rearguard, minidumper-child and no handler at all, side by side
+  size [--all] [--json FILE]       by how many bytes rearguard makes a program grow, part by part; fails above the limit
+                                   --all fails when a system can't be measured here";
 
 /// A chore and its options.
 enum Chore {
@@ -30,6 +33,7 @@ enum Chore {
     Test { all: bool },
     Symbols,
     Bench { runs: usize, json: Option<PathBuf> },
+    Size { all: bool, json: Option<PathBuf> },
 }
 
 fn main() -> ExitCode {
@@ -48,6 +52,7 @@ fn main() -> ExitCode {
         Chore::Test { all } => test::run(all),
         Chore::Symbols => symbols::run(),
         Chore::Bench { runs, json } => bench::run(runs, json.as_deref()),
+        Chore::Size { all, json } => size::run(all, json.as_deref()),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -69,10 +74,11 @@ fn parse() -> Result<Chore, lexopt::Error> {
                     Some("test") => Chore::Test { all: false },
                     Some("symbols") => Chore::Symbols,
                     Some("bench") => Chore::Bench { runs: bench::RUNS_DEFAULT, json: None },
+                    Some("size") => Chore::Size { all: false, json: None },
                     _ => return Err(Arg::Value(name).unexpected()),
                 });
             }
-            (Some(Chore::Test { all }), Arg::Long("all")) => *all = true,
+            (Some(Chore::Test { all } | Chore::Size { all, .. }), Arg::Long("all")) => *all = true,
             (Some(Chore::Bench { runs, .. }), Arg::Long("runs")) => {
                 *runs = parser.value()?.parse_with(|text| match text.parse() {
                     Ok(0) => Err("at least one run"),
@@ -80,7 +86,7 @@ fn parse() -> Result<Chore, lexopt::Error> {
                     Err(_) => Err("not a number"),
                 })?;
             }
-            (Some(Chore::Bench { json, .. }), Arg::Long("json")) => {
+            (Some(Chore::Bench { json, .. } | Chore::Size { json, .. }), Arg::Long("json")) => {
                 *json = Some(parser.value()?.into());
             }
             (_, other) => return Err(other.unexpected()),

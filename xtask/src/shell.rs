@@ -81,21 +81,31 @@ pub(crate) fn build(arguments: &[&str]) -> Result<Vec<Artifact>, String> {
 /// The same with flags for the compiler, for `cargo rustc`.
 pub(crate) fn build_with(arguments: &[&str], flags: &[&str]) -> Result<Vec<Artifact>, String> {
     let mut command = cargo(arguments);
-    // With plain `json` the compiler's errors would come as JSON as well.
-    command.arg("--message-format=json-render-diagnostics").stdout(Stdio::piped());
+    command.arg(MESSAGES);
     if !flags.is_empty() {
         command.arg("--").args(flags);
     }
-    let mut child = command.spawn().map_err(|error| format!("{}: {error}", name(&command)))?;
+    artifacts_of(&mut command)
+}
+
+/// With plain `json` the compiler's errors would come as JSON as well.
+pub(crate) const MESSAGES: &str = "--message-format=json-render-diagnostics";
+
+/// Runs a build of the caller's making, which is told to give its [`MESSAGES`].
+pub(crate) fn artifacts_of(command: &mut Command) -> Result<Vec<Artifact>, String> {
+    let mut child = command
+        .stdout(Stdio::piped())
+        .spawn()
+        .map_err(|error| format!("{}: {error}", name(command)))?;
     let mut artifacts = Vec::new();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines() {
-            let line = line.map_err(|error| format!("{}: {error}", name(&command)))?;
+            let line = line.map_err(|error| format!("{}: {error}", name(command)))?;
             artifacts.extend(serde_json::from_str(&line).ok().as_ref().and_then(artifact));
         }
     }
-    let status = child.wait().map_err(|error| format!("{}: {error}", name(&command)))?;
-    if status.success() { Ok(artifacts) } else { Err(format!("{}: {status}", name(&command))) }
+    let status = child.wait().map_err(|error| format!("{}: {error}", name(command)))?;
+    if status.success() { Ok(artifacts) } else { Err(format!("{}: {status}", name(command))) }
 }
 
 fn artifact(message: &Value) -> Option<Artifact> {

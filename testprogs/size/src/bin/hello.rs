@@ -1,0 +1,5 @@
+//! The smallest program that prints a line.
+
+fn main() {
+    println!("hello");
+}
