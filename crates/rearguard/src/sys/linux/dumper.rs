@@ -5,7 +5,7 @@ use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture
 use crate::limits::DUMP_BYTES_MAX;
 use crate::sys::words::{Dump, Subject};
 
-/// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
+/// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name, where there are fail spots.
 ///
 /// The keeper isn't stopped: it sleeps, touches nothing of the application's, and a worker of one thread then has nobody to be stopped.
 pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
@@ -32,7 +32,7 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
         exempt: &[keeper_tid],
         report_id: subject.report_id,
         annotations: &annotations,
-        probe: Some(&at_step),
+        probe: if cfg!(feature = "fail-spots") { Some(&at_step) } else { None },
         ..Request::new(pid as i32)
     };
     let captured = capture(&request).map_err(|error| error.to_string())?;
