@@ -60,7 +60,8 @@ pub(crate) fn run(nonce: u64) -> ! {
         process::exit(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
-    let mut guard = Guard::new(attached, spots, case);
+    // It lives as long as the process; nothing of it is ever dropped as a whole.
+    let guard: &'static mut Guard = Box::leak(Box::new(Guard::new(attached, spots, case)));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
     guard.rehearse();
@@ -151,23 +152,24 @@ impl Guard {
     }
 
     /// Feeds the supervisor until it says that the guard leaves.
-    fn stand(mut self) -> ! {
+    fn stand(&mut self) -> ! {
         loop {
-            // A request to stop goes before what has happened meanwhile.
-            if !self.events.is_empty() && attach::stop_requested() {
-                self.events.push_front(Event::StopRequested);
-            }
-            let event = match self.events.pop_front() {
-                Some(event) => event,
-                None => match self.listen() {
-                    Some(event) => event,
-                    None => continue,
-                },
-            };
-            let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
-            for action in self.supervisor.handle(event, now) {
-                self.perform(action);
-            }
+            self.turn();
+        }
+    }
+
+    /// Waits for one event, if there is none yet, and does what it asks for.
+    #[inline(never)]
+    fn turn(&mut self) {
+        // A request to stop goes before what has happened meanwhile.
+        if !self.events.is_empty() && attach::stop_requested() {
+            self.events.push_front(Event::StopRequested);
+        }
+        let event = self.events.pop_front();
+        let Some(event) = event.or_else(|| self.listen()) else { return };
+        let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
+        for action in self.supervisor.handle(event, now) { 
+            self.perform(action);
         }
     }
 
@@ -260,6 +262,7 @@ impl Guard {
     }
 
     /// Does what the supervisor says.
+    #[inline(never)]
     fn perform(&mut self, action: Action) {
         match action {
             Action::TakeDump => self.take_dump(),
