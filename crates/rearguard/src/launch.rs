@@ -30,6 +30,7 @@ const SINGLE_USE: [&[u8]; 7] = [
 pub(crate) const LIFE_VARIABLE: &[u8] = b"REARGUARD_LIFE=";
 
 /// What is needed to guard this worker and to start it again.
+#[derive(Default)]
 pub(crate) struct LaunchRecord {
     pub(crate) nonce: u64,
     pub(crate) worker_pid: u32,
@@ -76,60 +77,61 @@ impl LaunchRecord {
         writer.u64(around.ignored_signals);
         writer.u32(around.user);
         writer.u32(around.seccomp);
-        let limits: Vec<u64> = around
-            .rlimits
-            .iter()
-            .flat_map(|(name, soft, hard)| [*name as u64, *soft, *hard])
-            .collect();
+        let mut limits = Vec::new();
+        for (name, soft, hard) in &around.rlimits {
+            limits.extend_from_slice(&[*name as u64, *soft, *hard]);
+        }
         writer.words(&limits);
         writer.words(&around.streams);
         writer.finish()
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<LaunchRecord> {
-        let mut reader = Reader::new(bytes);
+        let mut record = LaunchRecord::default();
+        record.read(Reader::new(bytes))?;
+        Some(record)
+    }
+
+    /// Fills a record in place: one that can't be read further is dropped as a whole, and not field by field at every step.
+    fn read(&mut self, mut reader: Reader<'_>) -> Option<()> {
         (reader.u64()? == LAUNCH_MAGIC).then_some(())?;
         (reader.u32()? == RECORD_VERSION).then_some(())?;
-        let record = LaunchRecord {
-            nonce: reader.u64()?,
-            worker_pid: reader.u32()?,
-            incarnation: reader.u32()?,
-            started_boot_ns: reader.u64()?,
-            name: reader.text()?,
-            version: reader.text()?,
-            store: reader.bytes()?.to_vec(),
-            collector: text(reader.optional()?)?,
-            consent: if reader.bool()? { Consent::Granted } else { Consent::Denied },
-            policy: RestartPolicy::from_words(&reader.words()?)?,
-            history: History::from_words(&reader.words()?)?,
-            block: match reader.u32()? {
-                0 => None,
-                number => Some(StartBlock::from_number(number)?),
-            },
-            fail_spot: text(reader.optional()?)?,
-            surroundings: Surroundings {
-                program: reader.bytes()?.to_vec(),
-                arguments: reader.list()?,
-                environment: reader.list()?,
-                directory: reader.bytes()?.to_vec(),
-                umask: reader.u32()?,
-                signal_mask: reader.u64()?,
-                ignored_signals: reader.u64()?,
-                user: reader.u32()?,
-                seccomp: reader.u32()?,
-                rlimits: reader
-                    .words()?
-                    .chunks_exact(3)
-                    .map(|limit| match limit {
-                        [name, soft, hard] => (*name as i32, *soft, *hard),
-                        _ => (-1, 0, 0),
-                    })
-                    .collect(),
-                streams: reader.words()?,
-            },
+        self.nonce = reader.u64()?;
+        self.worker_pid = reader.u32()?;
+        self.incarnation = reader.u32()?;
+        self.started_boot_ns = reader.u64()?;
+        reader.text(&mut self.name)?;
+        reader.text(&mut self.version)?;
+        reader.bytes_into(&mut self.store)?;
+        reader.optional_text(&mut self.collector)?;
+        self.consent = if reader.bool()? { Consent::Granted } else { Consent::Denied };
+        let mut words = Vec::new();
+        reader.words(&mut words)?;
+        self.policy = RestartPolicy::from_words(&words)?;
+        reader.words(&mut words)?;
+        self.history = History::from_words(&words)?;
+        self.block = match reader.u32()? {
+            0 => None,
+            number => Some(StartBlock::from_number(number)?),
         };
-        reader.end()?;
-        Some(record)
+        reader.optional_text(&mut self.fail_spot)?;
+        let around = &mut self.surroundings;
+        reader.bytes_into(&mut around.program)?;
+        reader.list(&mut around.arguments)?;
+        reader.list(&mut around.environment)?;
+        reader.bytes_into(&mut around.directory)?;
+        around.umask = reader.u32()?;
+        around.signal_mask = reader.u64()?;
+        around.ignored_signals = reader.u64()?;
+        around.user = reader.u32()?;
+        around.seccomp = reader.u32()?;
+        reader.words(&mut words)?;
+        for limit in words.chunks_exact(3) {
+            let [name, soft, hard] = *limit else { continue };
+            around.rlimits.push((name as i32, soft, hard));
+        }
+        reader.words(&mut around.streams)?;
+        reader.end()
     }
 
     /// Makes the record of a worker that begins now.
@@ -161,13 +163,6 @@ impl LaunchRecord {
             fail_spot: settings.fail_spot.clone(),
             surroundings,
         }
-    }
-}
-
-fn text(bytes: Option<&[u8]>) -> Option<Option<String>> {
-    match bytes {
-        None => Some(None),
-        Some(bytes) => Some(Some(core::str::from_utf8(bytes).ok()?.to_owned())),
     }
 }
 
@@ -203,24 +198,33 @@ impl Succession {
     }
 
     pub(crate) fn decode(bytes: &[u8]) -> Option<Succession> {
-        let mut reader = Reader::new(bytes);
+        let mut succession = Succession {
+            incarnation: 0,
+            history: History::default(),
+            last_class: ExitClass::Unknown,
+            last_report: None,
+            streams_lost: false,
+            recovery: None,
+        };
+        succession.read(Reader::new(bytes))?;
+        Some(succession)
+    }
+
+    fn read(&mut self, mut reader: Reader<'_>) -> Option<()> {
         (reader.u64()? == SUCCESSION_MAGIC).then_some(())?;
         (reader.u32()? == RECORD_VERSION).then_some(())?;
-        let succession = Succession {
-            incarnation: reader.u32()?,
-            history: History::from_words(&reader.words()?)?,
-            last_class: {
-                let label = reader.text()?;
-                ExitClass::from_label(&label, Some(reader.u32()? as i32))?
-            },
-            last_report: match reader.optional()? {
-                None => None,
-                Some(id) => Some(id.try_into().ok()?),
-            },
-            streams_lost: reader.bool()?,
-            recovery: reader.optional()?.map(<[u8]>::to_vec),
+        self.incarnation = reader.u32()?;
+        let mut words = Vec::new();
+        reader.words(&mut words)?;
+        self.history = History::from_words(&words)?;
+        let label = core::str::from_utf8(reader.bytes()?).ok()?;
+        self.last_class = ExitClass::from_label(label, Some(reader.u32()? as i32))?;
+        self.last_report = match reader.optional()? {
+            None => None,
+            Some(id) => Some(id.try_into().ok()?),
         };
-        reader.end()?;
-        Some(succession)
+        self.streams_lost = reader.bool()?;
+        self.recovery = reader.optional()?.map(<[u8]>::to_vec);
+        reader.end()
     }
 }

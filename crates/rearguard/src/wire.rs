@@ -93,8 +93,15 @@ impl<'a> Reader<'a> {
         self.take(length)
     }
 
-    pub(crate) fn text(&mut self) -> Option<String> {
-        Some(core::str::from_utf8(self.bytes()?).ok()?.to_owned())
+    /// The same into a place that is there already, as all of the following.
+    pub(crate) fn bytes_into(&mut self, place: &mut Vec<u8>) -> Option<()> {
+        place.extend_from_slice(self.bytes()?);
+        Some(())
+    }
+
+    pub(crate) fn text(&mut self, place: &mut String) -> Option<()> {
+        place.push_str(core::str::from_utf8(self.bytes()?).ok()?);
+        Some(())
     }
 
     pub(crate) fn optional(&mut self) -> Option<Option<&'a [u8]>> {
@@ -103,28 +110,36 @@ impl<'a> Reader<'a> {
         Some(there.then_some(value))
     }
 
-    pub(crate) fn list(&mut self) -> Option<Vec<Vec<u8>>> {
+    pub(crate) fn optional_text(&mut self, place: &mut Option<String>) -> Option<()> {
+        if let Some(bytes) = self.optional()? {
+            *place = Some(core::str::from_utf8(bytes).ok()?.to_owned());
+        }
+        Some(())
+    }
+
+    pub(crate) fn list(&mut self, place: &mut Vec<Vec<u8>>) -> Option<()> {
         let count = self.u32()? as usize;
         if count > LIST_ENTRIES_MAX || count > self.rest.len() / 4 {
             return None;
         }
-        let mut values = Vec::with_capacity(count);
+        place.reserve_exact(count);
         for _ in 0..count {
-            values.push(self.bytes()?.to_vec());
+            place.push(self.bytes()?.to_vec());
         }
-        Some(values)
+        Some(())
     }
 
-    pub(crate) fn words(&mut self) -> Option<Vec<u64>> {
+    /// Replaces what the place holds, so that one serves for several lists.
+    pub(crate) fn words(&mut self, place: &mut Vec<u64>) -> Option<()> {
         let count = self.u32()? as usize;
         if count > self.rest.len() / 8 {
             return None;
         }
-        let mut values = Vec::with_capacity(count);
+        place.clear();
         for _ in 0..count {
-            values.push(self.u64()?);
+            place.push(self.u64()?);
         }
-        Some(values)
+        Some(())
     }
 
     /// Nothing may follow what was read: a longer record is of another version.
@@ -151,10 +166,14 @@ mod tests {
         let read = |bytes: &[u8]| -> Option<()> {
             let mut reader = Reader::new(bytes);
             (reader.u64()? == 7).then_some(())?;
-            (reader.text()? == "name").then_some(())?;
+            let (mut text, mut list, mut words) = (String::new(), Vec::new(), vec![9]);
+            reader.text(&mut text)?;
+            (text == "name").then_some(())?;
             reader.optional()?.is_none().then_some(())?;
-            (reader.list()?.len() == 2).then_some(())?;
-            (reader.words()? == [1, 2, 3]).then_some(())?;
+            reader.list(&mut list)?;
+            (list.len() == 2).then_some(())?;
+            reader.words(&mut words)?;
+            (words == [1, 2, 3]).then_some(())?;
             reader.bool()?.then_some(())?;
             reader.end()
         };
