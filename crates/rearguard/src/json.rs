@@ -1,5 +1,7 @@
 //! Writing JSON (RFC 8259). Reading it is for the tools at the desk.
 
+use crate::text::{push_number, push_signed};
+
 /// Builds one JSON value; the caller opens and closes in the right order.
 pub(crate) struct Json {
     text: String,
@@ -87,12 +89,12 @@ impl Json {
 
     pub(crate) fn number(&mut self, key: &str, value: u64) {
         self.key(key);
-        self.text.push_str(&value.to_string());
+        push_number(&mut self.text, value);
     }
 
     pub(crate) fn signed(&mut self, key: &str, value: i64) {
         self.key(key);
-        self.text.push_str(&value.to_string());
+        push_signed(&mut self.text, value);
     }
 
     pub(crate) fn bool(&mut self, key: &str, value: bool) {

@@ -40,6 +40,7 @@ mod settings;
 mod store;
 mod supervisor;
 mod sys;
+mod text;
 mod upload;
 mod wire;
 mod worker;
@@ -335,9 +336,10 @@ impl Handle {
         let word = black_box.control.guard.load(Ordering::Acquire);
         let guarded = rearguard_crashpath::black_box::owner(word).is_some();
         if standing.failures > 0 {
-            let mut text = standing.failures.to_string();
+            let mut text = String::new();
+            text::push_number(&mut text, u64::from(standing.failures));
             text.push_str(" of ");
-            text.push_str(&standing.starts.to_string());
+            text::push_number(&mut text, u64::from(standing.starts));
             text.push_str(" guards did not take their place");
             if standing.last_errno != 0 {
                 text.push_str(": ");

@@ -5,6 +5,7 @@ use crate::evidence::{self, Panic};
 use crate::json::{Json, hexadecimal};
 use crate::report_id::readable_time;
 use crate::sys::words::Crash;
+use crate::text::joined;
 
 /// The schema's number; a reader refuses a larger one.
 const SCHEMA: u64 = 1;
@@ -154,9 +155,7 @@ impl Metadata {
         match self.dump_bytes {
             Some(bytes) => {
                 json.object("minidump");
-                let mut file = self.uuid.clone();
-                file.push_str(".dmp");
-                json.text("file", &file);
+                json.text("file", &joined(&[&self.uuid, ".dmp"]));
                 json.number("bytes", bytes as u64);
                 json.number("threads", self.threads as u64);
                 json.close();

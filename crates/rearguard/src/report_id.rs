@@ -1,5 +1,7 @@
 //! A report's UUID and name.
 
+use crate::text::push_padded;
+
 /// Writes sixteen random bytes as a UUID of version 4 (RFC 9562).
 pub(crate) fn uuid_text(random: [u8; 16]) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
@@ -48,28 +50,19 @@ fn moment(real_ns: u64) -> Moment {
     }
 }
 
-/// Appends `value` with at least `digits` digits.
-fn push_number(text: &mut String, value: u64, digits: usize) {
-    let number = value.to_string();
-    for _ in number.len()..digits {
-        text.push('0');
-    }
-    text.push_str(&number);
-}
-
 /// `20260131T235959.123456Z`: sorts by time, and is a file name everywhere.
 pub(crate) fn compact_time(real_ns: u64) -> String {
     let moment = moment(real_ns);
     let mut text = String::with_capacity(24);
-    push_number(&mut text, moment.year, 4);
-    push_number(&mut text, moment.month, 2);
-    push_number(&mut text, moment.day, 2);
+    push_padded(&mut text, moment.year, 4);
+    push_padded(&mut text, moment.month, 2);
+    push_padded(&mut text, moment.day, 2);
     text.push('T');
-    push_number(&mut text, moment.second_of_day / 3_600, 2);
-    push_number(&mut text, moment.second_of_day / 60 % 60, 2);
-    push_number(&mut text, moment.second_of_day % 60, 2);
+    push_padded(&mut text, moment.second_of_day / 3_600, 2);
+    push_padded(&mut text, moment.second_of_day / 60 % 60, 2);
+    push_padded(&mut text, moment.second_of_day % 60, 2);
     text.push('.');
-    push_number(&mut text, moment.microsecond, 6);
+    push_padded(&mut text, moment.microsecond, 6);
     text.push('Z');
     text
 }

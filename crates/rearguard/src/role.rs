@@ -3,6 +3,8 @@
 //! Never by an environment variable: a restarted worker would inherit it and become a guard.
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
+use crate::text::number;
+
 /// What a guard argument begins with.
 pub const GUARD_ARGUMENT_PREFIX: &str = "--rearguard-guard";
 
@@ -65,24 +67,15 @@ fn parse(rest: &[u8]) -> Result<u64, &'static str> {
     }
     let colon = rest.iter().position(|byte| *byte == b':').ok_or("its value is cut short")?;
     let (protocol, nonce) = rest.split_at(colon);
-    let protocol: u32 = core::str::from_utf8(protocol)
-        .ok()
-        .and_then(|protocol| protocol.parse().ok())
-        .ok_or("its version is no number")?;
-    if protocol != PROTOCOL {
+    let protocol = number(protocol, 10).ok_or("its version is no number")?;
+    if protocol != u64::from(PROTOCOL) {
         return Err("it is of another version");
     }
     let nonce = nonce.get(1..).unwrap_or_default();
     if nonce.len() != 16 {
         return Err("its nonce is cut short or too long");
     }
-    if !nonce.iter().all(u8::is_ascii_hexdigit) {
-        return Err("its nonce is no hexadecimal number");
-    }
-    core::str::from_utf8(nonce)
-        .ok()
-        .and_then(|nonce| u64::from_str_radix(nonce, 16).ok())
-        .ok_or("its nonce is no hexadecimal number")
+    number(nonce, 16).ok_or("its nonce is no hexadecimal number")
 }
 
 /// Writes the guard argument.

@@ -125,13 +125,14 @@ fn check_name(field: &'static str, value: &str) -> Result<(), Error> {
 }
 
 fn check_url(url: &str) -> Result<(), Error> {
-    if !url.starts_with("https://") && !url.starts_with("http://") {
+    let host = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+    let Some(host) = host else {
         return Err(Error::setting_value(
             "collector",
             url,
             "it begins with neither https:// nor http://",
         ));
-    }
+    };
     if url.len() > limits::URL_BYTES_MAX {
         return Err(Error::setting_value("collector", url, "it is longer than 2048 bytes"));
     }
@@ -142,7 +143,6 @@ fn check_url(url: &str) -> Result<(), Error> {
             "it has a space or a control character",
         ));
     }
-    let host = url.split_once("://").map_or("", |(_, rest)| rest);
     if host.is_empty() || host.starts_with('/') {
         return Err(Error::setting_value("collector", url, "it names no host"));
     }

@@ -13,6 +13,7 @@ use crate::limits;
 use crate::order::insertion_sort;
 use crate::report_id::report_name;
 use crate::sys::file;
+use crate::text::{joined, push_number};
 
 /// How many bytes of a report's name are its time and the dash behind it.
 const TIME_BYTES: usize = limits::REPORT_NAME_BYTES - 36;
@@ -84,7 +85,7 @@ impl Store {
 
     /// Tries whether a file can be made in the store.
     pub(crate) fn probe(&self) -> Result<(), Error> {
-        let probe = self.root.join("tmp").join(probe_name());
+        let probe = self.building_path("probe");
         // One that a killed guard of the same number left must not stand in the way for ever.
         let _ = fs::remove_file(&probe);
         file::write_new(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|failed| {
@@ -192,10 +193,7 @@ impl Store {
 
     /// Where a report is built.
     fn building_path(&self, name: &str) -> PathBuf {
-        let mut building = String::from(name);
-        building.push('.');
-        building.push_str(&std::process::id().to_string());
-        self.root.join("tmp").join(building)
+        self.root.join("tmp").join(of_this_process(name))
     }
 
     /// Puts a report into `new/`, whole.
@@ -349,10 +347,7 @@ impl Store {
 
     /// Removes a report: first whole, by one rename, since its own guard may be about to write to it by its name; false when it isn't there any more.
     fn remove(&self, stage: Stage, name: &str) -> bool {
-        let mut rubbish = String::from(name);
-        rubbish.push('.');
-        rubbish.push_str(&std::process::id().to_string());
-        let rubbish = self.root.join("tmp").join(rubbish);
+        let rubbish = self.building_path(name);
         if fs::rename(self.path(stage, name), &rubbish).is_err() {
             return false;
         }
@@ -399,17 +394,14 @@ fn begin_building(path: &Path) -> io::Result<file::Lock> {
 }
 
 /// A name that no other process uses at the same time.
-fn probe_name() -> String {
-    let mut name = String::from("probe.");
-    name.push_str(&std::process::id().to_string());
+fn of_this_process(name: &str) -> String {
+    let mut name = joined(&[name, "."]);
+    push_number(&mut name, u64::from(std::process::id()));
     name
 }
 
 fn file_name(uuid: &str, extension: &str) -> String {
-    let mut name = String::from(uuid);
-    name.push('.');
-    name.push_str(extension);
-    name
+    joined(&[uuid, ".", extension])
 }
 
 /// Whether a name has the form that this store gives: time, dash, UUID.

@@ -4,6 +4,7 @@ use crate::limits::RETRY_AFTER_S_MAX;
 use crate::sys::http;
 use crate::sys::process;
 use crate::sys::words::{Answer, Post};
+use crate::text::{joined, push_number};
 
 /// What is delivered.
 pub(crate) struct Parcel<'a> {
@@ -52,8 +53,7 @@ pub(crate) enum Outcome {
 pub(crate) fn deliver(parcel: &Parcel<'_>) -> Outcome {
     let boundary = boundary();
     let body = body(parcel, &boundary);
-    let mut content_type = String::from("multipart/form-data; boundary=");
-    content_type.push_str(&boundary);
+    let content_type = joined(&["multipart/form-data; boundary=", &boundary]);
     let answer = http::post(&Post {
         url: parcel.url,
         content_type: &content_type,
@@ -73,7 +73,7 @@ fn outcome(answer: Answer) -> Outcome {
                 200..=299 => Outcome::Accepted { status, answer },
                 408 | 425 | 429 | 500..=599 => {
                     let mut reason = String::from("the server answered ");
-                    reason.push_str(&status.to_string());
+                    push_number(&mut reason, u64::from(status));
                     let after_s = retry_after_s.map(|seconds| seconds.min(RETRY_AFTER_S_MAX));
                     Outcome::Retry { reason, after_s }
                 }
@@ -92,9 +92,7 @@ fn outcome(answer: Answer) -> Outcome {
 fn boundary() -> String {
     let mut random = [0; 16];
     process::random(&mut random);
-    let mut boundary = String::from("rearguard-");
-    boundary.push_str(&crate::report_id::uuid_text(random));
-    boundary
+    joined(&["rearguard-", &crate::report_id::uuid_text(random)])
 }
 
 /// The multipart body (RFC 7578), whole: its length goes into the header, which some collectors insist on.
@@ -111,12 +109,10 @@ fn body(parcel: &Parcel<'_>, boundary: &str) -> Vec<u8> {
     for (name, value) in parcel.fields {
         field(&mut body, boundary, name, value);
     }
-    let mut name = String::from(parcel.uuid);
-    name.push_str(".json");
+    let name = joined(&[parcel.uuid, ".json"]);
     file(&mut body, boundary, ("rearguard_metadata", &name, "application/json"), parcel.metadata);
     if let Some(dump) = parcel.dump {
-        let mut name = String::from(parcel.uuid);
-        name.push_str(".dmp");
+        let name = joined(&[parcel.uuid, ".dmp"]);
         let header = ("upload_file_minidump", name.as_str(), "application/octet-stream");
         file(&mut body, boundary, header, dump);
     }

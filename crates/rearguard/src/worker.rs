@@ -15,6 +15,7 @@ use crate::report_id::uuid_text;
 use crate::role;
 use crate::settings::Settings;
 use crate::sys::{channel, process};
+use crate::text::{contains, push_number};
 
 /// Why this worker has no guard.
 #[derive(Clone, Debug)]
@@ -205,7 +206,7 @@ fn message<'a>(info: &'a std::panic::PanicHookInfo<'_>) -> Option<&'a str> {
 /// Whether it is the panic of `print!` and its like at the end of a pipe.
 fn is_end_of_a_pipe(info: &std::panic::PanicHookInfo<'_>) -> bool {
     message(info).is_some_and(|text| {
-        text.starts_with("failed printing to std") && text.contains("Broken pipe")
+        text.starts_with("failed printing to std") && contains(text.as_bytes(), b"Broken pipe")
     })
 }
 
@@ -226,10 +227,10 @@ fn record_panics(black_box: Option<&'static BlackBox>) {
         slot.message.store(message(info).unwrap_or("a value that is no text"));
         if let Some(location) = info.location() {
             let mut text = String::from(location.file());
-            text.push(':');
-            text.push_str(&location.line().to_string());
-            text.push(':');
-            text.push_str(&location.column().to_string());
+            for number in [location.line(), location.column()] {
+                text.push(':');
+                push_number(&mut text, u64::from(number));
+            }
             slot.location.store(&text);
         }
         let thread = std::thread::current();

@@ -34,7 +34,7 @@ const TEST_CRATE_EDGES: [(&str, &[&str]); 2] = [
 ///
 /// `guard` and `worker` are in nobody's row: they are two processes and meet in the black box only.
 /// The names that several modules share stand below them: configuration, limits, errors, encodings.
-const MODULE_EDGES: [(&str, &[&str]); 18] = [
+const MODULE_EDGES: [(&str, &[&str]); 19] = [
     (
         "worker",
         &[
@@ -48,6 +48,7 @@ const MODULE_EDGES: [(&str, &[&str]); 18] = [
             "settings",
             "store",
             "sys",
+            "text",
         ],
     ),
     (
@@ -67,27 +68,29 @@ const MODULE_EDGES: [(&str, &[&str]); 18] = [
             "store",
             "supervisor",
             "sys",
+            "text",
             "upload",
             "wire",
         ],
     ),
     // Sans-IO: it knows the words of the configuration and nothing else.
     ("supervisor", &["config"]),
-    ("store", &["error", "limits", "order", "report_id", "sys"]),
-    ("upload", &["error", "limits", "report_id", "sys"]),
+    ("store", &["error", "limits", "order", "report_id", "sys", "text"]),
+    ("upload", &["error", "limits", "report_id", "sys", "text"]),
     // Of `sys` the words alone: a crash as every port tells it.
-    ("metadata", &["config", "evidence", "json", "limits", "report_id", "sys"]),
+    ("metadata", &["config", "evidence", "json", "limits", "report_id", "sys", "text"]),
     ("evidence", &["config", "limits", "order", "sys", "wire"]),
     // The record's text is made here, its memory in `sys`; what it says about the process comes from `sys`.
     ("launch", &["config", "error", "limits", "settings", "sys", "wire"]),
     // The callback's argument is a type of `sys`.
     ("settings", &["config", "error", "limits", "sys"]),
-    ("sys", &["config", "error", "launch", "limits", "wire"]),
-    ("role", &["limits"]),
+    ("sys", &["config", "error", "launch", "limits", "text", "wire"]),
+    ("role", &["limits", "text"]),
     ("wire", &["limits"]),
-    ("report_id", &["limits"]),
-    ("json", &["limits"]),
+    ("report_id", &["limits", "text"]),
+    ("json", &["limits", "text"]),
     ("order", &[]),
+    ("text", &[]),
     ("config", &[]),
     ("error", &[]),
     ("limits", &[]),

@@ -34,7 +34,7 @@ impl Part {
             Part::CrashPath => "code: crash path",
             Part::Guard => "code: guard and supervisor",
             Part::DumpWriter => "code: dump writer",
-            Part::Store => "code: store, metadata, JSON",
+            Part::Store => "code: store, metadata, JSON, texts",
             Part::Delivery => "code: delivery",
             Part::System => "code: sys",
             Part::Face => "code: settings, worker, public face",
@@ -50,12 +50,12 @@ const MODULES: [(&str, Part); 19] = [
     ("supervisor", Part::Guard),
     ("config", Part::Guard),
     ("evidence", Part::Guard),
-    ("dump", Part::Guard),
     ("store", Part::Store),
     ("metadata", Part::Store),
     ("json", Part::Store),
     ("report_id", Part::Store),
     ("order", Part::Store),
+    ("text", Part::Store),
     ("upload", Part::Delivery),
     ("sys", Part::System),
     ("worker", Part::Face),
@@ -166,8 +166,14 @@ fn part_of_path(path: &str) -> Part {
         path.find(|character: char| !(character.is_alphanumeric() || "_:".contains(character)));
     let mut modules = path[..end.unwrap_or(path.len())].split("::");
     let first = modules.next().unwrap_or_default();
-    if first == "sys" && modules.any(|module| module == "http") {
-        return Part::Delivery;
+    if first == "sys" {
+        return modules
+            .find_map(|module| match module {
+                "http" => Some(Part::Delivery),
+                "dumper" => Some(Part::DumpWriter),
+                _ => None,
+            })
+            .unwrap_or(Part::System);
     }
     MODULES.iter().find(|(module, _)| *module == first).map_or(Part::Face, |(_, part)| *part)
 }
@@ -198,6 +204,7 @@ mod tests {
             ("<alloc::vec::Vec<rearguard::store::Report>>::push", Part::Store),
             ("rearguard::sys::linux::http::curl_library::load::{closure#1}", Part::Delivery),
             ("rearguard::sys::linux::memfd::read", Part::System),
+            ("rearguard::sys::windows::dumper::take", Part::DumpWriter),
             ("<rearguard::Rearguard>::start", Part::Face),
             ("rearguard::run_guard_if_asked", Part::Face),
             ("hello_guarded::main", Part::Program),

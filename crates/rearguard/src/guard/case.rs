@@ -17,6 +17,7 @@ use crate::store::{Report, Store};
 use crate::supervisor::DeliveryOutcome;
 use crate::sys::words::{Crash, Subject};
 use crate::sys::{dumper, process};
+use crate::text::{joined, push_number};
 use crate::upload::{self, Outcome, Parcel};
 
 /// The end that a guard deals with.
@@ -279,9 +280,8 @@ impl Case {
 
     /// Notes a start that failed.
     pub(crate) fn start_failed(&mut self, errno: i32) {
-        let mut text = String::from("starting the next worker: ");
-        text.push_str(&std::io::Error::from_raw_os_error(errno).to_string());
-        self.soft_error(text);
+        let reason = std::io::Error::from_raw_os_error(errno).to_string();
+        self.soft_error(joined(&["starting the next worker: ", &reason]));
     }
 
     /// Whether an end of this class leaves a report, for the next worker to know.
@@ -475,7 +475,7 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
 fn with_wait(mut reason: String, after_s: Option<u64>) -> String {
     if let Some(seconds) = after_s {
         reason.push_str("; it wants to be left alone for ");
-        reason.push_str(&seconds.to_string());
+        push_number(&mut reason, seconds);
         reason.push_str(" s");
     }
     reason

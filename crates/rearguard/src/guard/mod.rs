@@ -27,16 +27,14 @@ use crate::sys::exit_status;
 use crate::sys::successor::{self, Recipe, Starter};
 use crate::sys::words::{Heard, Started, When};
 use crate::sys::{process, terminal};
+use crate::text::joined;
 
 use case::Case;
 use fail_spots::FailSpots;
 
 /// Ends a process whose guard argument can't be used, with one line that says why.
 pub(crate) fn refuse(reason: &str) -> ! {
-    let mut line = String::from("rearguard: guard argument not usable: ");
-    line.push_str(reason);
-    line.push('\n');
-    terminal::complain(&line);
+    terminal::complain(&joined(&["rearguard: guard argument not usable: ", reason, "\n"]));
     process::exit(EXIT_GUARD_ARGUMENT)
 }
 
@@ -168,7 +166,7 @@ impl Guard {
         let event = self.events.pop_front();
         let Some(event) = event.or_else(|| self.listen()) else { return };
         let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
-        for action in self.supervisor.handle(event, now) { 
+        for action in self.supervisor.handle(event, now) {
             self.perform(action);
         }
     }

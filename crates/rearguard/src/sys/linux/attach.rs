@@ -16,6 +16,7 @@ use super::{memfd, proc_text};
 use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::words::Heard;
+use crate::text::{push_number, push_signed};
 
 const BLACK_BOX_FD: RawFd = FIRST_FD + BLACK_BOX_PLACE as RawFd;
 const RECORD_FD: RawFd = FIRST_FD + RECORD_PLACE as RawFd;
@@ -285,10 +286,11 @@ fn is_replaced(pid: u32) -> bool {
     }
     // By its inode: a program that executes itself has a black box too, and another guard.
     let Some(inode) = memfd::inode(BLACK_BOX_FD) else { return false };
-    let inode = inode.to_string();
+    let mut number = String::new();
+    push_number(&mut number, inode);
     !maps.split(|byte| *byte == b'\n').any(|line| {
         let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
-        fields.nth(4) == Some(inode.as_bytes())
+        fields.nth(4) == Some(number.as_bytes())
             && fields.next().is_some_and(|name| name.starts_with(b"/memfd:rearguard-black-box"))
     })
 }
@@ -322,7 +324,7 @@ fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
     /// `PIDFD_THREAD`.
     const OF_A_THREAD: i32 = libc::O_EXCL;
     let mut name = String::from("task/");
-    name.push_str(&tid.to_string());
+    push_signed(&mut name, i64::from(tid));
     if !std::path::Path::new(&proc_text::of_process(pid, &name)).exists() {
         return None;
     }

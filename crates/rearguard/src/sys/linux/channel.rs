@@ -19,6 +19,7 @@ use super::{memfd, process};
 use crate::error::Error;
 use crate::launch::{LIFE_VARIABLE, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
+use crate::text::number;
 
 pub use rearguard_crashpath::handler::CrashInfo;
 
@@ -539,10 +540,10 @@ pub(crate) fn take_succession() -> Option<Succession> {
         return None;
     }
     // SAFETY: the C library's value is NUL-terminated.
-    let value = unsafe { std::ffi::CStr::from_ptr(value) }.to_str().ok()?.to_owned();
+    let pid = number(unsafe { std::ffi::CStr::from_ptr(value) }.to_bytes(), 10);
     // SAFETY: as for reading.
     unsafe { libc::unsetenv(name.as_ptr()) };
-    if value.parse::<u32>().ok()? != std::process::id()
+    if pid != Some(u64::from(std::process::id()))
         || !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS)
     {
         return None;

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::Read;
 
 use crate::limits::PROC_BYTES_MAX;
+use crate::text::{push_number, signed};
 
 /// Reads a `/proc` file; `None` where there is no `/proc` or no right to read it.
 pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
@@ -16,18 +17,22 @@ pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
 /// `/proc/<pid>/<name>`.
 pub(crate) fn of_process(pid: u32, name: &str) -> String {
     let mut path = String::from("/proc/");
-    path.push_str(&pid.to_string());
+    push_number(&mut path, u64::from(pid));
     path.push('/');
     path.push_str(name);
     path
 }
 
 /// The value after `key` at the beginning of a line, without the white space around it.
-pub(crate) fn field<'a>(text: &'a [u8], key: &str) -> Option<&'a str> {
+pub(crate) fn field<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n')
         .find_map(|line| line.strip_prefix(key.as_bytes()))
-        .and_then(|value| core::str::from_utf8(value).ok())
-        .map(str::trim)
+        .map(<[u8]>::trim_ascii)
+}
+
+/// What stands between the white space of a line.
+pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
+    line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
 }
 
 /// What `/proc/<pid>/stat` says (`proc_pid_stat(5)`), as far as it is needed here.
@@ -48,16 +53,15 @@ pub(crate) fn stat(pid: u32) -> Option<Stat> {
 fn parse_stat(text: &[u8]) -> Option<Stat> {
     // The second field is a name in parentheses that may itself hold spaces and parentheses.
     let after_name = text.iter().rposition(|byte| *byte == b')')? + 1;
-    let rest = core::str::from_utf8(text.get(after_name..)?).ok()?;
-    let mut fields = rest.split_ascii_whitespace();
-    let state = *fields.next()?.as_bytes().first()?;
+    let mut fields = words(text.get(after_name..)?);
+    let state = *fields.next()?.first()?;
     let _parent = fields.next()?;
-    let process_group = fields.next()?.parse().ok()?;
+    let process_group = signed(fields.next()?)?;
     let _session = fields.next()?;
-    let terminal = fields.next()?.parse().ok()?;
-    let foreground_group = fields.next()?.parse().ok()?;
+    let terminal = signed(fields.next()?)?;
+    let foreground_group = signed(fields.next()?)?;
     // That was field 8; the exit code is field 52.
-    let exit_code = fields.nth(52 - 8 - 1)?.parse().ok()?;
+    let exit_code = signed(fields.nth(52 - 8 - 1)?)?;
     Some(Stat { state, process_group, terminal, foreground_group, exit_code })
 }
 
@@ -82,7 +86,7 @@ mod tests {
     #[test]
     fn fields() {
         let text = b"Name:\tx TracerPid: 9\nTracerPid:\t0\n";
-        assert_eq!(field(text, "TracerPid:"), Some("0"));
+        assert_eq!(field(text, "TracerPid:"), Some(&b"0"[..]));
         assert_eq!(field(text, "Umask:"), None);
     }
 }

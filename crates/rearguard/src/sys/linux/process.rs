@@ -10,6 +10,7 @@ use rearguard_crashpath::{syscall, time};
 use super::proc_text;
 use crate::config::StartBlock;
 use crate::sys::words::Surroundings;
+use crate::text::{contains, number};
 
 /// The last error of the C library.
 pub(crate) fn last_errno() -> i32 {
@@ -56,9 +57,9 @@ impl Status {
     pub(crate) fn read() -> Status {
         let Some(text) = proc_text::read("/proc/self/status") else { return Status::default() };
         Status {
-            is_traced: proc_text::field(&text, "TracerPid:").is_some_and(|tracer| tracer != "0"),
+            is_traced: proc_text::field(&text, "TracerPid:").is_some_and(|tracer| tracer != b"0"),
             umask: proc_text::field(&text, "Umask:")
-                .and_then(|mask| u32::from_str_radix(mask, 8).ok()),
+                .and_then(|mask| u32::try_from(number(mask, 8)?).ok()),
         }
     }
 }
@@ -206,14 +207,13 @@ pub(crate) fn outer_supervisor() -> Option<StartBlock> {
     if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
         return Some(StartBlock::Kubernetes);
     }
-    let exec_pid = std::env::var("SYSTEMD_EXEC_PID").ok()?.parse::<u32>().ok()?;
-    if exec_pid != std::process::id() {
+    let exec_pid = number(std::env::var_os("SYSTEMD_EXEC_PID")?.as_bytes(), 10)?;
+    if exec_pid != u64::from(std::process::id()) {
         return None;
     }
     // Desktop sessions start applications as units of their own named `app-…`; those are no services.
     let group = proc_text::read("/proc/self/cgroup").unwrap_or_default();
-    let is_application = group.windows(5).any(|window| window == b"/app-");
-    (!is_application).then_some(StartBlock::Service)
+    (!contains(&group, b"/app-")).then_some(StartBlock::Service)
 }
 
 /// Fills `bytes` with randomness of the kernel's.

@@ -5,10 +5,12 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rearguard_crashpath::{syscall, time};
 
+use super::super::proc_text::words;
 use super::super::{memfd, process};
 use super::retry_after;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
 use crate::sys::words::{Answer, Post};
+use crate::text::{joined, number, push_number, push_padded, push_signed};
 
 /// How much of the program's output is read: headers and the beginning of the body.
 const OUTPUT_BYTES_MAX: usize = ANSWER_BYTES_MAX + 16 * 1024;
@@ -45,7 +47,7 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
         (_, None) => Answer::Failed(String::from("curl did not end in time")),
         (code, Some(_)) => {
             let mut reason = String::from("curl ended with status ");
-            reason.push_str(&code.unwrap_or(-1).to_string());
+            push_signed(&mut reason, i64::from(code.unwrap_or(-1)));
             Answer::Failed(reason)
         }
     }
@@ -53,14 +55,13 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
 
 fn arguments(post: &Post<'_>) -> Vec<CString> {
     let seconds = |milliseconds: u64| {
-        let mut text = (milliseconds / 1000).to_string();
+        let mut text = String::new();
+        push_number(&mut text, milliseconds / 1000);
         text.push('.');
-        let rest = (milliseconds % 1000 + 1000).to_string();
-        text.push_str(rest.get(1..).unwrap_or("0"));
+        push_padded(&mut text, milliseconds % 1000, 3);
         text
     };
-    let mut content_type = String::from("Content-Type: ");
-    content_type.push_str(post.content_type);
+    let content_type = joined(&["Content-Type: ", post.content_type]);
     let redirects = if post.url.starts_with("https://") { "=https" } else { "=http,https" };
     [
         "curl",
@@ -192,9 +193,8 @@ fn parse(output: &[u8]) -> Answer {
         let mut lines = head.split(|byte| *byte == b'\n');
         let status = lines
             .next()
-            .and_then(|line| core::str::from_utf8(line).ok())
-            .and_then(|line| line.split_ascii_whitespace().nth(1))
-            .and_then(|status| status.parse().ok());
+            .and_then(|line| words(line).nth(1))
+            .and_then(|status| u16::try_from(number(status, 10)?).ok());
         answer = status.map(|status| (status, body, lines.find_map(retry_after)));
         rest = body;
     }

@@ -4,6 +4,7 @@ mod curl_library;
 mod curl_program;
 
 use crate::sys::words::{Answer, Post};
+use crate::text::number;
 
 /// Sends one POST. Blocks for at most the time-out.
 pub(crate) fn post(post: &Post<'_>) -> Answer {
@@ -15,10 +16,10 @@ pub(crate) fn post(post: &Post<'_>) -> Answer {
 
 /// Reads `Retry-After` from one header line; dates are left to the schedule.
 fn retry_after(line: &[u8]) -> Option<u64> {
-    let line = core::str::from_utf8(line).ok()?;
-    let (name, value) = line.split_once(':')?;
-    if !name.eq_ignore_ascii_case("retry-after") {
+    let colon = line.iter().position(|byte| *byte == b':')?;
+    let (name, value) = line.split_at(colon);
+    if !name.eq_ignore_ascii_case(b"retry-after") {
         return None;
     }
-    value.trim().parse().ok()
+    number(value.get(1..)?.trim_ascii(), 10)
 }

@@ -1,0 +1,97 @@
+//! Numbers and texts, put together and taken apart without the standard library's formatting, parsing and searching.
+//!
+//! Each of those is a kilobyte or more in every executable, and what they offer beyond this is used nowhere here.
+
+/// Puts texts together.
+pub(crate) fn joined(parts: &[&str]) -> String {
+    let mut text = String::new();
+    for part in parts {
+        text.push_str(part);
+    }
+    text
+}
+
+/// Appends a number in decimal.
+pub(crate) fn push_number(text: &mut String, value: u64) {
+    if value >= 10 {
+        push_number(text, value / 10);
+    }
+    text.push(char::from(b'0' + (value % 10) as u8));
+}
+
+/// The same for a number that may be negative.
+pub(crate) fn push_signed(text: &mut String, value: i64) {
+    if value < 0 {
+        text.push('-');
+    }
+    push_number(text, value.unsigned_abs());
+}
+
+/// Appends `value`, which has at most so many digits, with exactly so many.
+pub(crate) fn push_padded(text: &mut String, value: u64, digits: u32) {
+    for digit in (0..digits).rev() {
+        text.push(char::from(b'0' + (value / 10u64.pow(digit) % 10) as u8));
+    }
+}
+
+/// The number that the whole of `text` is, in a radix of at most 16.
+pub(crate) fn number(text: &[u8], radix: u32) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    let mut value = 0u64;
+    for byte in text {
+        let digit = char::from(*byte).to_digit(radix)?;
+        value = value.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))?;
+    }
+    Some(value)
+}
+
+/// The decimal number, negative or not, that the whole of `text` is.
+pub(crate) fn signed(text: &[u8]) -> Option<i32> {
+    match text.strip_prefix(b"-") {
+        Some(digits) => i32::try_from(-i64::try_from(number(digits, 10)?).ok()?).ok(),
+        None => i32::try_from(number(text, 10)?).ok(),
+    }
+}
+
+/// Whether `part`, which isn't empty, stands somewhere in `text`.
+pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: numbers survive a round trip, and what is no number is refused.
+    #[test]
+    fn numbers() {
+        for value in [0, 9, 10, 4096, u64::MAX] {
+            let mut text = String::new();
+            push_number(&mut text, value);
+            assert_eq!(text, value.to_string());
+            assert_eq!(number(text.as_bytes(), 10), Some(value));
+        }
+        for value in [i32::MIN, -10, -1, 0, 7, i32::MAX] {
+            let mut text = String::new();
+            push_signed(&mut text, i64::from(value));
+            assert_eq!(text, value.to_string());
+            assert_eq!(signed(text.as_bytes()), Some(value));
+        }
+        assert_eq!(number(b"fF", 16), Some(255));
+        assert_eq!(number(b"17", 8), Some(15));
+        for nonsense in [&b""[..], b"-", b"+1", b" 1", b"1 ", b"8a", b"18446744073709551616"] {
+            assert_eq!(number(nonsense, 10), None);
+            assert_eq!(signed(nonsense), None);
+        }
+        assert_eq!(signed(b"2147483648"), None);
+    }
+
+    // Goal: parts are found at both ends, and are joined in order.
+    #[test]
+    fn parts() {
+        assert!(contains(b"abc", b"ab") && contains(b"abc", b"bc") && !contains(b"ab", b"abc"));
+        assert_eq!(joined(&["a", "", "bc"]), "abc");
+    }
+}
