@@ -5,7 +5,7 @@
 //! It never waits for anybody, and never deletes what it doesn't know.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -13,10 +13,13 @@ use crate::limits;
 use crate::order::insertion_sort;
 use crate::report_id::report_name;
 use crate::sys::file;
-use crate::text::{joined, push_number};
+use crate::text::{joined, number, push_number};
+
+/// How long a UUID's text is.
+const UUID_BYTES: usize = 36;
 
 /// How many bytes of a report's name are its time and the dash behind it.
-const TIME_BYTES: usize = limits::REPORT_NAME_BYTES - 36;
+const TIME_BYTES: usize = limits::REPORT_NAME_BYTES - UUID_BYTES;
 
 /// Where a report is on its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -87,8 +90,8 @@ impl Store {
     pub(crate) fn probe(&self) -> Result<(), Error> {
         let probe = self.building_path("probe");
         // One that a killed guard of the same number left must not stand in the way for ever.
-        let _ = fs::remove_file(&probe);
-        file::write_new(&probe, b"").and_then(|()| fs::remove_file(&probe)).map_err(|failed| {
+        let _ = file::remove(&probe);
+        file::write_new(&probe, b"").and_then(|()| file::remove(&probe)).map_err(|failed| {
             Error::io("writing to the store", &self.root.to_string_lossy(), &failed)
         })
     }
@@ -96,7 +99,10 @@ impl Store {
     /// The UUID by which collectors know this installation: random, made at first use, gone with the store.
     pub(crate) fn installation_id(&self) -> String {
         let path = self.root.join("installation");
-        let read = || fs::read_to_string(&path).ok().filter(|id| id.len() == 36);
+        let read = || {
+            let id = file::read(&path, UUID_BYTES + 1).ok().filter(|id| id.len() == UUID_BYTES)?;
+            String::from_utf8(id).ok()
+        };
         if let Some(id) = read() {
             return id;
         }
@@ -122,10 +128,12 @@ impl Store {
     /// Finds a report that an earlier guard of the same crash has finished writing.
     pub(crate) fn find(&self, real_ns: u64, uuid: &str) -> Option<Report> {
         let name = report_name(real_ns, uuid);
-        Stage::ALL.into_iter().find(|stage| self.path(*stage, &name).is_dir()).map(|stage| {
-            let lock = file::try_lock(&self.path(stage, &name));
-            Report { uuid: uuid.to_owned(), name, stage, _lock: lock }
-        })
+        Stage::ALL.into_iter().find(|stage| file::is_directory(&self.path(*stage, &name))).map(
+            |stage| {
+                let lock = file::try_lock(&self.path(stage, &name));
+                Report { uuid: uuid.to_owned(), name, stage, _lock: lock }
+            },
+        )
     }
 
     /// Takes the reports that nobody holds: those of guards that were ended before they were done, and those that no server has taken yet. Oldest first.
@@ -155,7 +163,7 @@ impl Store {
     pub(crate) fn give_back(&mut self) {
         if let Some(Reservation { path, dump, metadata, lock, .. }) = self.reserved.take() {
             drop((dump, metadata));
-            let _ = fs::remove_dir_all(path);
+            let _ = file::remove_directory(&path);
             drop(lock);
         }
     }
@@ -168,24 +176,23 @@ impl Store {
         dump: Option<&[u8]>,
         metadata: &[u8],
     ) -> io::Result<Report> {
-        let Reservation { uuid, path, lock, dump: mut dump_file, metadata: mut metadata_file } =
-            reserved;
+        let Reservation { uuid, path, lock, dump: dump_file, metadata: metadata_file } = reserved;
         let written = match dump {
-            Some(dump) => dump_file.write_all(dump),
+            Some(dump) => file::write(&dump_file, dump),
             None => Ok(()),
         };
-        let written = written.and_then(|()| metadata_file.write_all(metadata));
+        let written = written.and_then(|()| file::write(&metadata_file, metadata));
         // Where a directory with open files in it can't be renamed, they must be closed by now.
         drop((dump_file, metadata_file));
         let placed = match dump {
             Some(_) => written,
-            None => written.and_then(|()| fs::remove_file(path.join(file_name(&uuid, "dmp")))),
+            None => written.and_then(|()| file::remove(&path.join(file_name(&uuid, "dmp")))),
         }
-        .and_then(|()| fs::rename(&path, self.path(Stage::New, &name)));
+        .and_then(|()| file::rename(&path, &self.path(Stage::New, &name)));
         match placed {
             Ok(()) => Ok(Report { uuid, name, stage: Stage::New, _lock: Some(lock) }),
             Err(failed) => {
-                let _ = fs::remove_dir_all(&path);
+                let _ = file::remove_directory(&path);
                 Err(failed)
             }
         }
@@ -221,9 +228,9 @@ impl Store {
         }
         let written = written
             .and_then(|()| file::write_new(&building.join(file_name(uuid, "json")), metadata))
-            .and_then(|()| fs::rename(&building, self.path(Stage::New, &name)));
+            .and_then(|()| file::rename(&building, &self.path(Stage::New, &name)));
         if let Err(failed) = written {
-            let _ = fs::remove_dir_all(&building);
+            let _ = file::remove_directory(&building);
             return Err(error(failed));
         }
         Ok(Report { uuid: uuid.to_owned(), name, stage: Stage::New, _lock: lock })
@@ -233,9 +240,9 @@ impl Store {
     pub(crate) fn update(&self, report: &Report, metadata: &[u8]) -> Result<(), Error> {
         let directory = self.directory(report);
         let next = directory.join(file_name(&report.uuid, "json.next"));
-        let _ = fs::remove_file(&next);
+        let _ = file::remove(&next);
         file::write_new(&next, metadata)
-            .and_then(|()| fs::rename(&next, directory.join(file_name(&report.uuid, "json"))))
+            .and_then(|()| file::rename(&next, &directory.join(file_name(&report.uuid, "json"))))
             .map_err(|failed| Error::io("updating a report", &directory.to_string_lossy(), &failed))
     }
 
@@ -247,7 +254,7 @@ impl Store {
         };
         for extension in ["dmp", "json"] {
             let path = directory.join(file_name(&report.uuid, extension));
-            if path.exists() {
+            if file::exists(&path) {
                 file::sync(&path).map_err(error)?;
             }
         }
@@ -267,7 +274,7 @@ impl Store {
             return Ok(());
         }
         let (from, to) = (self.directory(report), self.path(stage, &report.name));
-        fs::rename(&from, &to)
+        file::rename(&from, &to)
             .map_err(|failed| Error::io("moving a report", &from.to_string_lossy(), &failed))?;
         report.stage = stage;
         // The rename is done; that a power cut could undo it is worth no failure.
@@ -278,30 +285,25 @@ impl Store {
     /// A report's minidump, if it has one.
     pub(crate) fn read_dump(&self, report: &Report) -> Option<Vec<u8>> {
         let path = self.directory(report).join(file_name(&report.uuid, "dmp"));
-        let length = fs::metadata(&path).ok()?.len();
-        if length > limits::DUMP_BYTES_MAX as u64 * 2 {
-            return None;
-        }
-        fs::read(path).ok()
+        read_whole(&path, limits::DUMP_BYTES_MAX * 2)
     }
 
     /// A report's metadata, as far as a reasonable one goes.
     pub(crate) fn read_metadata(&self, report: &Report) -> Option<Vec<u8>> {
         let path = self.directory(report).join(file_name(&report.uuid, "json"));
-        let length = fs::metadata(&path).ok()?.len();
-        (length <= limits::METADATA_BYTES_MAX as u64).then(|| fs::read(path).ok())?
+        read_whole(&path, limits::METADATA_BYTES_MAX)
     }
 
     /// The names of the reports of one stage, oldest first, at most as many as one directory is allowed.
     fn names(&self, stage: Stage) -> Vec<String> {
-        let Ok(entries) = fs::read_dir(self.root.join(stage.directory())) else {
-            return Vec::new();
-        };
-        let mut names: Vec<String> = entries
-            .take(limits::STORE_ENTRIES_MAX)
-            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-            .filter(|name| is_report_name(name))
-            .collect();
+        let mut names = Vec::new();
+        for name in file::names(&self.root.join(stage.directory()), limits::STORE_ENTRIES_MAX) {
+            if let Ok(name) = name.into_string()
+                && is_report_name(&name)
+            {
+                names.push(name);
+            }
+        }
         insertion_sort(&mut names);
         names
     }
@@ -348,23 +350,28 @@ impl Store {
     /// Removes a report: first whole, by one rename, since its own guard may be about to write to it by its name; false when it isn't there any more.
     fn remove(&self, stage: Stage, name: &str) -> bool {
         let rubbish = self.building_path(name);
-        if fs::rename(self.path(stage, name), &rubbish).is_err() {
+        if file::rename(&self.path(stage, name), &rubbish).is_err() {
             return false;
         }
-        let _ = fs::remove_dir_all(rubbish);
+        let _ = file::remove_directory(&rubbish);
         true
     }
 
     /// Removes what builders left that are gone; one that lives holds its lock.
     fn remove_rubbish(&self) {
-        let Ok(entries) = fs::read_dir(self.root.join("tmp")) else { return };
-        for entry in entries.take(limits::STORE_ENTRIES_MAX).flatten() {
-            let name = entry.file_name();
-            let is_ours = name.to_str().is_some_and(|name| {
-                name.rsplit_once('.').is_some_and(|(report, _)| is_report_name(report))
+        let tmp = self.root.join("tmp");
+        for name in file::names(&tmp, limits::STORE_ENTRIES_MAX) {
+            // Behind the dot stands the builder's number.
+            let is_ours = name.to_str().and_then(|name| {
+                let (report, builder) = name.split_at_checked(limits::REPORT_NAME_BYTES)?;
+                let builder = builder.strip_prefix('.')?.as_bytes();
+                Some(is_report_name(report) && number(builder, 10).is_some())
             });
-            if is_ours && let Some(_lock) = file::try_lock(&entry.path()) {
-                let _ = fs::remove_dir_all(entry.path());
+            let path = tmp.join(name);
+            if is_ours == Some(true)
+                && let Some(_lock) = file::try_lock(&path)
+            {
+                let _ = file::remove_directory(&path);
             }
         }
     }
@@ -378,8 +385,8 @@ fn begin_building(path: &Path) -> io::Result<file::Lock> {
         match file::create_directory(path) {
             Ok(()) => {}
             // What an earlier guard with our number left, or what a sweeper is about to remove, is rubbish.
-            Err(failed) if failed.kind() == io::ErrorKind::AlreadyExists => {
-                let _ = fs::remove_dir_all(path);
+            Err(_) if file::is_directory(path) => {
+                let _ = file::remove_directory(path);
                 continue;
             }
             Err(failed) => return Err(failed),
@@ -417,12 +424,17 @@ fn is_report_name(name: &str) -> bool {
         })
 }
 
+/// A file's content, if it is no longer than that.
+fn read_whole(path: &Path, bytes_max: usize) -> Option<Vec<u8>> {
+    file::read(path, bytes_max + 1).ok().filter(|content| content.len() <= bytes_max)
+}
+
 fn directory_bytes(path: &Path) -> u64 {
-    let Ok(entries) = fs::read_dir(path) else { return 0 };
-    entries
-        .take(limits::STORE_ENTRIES_MAX)
-        .filter_map(|entry| Some(entry.ok()?.metadata().ok()?.len()))
-        .sum()
+    let mut bytes = 0;
+    for name in file::names(path, limits::STORE_ENTRIES_MAX) {
+        bytes += file::size(&path.join(name)).unwrap_or(0);
+    }
+    bytes
 }
 
 #[cfg(test)]

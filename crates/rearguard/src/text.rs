@@ -47,14 +47,6 @@ pub(crate) fn number(text: &[u8], radix: u32) -> Option<u64> {
     Some(value)
 }
 
-/// The decimal number, negative or not, that the whole of `text` is.
-pub(crate) fn signed(text: &[u8]) -> Option<i32> {
-    match text.strip_prefix(b"-") {
-        Some(digits) => i32::try_from(-i64::try_from(number(digits, 10)?).ok()?).ok(),
-        None => i32::try_from(number(text, 10)?).ok(),
-    }
-}
-
 /// Whether `part`, which isn't empty, stands somewhere in `text`.
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
     text.windows(part.len()).any(|window| window == part)
@@ -77,15 +69,12 @@ mod tests {
             let mut text = String::new();
             push_signed(&mut text, i64::from(value));
             assert_eq!(text, value.to_string());
-            assert_eq!(signed(text.as_bytes()), Some(value));
         }
         assert_eq!(number(b"fF", 16), Some(255));
         assert_eq!(number(b"17", 8), Some(15));
         for nonsense in [&b""[..], b"-", b"+1", b" 1", b"1 ", b"8a", b"18446744073709551616"] {
             assert_eq!(number(nonsense, 10), None);
-            assert_eq!(signed(nonsense), None);
         }
-        assert_eq!(signed(b"2147483648"), None);
     }
 
     // Goal: parts are found at both ends, and are joined in order.

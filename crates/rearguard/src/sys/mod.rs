@@ -8,7 +8,7 @@
 //! - `dumper`: a minidump of the worker that waits at its crash.
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
-//! - `file`: private directories and files, made durable.
+//! - `file`: private directories and files, made durable; most of it can come from `std_file`.
 //! - `http`: one POST by the system's own HTTP library or program.
 //! - `words`: the values in which all of them speak; not a port's, but everybody's.
 //! - `terminal`: one line to the user, where there is a terminal.
@@ -22,6 +22,9 @@
     expect(dead_code, reason = "no other port needs all of what Linux says")
 )]
 pub(crate) mod words;
+
+#[cfg(not(target_os = "linux"))]
+mod std_file;
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -1,6 +1,7 @@
 //! The guard's side of the channel: what was inherited is checked and mapped, the place is taken, and the guard sleeps until something happens.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 use rearguard_crashpath::black_box::{
@@ -12,7 +13,7 @@ use rearguard_crashpath::{futex, robust, syscall, time};
 
 use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
 use super::process::last_errno;
-use super::{memfd, proc_text};
+use super::{file, memfd, proc_text};
 use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::words::Heard;
@@ -278,10 +279,9 @@ fn wait_gone(wait_ms: u32) -> bool {
 
 /// Whether a living process has maps, and the black box isn't among them: it exec'd.
 fn is_replaced(pid: u32) -> bool {
-    use std::io::Read;
-    let mut maps = Vec::new();
-    let Ok(file) = std::fs::File::open(proc_text::of_process(pid, "maps")) else { return false };
-    if file.take(limits::MAPS_BYTES_MAX as u64).read_to_end(&mut maps).is_err() || maps.is_empty() {
+    let path = proc_text::of_process(pid, "maps");
+    let maps = file::read(Path::new(&path), limits::MAPS_BYTES_MAX).unwrap_or_default();
+    if maps.is_empty() {
         return false;
     }
     // By its inode: a program that executes itself has a black box too, and another guard.
@@ -325,7 +325,7 @@ fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
     const OF_A_THREAD: i32 = libc::O_EXCL;
     let mut name = String::from("task/");
     push_signed(&mut name, i64::from(tid));
-    if !std::path::Path::new(&proc_text::of_process(pid, &name)).exists() {
+    if !file::exists(Path::new(&proc_text::of_process(pid, &name))) {
         return None;
     }
     // SAFETY: no memory is involved.

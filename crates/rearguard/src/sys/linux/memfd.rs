@@ -82,7 +82,7 @@ pub(crate) fn inode(fd: RawFd) -> Option<u64> {
     Some(status(fd)?.st_ino)
 }
 
-fn status(fd: RawFd) -> Option<libc::stat> {
+pub(super) fn status(fd: RawFd) -> Option<libc::stat> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the pointer refers to room for the structure.
     if unsafe { libc::fstat(fd, status.as_mut_ptr()) } != 0 {

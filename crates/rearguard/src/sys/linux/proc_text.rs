@@ -1,17 +1,14 @@
 //! Texts of `/proc`, read with a bound, and what is looked up in them.
 
-use std::fs::File;
-use std::io::Read;
+use std::path::Path;
 
+use super::file;
 use crate::limits::PROC_BYTES_MAX;
-use crate::text::{push_number, signed};
+use crate::text::{number, push_number};
 
 /// Reads a `/proc` file; `None` where there is no `/proc` or no right to read it.
 pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
-    // The kernel makes the text anew for small reads, so the first is large enough for nearly all.
-    let mut text = Vec::with_capacity(4096);
-    File::open(path).ok()?.take(PROC_BYTES_MAX as u64).read_to_end(&mut text).ok()?;
-    Some(text)
+    file::read(Path::new(path), PROC_BYTES_MAX).ok()
 }
 
 /// `/proc/<pid>/<name>`.
@@ -33,6 +30,14 @@ pub(crate) fn field<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
 /// What stands between the white space of a line.
 pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
     line.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty())
+}
+
+/// The decimal number, negative or not, that the whole of `text` is.
+fn signed(text: &[u8]) -> Option<i32> {
+    match text.strip_prefix(b"-") {
+        Some(digits) => i32::try_from(-i64::try_from(number(digits, 10)?).ok()?).ok(),
+        None => i32::try_from(number(text, 10)?).ok(),
+    }
 }
 
 /// What `/proc/<pid>/stat` says (`proc_pid_stat(5)`), as far as it is needed here.
@@ -80,6 +85,17 @@ mod tests {
         assert_eq!(stat.exit_code, 11);
         assert!(parse_stat(b"17 (a) Z 1 17").is_none());
         assert!(parse_stat(b"").is_none());
+    }
+
+    // Goal: numbers of both signs are read, and nothing else is.
+    #[test]
+    fn signed_numbers() {
+        for value in [i32::MIN, -1, 0, 7, i32::MAX] {
+            assert_eq!(signed(value.to_string().as_bytes()), Some(value));
+        }
+        for nonsense in [&b""[..], b"-", b"--1", b"+1", b"2147483648", b"-2147483649"] {
+            assert_eq!(signed(nonsense), None);
+        }
     }
 
     // Goal: a field is found at the beginning of its line only.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use rearguard_crashpath::black_box::foreground;
 use rearguard_crashpath::{syscall, time};
 
-use super::proc_text;
+use super::{file, proc_text};
 use crate::config::StartBlock;
 use crate::sys::words::Surroundings;
 use crate::text::{contains, number};
@@ -102,7 +102,7 @@ fn program() -> Vec<u8> {
 /// Takes away the remark that the kernel puts behind the path of a file that is gone: it may come back.
 fn as_it_was_named(mut path: Vec<u8>) -> Vec<u8> {
     const REMARK: &[u8] = b" (deleted)";
-    if path.ends_with(REMARK) && !self::path(&path).exists() {
+    if path.ends_with(REMARK) && !file::exists(&self::path(&path)) {
         path.truncate(path.len() - REMARK.len());
     }
     path

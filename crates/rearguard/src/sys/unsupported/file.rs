@@ -2,9 +2,14 @@
 //!
 //! No report is ever written here, so there is nothing in them to hide; a port must make them for the user only.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::fs::{self, File};
+use std::io;
 use std::path::Path;
+
+pub(crate) use crate::sys::std_file::{
+    create_new, exists, is_directory, names, read, remove, remove_directory, rename, size, write,
+    write_new,
+};
 
 /// Makes a directory and what is missing above it; one that is there is left as it is.
 pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
@@ -14,16 +19,6 @@ pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
 /// Makes one new directory.
 pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     fs::create_dir(path)
-}
-
-/// Makes a new file with this content. It must not exist: nothing of anybody's is overwritten.
-pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    create_new(path)?.write_all(content)
-}
-
-/// Makes a new empty file, open for writing. It must not exist.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Makes a file's or directory's content durable, or says that it can't: some systems don't open directories.

@@ -1,7 +1,7 @@
 //! Files and directories for the user only, made durable when asked.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
+use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::os::windows::fs::OpenOptionsExt;
 use std::path::Path;
@@ -15,6 +15,10 @@ use windows_sys::Win32::Storage::FileSystem::{CreateDirectoryW, FILE_FLAG_DELETE
 
 use super::wide;
 use crate::limits::REPORT_NAME_BYTES;
+pub(crate) use crate::sys::std_file::{
+    create_new, exists, is_directory, names, read, remove, remove_directory, rename, size, write,
+    write_new,
+};
 
 /// For the owner and the system, with everything inside, and nothing from above.
 const FOR_THE_OWNER: &str = "D:P(A;OICI;FA;;;OW)(A;OICI;FA;;;SY)";
@@ -64,16 +68,6 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     // SAFETY: the descriptor was allocated by the conversion, and is used no more.
     unsafe { LocalFree(descriptor) };
     result
-}
-
-/// Makes a new file with this content, with the rights of its directory. It must not exist: nothing of anybody's is overwritten.
-pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
-    create_new(path)?.write_all(content)
-}
-
-/// Makes a new empty file, open for writing. It must not exist.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-    OpenOptions::new().write(true).create_new(true).open(path)
 }
 
 /// Makes a file's content durable. Directories are the file system's own affair here: its journal keeps names in order.
