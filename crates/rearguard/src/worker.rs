@@ -104,7 +104,9 @@ fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option
         if !is_absolute {
             return Some(Off::Privileged);
         }
-    } else if std::env::var_os(opt_out_variable(name)).is_some_and(|value| value == "1") {
+    } else if process::variable(opt_out_variable(name).as_bytes())
+        .is_some_and(|value| value == b"1")
+    {
         return Some(Off::OptedOut);
     }
     if status.is_traced {
@@ -170,7 +172,7 @@ fn guard_this_process(
 /// The store's absolute path. The guard makes it and tries it, off the application's way.
 fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
     let chosen = match &settings.store {
-        Some(path) => std::path::absolute(path).ok(),
+        Some(path) => process::absolute(path),
         None => process::default_store(&settings.name),
     };
     let Some(path) = chosen else {

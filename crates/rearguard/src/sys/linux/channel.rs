@@ -14,8 +14,8 @@ use rearguard_crashpath::stack::{self, Stack};
 use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
 use super::process::last_errno;
-use super::strings::{StringArray, string_array};
-use super::{memfd, process};
+use super::strings::{CText, StringArray, string_array};
+use super::{file, memfd, process};
 use crate::error::Error;
 use crate::launch::{LIFE_VARIABLE, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
@@ -342,13 +342,7 @@ fn own_pidfd() -> Result<OwnedFd, i32> {
 
 /// Holds the executable's inode, so that a guard is the same program although the file was replaced meanwhile.
 fn open_executable() -> Option<OwnedFd> {
-    let by_name = |name: &[u8]| {
-        let name = std::ffi::CString::new(name).ok()?;
-        // SAFETY: the name is NUL-terminated.
-        let fd = unsafe { libc::open(name.as_ptr(), libc::O_PATH | libc::O_CLOEXEC) };
-        // SAFETY: the descriptor was just made and is nobody else's.
-        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd) })
-    };
+    let by_name = |name: &[u8]| file::open(&process::path(name), libc::O_PATH).ok();
     by_name(b"/proc/self/exe").or_else(|| by_name(&process::executed_name()?))
 }
 
@@ -532,17 +526,10 @@ pub(crate) fn disarm() {
 
 /// Takes what an old guard left for this life, and every trace of it out of the environment and the descriptor table.
 pub(crate) fn take_succession() -> Option<Succession> {
-    let name = LIFE_VARIABLE.strip_suffix(b"=")?;
-    let name = std::ffi::CString::new(name).ok()?;
+    let name = CText::new(LIFE_VARIABLE.strip_suffix(b"=")?);
+    let pid = number(&process::variable(name.as_c_str().to_bytes())?, 10);
     // SAFETY: the name is NUL-terminated; `start()` is called before other threads could change the environment.
-    let value = unsafe { libc::getenv(name.as_ptr()) };
-    if value.is_null() {
-        return None;
-    }
-    // SAFETY: the C library's value is NUL-terminated.
-    let pid = number(unsafe { std::ffi::CStr::from_ptr(value) }.to_bytes(), 10);
-    // SAFETY: as for reading.
-    unsafe { libc::unsetenv(name.as_ptr()) };
+    unsafe { libc::unsetenv(name.as_c_str().as_ptr()) };
     if pid != Some(u64::from(std::process::id()))
         || !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS)
     {

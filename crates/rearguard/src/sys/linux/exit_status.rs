@@ -4,11 +4,12 @@
 //! The first needs the zombie to be still there, the second a kernel of 6.15 or later.
 
 use std::os::fd::RawFd;
+use std::path::Path;
 
 use rearguard_crashpath::time;
 
 use super::attach::PIDFD;
-use super::proc_text;
+use super::{file, proc_text};
 use crate::config::ExitClass;
 use crate::limits::EXIT_STATUS_MS_MAX;
 
@@ -48,7 +49,7 @@ pub(crate) fn of_worker(
 /// Whether the kernel shows us this process's own matters; to others, every exit code is a zero.
 /// The link to the executable is behind the same check, and a zombie that we may see has none.
 fn may_see(pid: u32) -> bool {
-    match std::fs::read_link(proc_text::of_process(pid, "exe")) {
+    match file::read_link(Path::new(&proc_text::of_process(pid, "exe"))) {
         Ok(_) => true,
         // Nor has one that was reaped meanwhile, so it must still be there afterwards.
         Err(error) => {

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::memfd;
 use super::process::last_errno;
+use super::strings::CText;
 
 /// How deep a directory may be nested that is removed. The store makes one level; what is deeper stays.
 const DEPTH_MAX: u32 = 8;
@@ -25,20 +26,8 @@ const READ_BYTES: usize = 4096;
 const ENTRY_LENGTH_AT: usize = 16;
 const ENTRY_NAME_AT: usize = 19;
 
-/// A path for the system: NUL-terminated.
-struct CPath(Vec<u8>);
-
-impl CPath {
-    fn new(path: &Path) -> CPath {
-        let mut bytes = path.as_os_str().as_bytes().to_vec();
-        bytes.push(0);
-        CPath(bytes)
-    }
-
-    /// The empty path, which no file has, if there is a NUL inside.
-    fn as_c_str(&self) -> &CStr {
-        CStr::from_bytes_with_nul(&self.0).unwrap_or_default()
-    }
+fn c_path(path: &Path) -> CText {
+    CText::new(path.as_os_str().as_bytes())
 }
 
 /// Turns the C library's -1 into the error behind it.
@@ -66,7 +55,7 @@ fn open_at(directory: RawFd, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
 }
 
 pub(super) fn open(path: &Path, flags: i32) -> io::Result<OwnedFd> {
-    open_at(libc::AT_FDCWD, CPath::new(path).as_c_str(), flags)
+    open_at(libc::AT_FDCWD, c_path(path).as_c_str(), flags)
 }
 
 /// Makes a directory and what is missing above it, each for the user only; one that is there is left as it is.
@@ -87,7 +76,7 @@ pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
 /// Makes one new directory for the user only.
 pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     // SAFETY: the path is NUL-terminated.
-    checked(unsafe { libc::mkdir(CPath::new(path).as_c_str().as_ptr(), 0o700) })
+    checked(unsafe { libc::mkdir(c_path(path).as_c_str().as_ptr(), 0o700) })
 }
 
 /// Makes a new file for the user only with this content. It must not exist: nothing of anybody's is overwritten.
@@ -137,6 +126,18 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     }
 }
 
+/// What a link refers to, cut at the longest that the kernel makes a path.
+pub(crate) fn read_link(path: &Path) -> io::Result<Vec<u8>> {
+    let mut target = vec![0u8; libc::PATH_MAX as usize];
+    let path = c_path(path);
+    // SAFETY: the path is NUL-terminated; pointer and length are those of living memory.
+    let length = unsafe {
+        libc::readlink(path.as_c_str().as_ptr(), target.as_mut_ptr().cast(), target.len())
+    };
+    target.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+    Ok(target)
+}
+
 /// Makes a file's or directory's content durable.
 pub(crate) fn sync(path: &Path) -> io::Result<()> {
     let file = open(path, libc::O_RDONLY)?;
@@ -152,7 +153,7 @@ pub(crate) fn sync(path: &Path) -> io::Result<()> {
 /// Whether there is something of this name.
 pub(crate) fn exists(path: &Path) -> bool {
     // SAFETY: the path is NUL-terminated.
-    unsafe { libc::access(CPath::new(path).as_c_str().as_ptr(), libc::F_OK) == 0 }
+    unsafe { libc::access(c_path(path).as_c_str().as_ptr(), libc::F_OK) == 0 }
 }
 
 /// Whether there is a directory of this name.
@@ -162,20 +163,20 @@ pub(crate) fn is_directory(path: &Path) -> bool {
 
 /// Gives a file or a directory another name.
 pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    let (from, to) = (CPath::new(from), CPath::new(to));
+    let (from, to) = (c_path(from), c_path(to));
     // SAFETY: both paths are NUL-terminated.
     checked(unsafe { libc::rename(from.as_c_str().as_ptr(), to.as_c_str().as_ptr()) })
 }
 
 /// Removes a file.
 pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    unlink_at(libc::AT_FDCWD, CPath::new(path).as_c_str(), 0)
+    unlink_at(libc::AT_FDCWD, c_path(path).as_c_str(), 0)
 }
 
 /// Removes a directory and what is in it; of a link, the link.
 pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
     let is_link = status(path).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFLNK);
-    let path = CPath::new(path);
+    let path = c_path(path);
     let path = path.as_c_str();
     if is_link { unlink_at(libc::AT_FDCWD, path, 0) } else { remove_at(libc::AT_FDCWD, path, 0) }
 }
@@ -248,7 +249,7 @@ pub(crate) fn size(path: &Path) -> io::Result<u64> {
 fn status(path: &Path) -> io::Result<libc::stat> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the path is NUL-terminated, and the pointer refers to room for the structure.
-    checked(unsafe { libc::lstat(CPath::new(path).as_c_str().as_ptr(), status.as_mut_ptr()) })?;
+    checked(unsafe { libc::lstat(c_path(path).as_c_str().as_ptr(), status.as_mut_ptr()) })?;
     // SAFETY: lstat succeeded and filled it; it was zeroed before.
     Ok(unsafe { status.assume_init() })
 }
@@ -336,6 +337,8 @@ mod tests {
         remove_directory(&full).expect("all of it can be removed");
         assert!(exists(&outside) && !exists(&full));
         std::os::unix::fs::symlink(&place.0, &full).expect("it is new");
+        assert_eq!(read_link(&full).expect("it is a link"), place.0.as_os_str().as_bytes());
+        assert!(read_link(&outside).is_err());
         remove_directory(&full).expect("a link can be removed");
         assert!(exists(&outside));
     }

@@ -2,7 +2,7 @@
 
 use std::ffi::CStr;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rearguard_crashpath::black_box::foreground;
 use rearguard_crashpath::{syscall, time};
@@ -19,29 +19,51 @@ pub(crate) fn last_errno() -> i32 {
 
 /// The program's arguments, its own name first.
 pub(crate) fn arguments() -> Vec<Vec<u8>> {
-    std::env::args_os().map(OsStringExt::into_vec).collect()
+    let mut arguments = Vec::new();
+    for argument in std::env::args_os() {
+        arguments.push(argument.into_vec());
+    }
+    arguments
 }
 
 /// The environment as it is, malformed entries included.
 fn environment() -> Vec<Vec<u8>> {
+    let mut entries = Vec::new();
+    each_variable(&mut |entry| entries.push(entry.to_vec()));
+    entries
+}
+
+/// The value of an environment variable.
+pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
+    let mut found = None;
+    each_variable(&mut |entry| {
+        if found.is_none()
+            && let Some(value) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"="))
+        {
+            found = Some(value.to_vec());
+        }
+    });
+    found
+}
+
+/// Calls `each` for every entry of the environment.
+fn each_variable(each: &mut dyn FnMut(&[u8])) {
     unsafe extern "C" {
         static environ: *const *const libc::c_char;
     }
-    let mut entries = Vec::new();
     // SAFETY: the C library keeps this array; `start()` is called before other threads could change it.
     let mut at = unsafe { environ };
     while !at.is_null() {
         // SAFETY: the array is null-terminated, and we have not passed its end.
         let entry = unsafe { at.read() };
         if entry.is_null() {
-            break;
+            return;
         }
         // SAFETY: every entry is NUL-terminated.
-        entries.push(unsafe { CStr::from_ptr(entry) }.to_bytes().to_vec());
+        each(unsafe { CStr::from_ptr(entry) }.to_bytes());
         // SAFETY: the entry wasn't the last, so there is one more.
         at = unsafe { at.add(1) };
     }
-    entries
 }
 
 /// What `/proc/self/status` says, read once at the start.
@@ -70,8 +92,7 @@ pub(crate) fn surroundings(status: &Status) -> Surroundings {
         program: program(),
         arguments: arguments(),
         environment: environment(),
-        directory: std::env::current_dir()
-            .map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec()),
+        directory: directory(),
         umask: status.umask.unwrap_or_else(umask),
         signal_mask: signal_mask(),
         ignored_signals: ignored_signals(),
@@ -82,20 +103,39 @@ pub(crate) fn surroundings(status: &Status) -> Surroundings {
     }
 }
 
+/// The working directory; empty when it was removed.
+fn directory() -> Vec<u8> {
+    let mut path = vec![0u8; libc::PATH_MAX as usize];
+    // SAFETY: pointer and length are those of living memory.
+    let got = unsafe { libc::getcwd(path.as_mut_ptr().cast(), path.len()) };
+    let path = CStr::from_bytes_until_nul(&path).unwrap_or_default().to_bytes();
+    // A directory that this process can't reach by a path is told in parentheses.
+    if got.is_null() || !path.starts_with(b"/") { Vec::new() } else { path.to_vec() }
+}
+
+/// A path from the root on, without asking whether it is there.
+pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
+    if path.as_os_str().is_empty() {
+        return None;
+    }
+    let mut whole = self::path(&directory());
+    whole.extend(path.components());
+    whole.is_absolute().then_some(whole)
+}
+
 /// The path to start again: the package's own file where the program runs from a mounted image, else the executable.
 fn program() -> Vec<u8> {
     if !is_privileged()
-        && let Some(image) = std::env::var_os("APPIMAGE")
-        && image.as_bytes().first() == Some(&b'/')
+        && let Some(image) = variable(b"APPIMAGE")
+        && image.first() == Some(&b'/')
     {
-        return image.into_vec();
+        return image;
     }
-    match std::fs::read_link("/proc/self/exe") {
-        Ok(path) => as_it_was_named(path.into_os_string().into_vec()),
-        Err(_) => executed_name().map_or_else(Vec::new, |name| {
-            std::path::absolute(PathBuf::from(std::ffi::OsString::from_vec(name)))
-                .map_or_else(|_| Vec::new(), |path| path.into_os_string().into_vec())
-        }),
+    match file::read_link(Path::new("/proc/self/exe")) {
+        Ok(path) => as_it_was_named(path),
+        Err(_) => executed_name()
+            .and_then(|name| absolute(&path(&name)))
+            .map_or_else(Vec::new, |path| path_bytes(&path)),
     }
 }
 
@@ -204,10 +244,10 @@ pub(crate) fn outer_supervisor() -> Option<StartBlock> {
     if std::process::id() == 1 {
         return Some(StartBlock::PidOne);
     }
-    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+    if variable(b"KUBERNETES_SERVICE_HOST").is_some() {
         return Some(StartBlock::Kubernetes);
     }
-    let exec_pid = number(std::env::var_os("SYSTEMD_EXEC_PID")?.as_bytes(), 10)?;
+    let exec_pid = number(&variable(b"SYSTEMD_EXEC_PID")?, 10)?;
     if exec_pid != u64::from(std::process::id()) {
         return None;
     }
@@ -285,7 +325,7 @@ pub(crate) fn path(bytes: &[u8]) -> PathBuf {
 }
 
 /// The bytes of a path.
-pub(crate) fn path_bytes(path: &std::path::Path) -> Vec<u8> {
+pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
     path.as_os_str().as_bytes().to_vec()
 }
 
@@ -294,16 +334,15 @@ pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
     if is_privileged() {
         return None;
     }
-    let absolute = |variable: &str| {
-        std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
-    };
-    if let Some(states) = absolute("STATE_DIRECTORY") {
+    let absolute = |name: &[u8]| variable(name).filter(|path| path.first() == Some(&b'/'));
+    if let Some(states) = absolute(b"STATE_DIRECTORY") {
         // A unit may have several, with colons between (systemd.exec(5)); the first is ours as well as any.
-        let first = states.as_os_str().as_bytes().split(|byte| *byte == b':').next()?;
+        let first = states.split(|byte| *byte == b':').next()?;
         return Some(path(first).join("crashes"));
     }
-    let state =
-        absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))?;
+    let state = absolute(b"XDG_STATE_HOME")
+        .map(|state| path(&state))
+        .or_else(|| Some(path(&absolute(b"HOME")?).join(".local/state")))?;
     Some(state.join(name).join("crashes"))
 }
 

@@ -1,8 +1,32 @@
-//! Argument and environment arrays in memory of their own, read-only for the life of the process.
+//! Texts as the C library takes them, and arrays of them in memory of their own.
 //!
 //! A late guard is started from a process whose heap may be torn; what it is started with must not lie there.
 
+use std::ffi::CStr;
+
 use super::process::last_errno;
+
+/// A text with a NUL at its end.
+pub(crate) struct CText(Vec<u8>);
+
+impl CText {
+    pub(crate) fn new(text: &[u8]) -> CText {
+        let mut bytes = Vec::with_capacity(text.len() + 1);
+        bytes.extend_from_slice(text);
+        bytes.push(0);
+        CText(bytes)
+    }
+
+    /// The empty text, which is no file's name, if there is a NUL inside.
+    pub(crate) fn as_c_str(&self) -> &CStr {
+        CStr::from_bytes_with_nul(&self.0).unwrap_or_default()
+    }
+
+    /// For as long as the memory lives.
+    pub(crate) fn leak(self) -> &'static CStr {
+        CStr::from_bytes_with_nul(self.0.leak()).unwrap_or_default()
+    }
+}
 
 /// A null-terminated array of NUL-terminated strings.
 #[derive(Clone, Copy)]

@@ -2,7 +2,6 @@
 //!
 //! From then on the restart no longer hangs on the guard that made it.
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rearguard_crashpath::black_box::{BlackBox, start};
@@ -13,7 +12,7 @@ use std::sync::atomic::Ordering;
 
 use super::attach::{EXECUTABLE_FD, PIDFD};
 use super::memfd;
-use super::strings::string_array;
+use super::strings::{CText, string_array};
 use crate::error::Error;
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::sys::words::{Started, When};
@@ -125,7 +124,7 @@ fn leaked(bytes: &[u8]) -> *const u8 {
     if bytes.is_empty() {
         return core::ptr::null();
     }
-    CString::new(bytes).map_or(core::ptr::null(), |text| text.into_raw().cast_const().cast())
+    CText::new(bytes).leak().as_ptr().cast()
 }
 
 fn handed(succession: RawFd) -> [Handed; HANDOVER_MAX] {

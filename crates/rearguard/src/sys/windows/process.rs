@@ -29,6 +29,16 @@ pub(crate) fn arguments() -> Vec<Vec<u8>> {
     std::env::args_os().map(OsString::into_encoded_bytes).collect()
 }
 
+/// The value of an environment variable with a name of ASCII.
+pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
+    std::env::var_os(core::str::from_utf8(name).ok()?).map(OsString::into_encoded_bytes)
+}
+
+/// A path from the root on, without asking whether it is there.
+pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
+    std::path::absolute(path).ok()
+}
+
 /// What the system says of this process at its start.
 pub(crate) struct Status {
     /// Whether a debugger is on this process.

@@ -2,11 +2,13 @@
 //!
 //! The names and numbers are libcurl's stable ABI (curl/curl.h); it is soname 4 since 2006.
 
-use std::ffi::{CStr, CString, c_char, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
+use super::super::strings::CText;
 use super::retry_after;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
 use crate::sys::words::{Answer, Post};
+use crate::text::joined;
 
 const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcurl-nss.so.4"];
 
@@ -153,15 +155,14 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
 }
 
 fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
-    let mut content_type = String::from("Content-Type: ");
-    content_type.push_str(post.content_type);
+    let content_type = joined(&["Content-Type: ", post.content_type]);
     // Without this line libcurl asks before it sends and waits a second for servers that don't answer that.
     let lines = [content_type.as_str(), "Expect:"];
     let mut headers: List = core::ptr::null_mut();
     for line in lines {
-        let Ok(line) = CString::new(line) else { continue };
+        let line = CText::new(line.as_bytes());
         // SAFETY: list and line are valid; libcurl copies the line.
-        headers = unsafe { (library.append)(headers, line.as_ptr()) };
+        headers = unsafe { (library.append)(headers, line.as_c_str().as_ptr()) };
     }
     // The callbacks write through this pointer alone, and nobody looks before the transfer is over.
     let mut received = Received::default();
@@ -188,8 +189,8 @@ fn set_up(
     received: *mut Received,
 ) -> Option<()> {
     // libcurl copies strings, so these may go when this function ends.
-    let url = CString::new(post.url).ok()?;
-    let agent = CString::new(post.user_agent).ok()?;
+    let url = CText::new(post.url.as_bytes());
+    let agent = CText::new(post.user_agent.as_bytes());
     let number = |option: c_int, value: c_long| {
         // SAFETY: the option takes a long.
         (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
@@ -202,8 +203,8 @@ fn set_up(
         // SAFETY: the option takes a function of this type.
         (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
     };
-    pointer(OPT_URL, url.as_ptr().cast())?;
-    pointer(OPT_USERAGENT, agent.as_ptr().cast())?;
+    pointer(OPT_URL, url.as_c_str().as_ptr().cast())?;
+    pointer(OPT_USERAGENT, agent.as_c_str().as_ptr().cast())?;
     number(OPT_POST, 1)?;
     pointer(OPT_POSTFIELDS, post.body.as_ptr().cast())?;
     // SAFETY: the option takes a curl_off_t, 64 bits wide.

@@ -1,11 +1,11 @@
 //! The `curl` program, where libcurl isn't.
 
-use std::ffi::CString;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use rearguard_crashpath::{syscall, time};
 
 use super::super::proc_text::words;
+use super::super::strings::CText;
 use super::super::{memfd, process};
 use super::retry_after;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
@@ -53,7 +53,7 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
     }
 }
 
-fn arguments(post: &Post<'_>) -> Vec<CString> {
+fn arguments(post: &Post<'_>) -> Vec<CText> {
     let seconds = |milliseconds: u64| {
         let mut text = String::new();
         push_number(&mut text, milliseconds / 1000);
@@ -94,18 +94,17 @@ fn arguments(post: &Post<'_>) -> Vec<CString> {
         "--url",
         post.url,
     ]
-    .iter()
-    .filter_map(|argument| CString::new(*argument).ok())
-    .collect()
+    .map(|argument| CText::new(argument.as_bytes()))
+    .into()
 }
 
 /// Starts the program with the body as its input; a privileged process doesn't look for it along a path of its caller's.
-fn start(arguments: &[CString], body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
+fn start(arguments: &[CText], body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
     let mut pointers: Vec<*mut libc::c_char> =
-        arguments.iter().map(|argument| argument.as_ptr().cast_mut()).collect();
+        arguments.iter().map(|argument| argument.as_c_str().as_ptr().cast_mut()).collect();
     pointers.push(core::ptr::null_mut());
     let mut actions = core::mem::MaybeUninit::<libc::posix_spawn_file_actions_t>::uninit();
     // SAFETY: the pointer refers to room for the structure.
