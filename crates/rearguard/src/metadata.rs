@@ -48,8 +48,8 @@ pub(crate) enum Delivery {
 /// Everything that is known of one end.
 pub(crate) struct Metadata {
     pub(crate) uuid: String,
-    pub(crate) application: String,
-    pub(crate) version: String,
+    pub(crate) application: &'static str,
+    pub(crate) version: &'static str,
     pub(crate) incarnation: u32,
     pub(crate) worker_pid: u32,
     pub(crate) guard_pid: u32,
@@ -83,8 +83,8 @@ impl Metadata {
         json.open();
         json.number("schema", SCHEMA);
         json.text("id", &self.uuid);
-        json.text("application", &self.application);
-        json.text("version", &self.version);
+        json.text("application", self.application);
+        json.text("version", self.version);
         json.text("time", &readable_time(self.real_ns));
         json.number("incarnation", u64::from(self.incarnation));
         json.number("worker_pid", u64::from(self.worker_pid));
@@ -322,8 +322,8 @@ mod tests {
     fn metadata() -> Metadata {
         Metadata {
             uuid: "u".into(),
-            application: "a \"pp\"".into(),
-            version: "1\\2".into(),
+            application: "a \"pp\"",
+            version: "1\\2",
             incarnation: 3,
             worker_pid: 1,
             guard_pid: 2,

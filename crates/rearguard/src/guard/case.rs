@@ -23,23 +23,21 @@ use crate::upload::{self, Outcome, Parcel};
 /// The end that a guard deals with.
 pub(crate) struct Case {
     metadata: Metadata,
-    store_path: Vec<u8>,
+    /// What the worker was started with.
+    record: &'static LaunchRecord,
     store: Option<Store>,
     report: Option<Report>,
-    collector: Option<String>,
-    consent: Consent,
-    started_boot_ns: u64,
     /// Whether this end was survived and is reported, so that the next begins anew.
     is_over: bool,
 }
 
 impl Case {
-    pub(crate) fn new(record: &LaunchRecord, late_guard: bool) -> Case {
+    pub(crate) fn new(record: &'static LaunchRecord, late_guard: bool) -> Case {
         Case {
             metadata: Metadata {
                 uuid: String::new(),
-                application: record.name.clone(),
-                version: record.version.clone(),
+                application: &record.name,
+                version: &record.version,
                 incarnation: record.incarnation,
                 worker_pid: record.worker_pid,
                 guard_pid: std::process::id(),
@@ -61,12 +59,9 @@ impl Case {
                 soft_errors: Vec::new(),
                 delivery: Delivery::Pending(String::from("not tried yet")),
             },
-            store_path: record.store.clone(),
+            record,
             store: None,
             report: None,
-            collector: record.collector.clone(),
-            consent: record.consent,
-            started_boot_ns: record.started_boot_ns,
             is_over: false,
         }
     }
@@ -99,7 +94,7 @@ impl Case {
         metadata.panic = evidence::panic(black_box);
         metadata.annotations = evidence::annotations(black_box);
         metadata.log = evidence::log(black_box);
-        let life_ns = process::boot_ns().saturating_sub(self.started_boot_ns);
+        let life_ns = process::boot_ns().saturating_sub(self.record.started_boot_ns);
         metadata.uptime_ms = life_ns / 1_000_000;
     }
 
@@ -189,10 +184,10 @@ impl Case {
 
     /// Opens the store and tries whether it can be written, while nobody waits; the error is the system's number.
     pub(crate) fn try_store(&mut self, black_box: &BlackBox) -> Result<(), u32> {
-        if self.store_path.is_empty() {
+        if self.record.store.is_empty() {
             return Err(0);
         }
-        let store = Store::open(&process::path(&self.store_path));
+        let store = Store::open(&process::path(&self.record.store));
         let tried = store.and_then(|store| store.probe().map(|()| store));
         match tried {
             Ok(store) => {
@@ -225,11 +220,11 @@ impl Case {
         if self.store.is_some() {
             return;
         }
-        if self.store_path.is_empty() {
+        if self.record.store.is_empty() {
             self.soft_error(String::from("there is no store"));
             return;
         }
-        match Store::open(&process::path(&self.store_path)) {
+        match Store::open(&process::path(&self.record.store)) {
             Ok(store) => self.store = Some(store),
             Err(error) => self.soft_error(error.to_string()),
         }
@@ -349,7 +344,7 @@ impl Case {
 
     /// What is to become of the report; written with it from its first moment, since another guard may find it in any.
     fn planned_delivery(&self) -> Delivery {
-        match (&self.collector, self.consent) {
+        match (&self.record.collector, self.record.consent) {
             _ if !is_delivered(&self.metadata) => {
                 Delivery::Skipped(String::from("neither a crash nor a panic"))
             }
@@ -365,7 +360,7 @@ impl Case {
         let deadline_ns =
             process::monotonic_ns().saturating_add(deadline_ms.saturating_mul(1_000_000));
         let (Some(store), Some(url), Consent::Granted) =
-            (&self.store, self.collector.as_deref(), self.consent)
+            (&self.store, &self.record.collector, self.record.consent)
         else {
             return DeliveryOutcome::NothingToSend;
         };
@@ -388,9 +383,7 @@ impl Case {
     /// What the user is told, in one line.
     pub(crate) fn line(&self) -> String {
         let metadata = &self.metadata;
-        let mut line = metadata.application.clone();
-        line.push(' ');
-        line.push_str(&metadata.version);
+        let mut line = joined(&[metadata.application, " ", metadata.version]);
         match &metadata.crash {
             Some(Crash { signal, address, flags: remarks, .. }) => {
                 line.push_str(" crashed (");
@@ -411,7 +404,7 @@ impl Case {
             line.push_str("; report ");
             line.push_str(&metadata.uuid);
             line.push_str(" in ");
-            line.push_str(&process::path(&self.store_path).to_string_lossy());
+            line.push_str(&process::path(&self.record.store).to_string_lossy());
         } else {
             line.push_str("; no report could be written");
         }

@@ -40,8 +40,9 @@ pub(crate) fn refuse(reason: &str) -> ! {
 
 /// Steps 3 to 11 of the story.
 pub(crate) fn run(nonce: u64) -> ! {
-    let attached = match attach::attach(nonce) {
-        Ok(attached) => attached,
+    // It lives as long as the process, and so does the guard below: nothing of them is ever dropped as a whole.
+    let attached: &'static Attached = match attach::attach(nonce) {
+        Ok(attached) => Box::leak(Box::new(attached)),
         Err(reason) => refuse(reason),
     };
     attach::become_guard(&attached.record.name, attached.black_box);
@@ -58,7 +59,6 @@ pub(crate) fn run(nonce: u64) -> ! {
         process::exit(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
-    // It lives as long as the process; nothing of it is ever dropped as a whole.
     let guard: &'static mut Guard = Box::leak(Box::new(Guard::new(attached, spots, case)));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
@@ -68,7 +68,7 @@ pub(crate) fn run(nonce: u64) -> ! {
 
 /// One guard and all that it holds.
 struct Guard {
-    attached: Attached,
+    attached: &'static Attached,
     supervisor: Supervisor,
     spots: FailSpots,
     /// The report of the end that this guard deals with.
@@ -93,7 +93,7 @@ struct Guard {
 }
 
 impl Guard {
-    fn new(attached: Attached, spots: FailSpots, case: Case) -> Guard {
+    fn new(attached: &'static Attached, spots: FailSpots, case: Case) -> Guard {
         let record = &attached.record;
         let mut seed = [0; 8];
         process::random(&mut seed);
@@ -174,8 +174,8 @@ impl Guard {
     /// Sleeps until something happens.
     fn listen(&mut self) -> Option<Event> {
         let heard = match self.end_deadline_ns {
-            Some(deadline_ns) => attach::await_end(&self.attached, self.survived, deadline_ns),
-            None => attach::watch(&self.attached),
+            Some(deadline_ns) => attach::await_end(self.attached, self.survived, deadline_ns),
+            None => attach::watch(self.attached),
         };
         match heard {
             Heard::Crash => {
@@ -314,9 +314,9 @@ impl Guard {
         let spots = &self.spots;
         let written = self.case.dump(self.attached.black_box, &|step| spots.pass(step));
         self.spots.pass("report-written");
-        self.streams = attach::take_streams(&self.attached, self.case.crashed_thread());
+        self.streams = attach::take_streams(self.attached, self.case.crashed_thread());
         self.spots.pass("streams-taken");
-        if attach::is_foreground_job(&self.attached) {
+        if attach::is_foreground_job(self.attached) {
             self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
         }
         self.look_for_block();
