@@ -1,6 +1,7 @@
 //! The one error of this crate: opaque, and it always names the operation and the thing.
 
 use std::fmt;
+use std::path::Path;
 
 /// Why something could not be done.
 ///
@@ -35,11 +36,12 @@ impl Error {
         Error { kind: Kind::System(code), operation, object: object.to_owned() }
     }
 
-    /// As [`Error::system`], from the standard library's error.
-    pub(crate) fn io(operation: &'static str, object: &str, error: &std::io::Error) -> Error {
-        match error.raw_os_error() {
-            Some(code) => Error::system(operation, object, code),
-            None => Error::refused(operation, object, "not possible"),
+    /// As [`Error::system`], with 0 for what the system gave no number.
+    pub(crate) fn file(operation: &'static str, object: &Path, code: i32) -> Error {
+        let object = object.to_string_lossy();
+        match code {
+            0 => Error::refused(operation, &object, "not possible"),
+            code => Error::system(operation, &object, code),
         }
     }
 

@@ -5,7 +5,6 @@
 //! It never waits for anybody, and never deletes what it doesn't know.
 
 use std::fs;
-use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
@@ -73,13 +72,10 @@ pub(crate) struct Store {
 impl Store {
     /// Makes what is missing of a store, and removes what dead builders left.
     pub(crate) fn open(root: &Path) -> Result<Store, Error> {
-        let error = |operation, path: &Path, failed: &io::Error| {
-            Error::io(operation, &path.to_string_lossy(), failed)
-        };
         for directory in ["tmp", "new", "pending", "completed"] {
             let path = root.join(directory);
             file::create_directories(&path)
-                .map_err(|failed| error("making the store", &path, &failed))?;
+                .map_err(|failed| Error::file("making the store", &path, failed))?;
         }
         let store = Store { root: root.to_owned(), reserved: None };
         store.remove_rubbish();
@@ -91,9 +87,9 @@ impl Store {
         let probe = self.building_path("probe");
         // One that a killed guard of the same number left must not stand in the way for ever.
         let _ = file::remove(&probe);
-        file::write_new(&probe, b"").and_then(|()| file::remove(&probe)).map_err(|failed| {
-            Error::io("writing to the store", &self.root.to_string_lossy(), &failed)
-        })
+        file::write_new(&probe, b"")
+            .and_then(|()| file::remove(&probe))
+            .map_err(|failed| Error::file("writing to the store", &self.root, failed))
     }
 
     /// The UUID by which collectors know this installation: random, made at first use, gone with the store.
@@ -150,7 +146,7 @@ impl Store {
     }
 
     /// Makes everything for a report of this UUID that doesn't need the report itself.
-    pub(crate) fn reserve(&mut self, real_ns: u64, uuid: &str) -> io::Result<()> {
+    pub(crate) fn reserve(&mut self, real_ns: u64, uuid: &str) -> Result<(), i32> {
         let path = self.building_path(&report_name(real_ns, uuid));
         let lock = begin_building(&path)?;
         let dump = file::create_new(&path.join(file_name(uuid, "dmp")))?;
@@ -175,7 +171,7 @@ impl Store {
         name: String,
         dump: Option<&[u8]>,
         metadata: &[u8],
-    ) -> io::Result<Report> {
+    ) -> Result<Report, i32> {
         let Reservation { uuid, path, lock, dump: dump_file, metadata: metadata_file } = reserved;
         let written = match dump {
             Some(dump) => file::write(&dump_file, dump),
@@ -214,13 +210,12 @@ impl Store {
         let name = report_name(real_ns, uuid);
         if let Some(reserved) = self.reserved.take_if(|reserved| reserved.uuid == uuid) {
             // Should it fail, everything is made anew by the caller's second attempt.
-            return self.fill(reserved, name, dump, metadata).map_err(|failed| {
-                Error::io("writing a report", &self.root.to_string_lossy(), &failed)
-            });
+            return self
+                .fill(reserved, name, dump, metadata)
+                .map_err(|failed| Error::file("writing a report", &self.root, failed));
         }
         let building = self.building_path(&name);
-        let error =
-            |failed: io::Error| Error::io("writing a report", &building.to_string_lossy(), &failed);
+        let error = |failed| Error::file("writing a report", &building, failed);
         let lock = Some(begin_building(&building).map_err(error)?);
         let mut written = Ok(());
         if let Some(dump) = dump {
@@ -243,15 +238,13 @@ impl Store {
         let _ = file::remove(&next);
         file::write_new(&next, metadata)
             .and_then(|()| file::rename(&next, &directory.join(file_name(&report.uuid, "json"))))
-            .map_err(|failed| Error::io("updating a report", &directory.to_string_lossy(), &failed))
+            .map_err(|failed| Error::file("updating a report", &directory, failed))
     }
 
     /// Makes a report durable and moves it to `pending/`; makes room for it by the store's limits.
     pub(crate) fn make_durable(&self, report: &mut Report) -> Result<(), Error> {
         let directory = self.directory(report);
-        let error = |failed: io::Error| {
-            Error::io("making a report durable", &directory.to_string_lossy(), &failed)
-        };
+        let error = |failed| Error::file("making a report durable", &directory, failed);
         for extension in ["dmp", "json"] {
             let path = directory.join(file_name(&report.uuid, extension));
             if file::exists(&path) {
@@ -274,8 +267,7 @@ impl Store {
             return Ok(());
         }
         let (from, to) = (self.directory(report), self.path(stage, &report.name));
-        file::rename(&from, &to)
-            .map_err(|failed| Error::io("moving a report", &from.to_string_lossy(), &failed))?;
+        file::rename(&from, &to).map_err(|failed| Error::file("moving a report", &from, failed))?;
         report.stage = stage;
         // The rename is done; that a power cut could undo it is worth no failure.
         let _ = file::sync(&self.root.join(stage.directory()));
@@ -380,7 +372,7 @@ impl Store {
 /// Makes a report's directory in `tmp/` and locks it.
 ///
 /// Between the two a sweeper may take it for what a dead builder left; what it has locked or removed is made again.
-fn begin_building(path: &Path) -> io::Result<file::Lock> {
+fn begin_building(path: &Path) -> Result<file::Lock, i32> {
     for _ in 0..limits::BUILDING_TRIES_MAX {
         match file::create_directory(path) {
             Ok(()) => {}
@@ -397,7 +389,7 @@ fn begin_building(path: &Path) -> io::Result<file::Lock> {
             return Ok(lock);
         }
     }
-    Err(io::ErrorKind::ResourceBusy.into())
+    Err(0)
 }
 
 /// A name that no other process uses at the same time.

@@ -7,9 +7,8 @@
 
 use core::ffi::{c_long, c_uint, c_void};
 use core::ptr;
-use std::io;
 
-use super::sys::Errno;
+use super::sys::{Errno, last_errno};
 use crate::registers::{Registers, TRACE_FP_BYTES, TRACE_WORDS};
 
 /// The register sets (see elf.h).
@@ -22,7 +21,7 @@ fn request(request: c_uint, tid: i32, data: usize) -> Result<(), Errno> {
     let data: *mut c_void = ptr::without_provenance_mut(data);
     // SAFETY: none of the requests that this file makes here reads or writes memory of the caller.
     let result = unsafe { libc::ptrace(request as _, tid, none, data) };
-    if result == -1 { Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)) } else { Ok(()) }
+    if result == -1 { Err(last_errno()) } else { Ok(()) }
 }
 
 /// Begins to trace a thread, which goes on running.
@@ -60,7 +59,7 @@ fn register_set(tid: i32, set: usize, place: *mut c_void, len: usize) -> Result<
     // SAFETY: the kernel writes at most `iov_len` bytes to `place`, which both callers own with that length.
     let result = unsafe { libc::ptrace(libc::PTRACE_GETREGSET as _, tid, set, &raw mut buffer) };
     if result == -1 {
-        return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+        return Err(last_errno());
     }
     Ok(buffer.iov_len.min(len))
 }
@@ -72,7 +71,7 @@ pub(super) fn peek(tid: i32, address: u64) -> Result<u64, Errno> {
     // SAFETY: the kernel writes one word to `word` and reads only the other process.
     let result = unsafe { libc::syscall(libc::SYS_ptrace, libc::PTRACE_PEEKDATA, tid, address, &raw mut word) };
     if result == -1 {
-        return Err(io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO));
+        return Err(last_errno());
     }
     Ok(word as u64)
 }

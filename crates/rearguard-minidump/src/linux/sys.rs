@@ -8,15 +8,17 @@
 use core::ffi::{CStr, c_int, c_long, c_void};
 use core::ops::Range;
 use core::ptr;
-use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// An error number.
 pub(super) type Errno = i32;
 
 /// The error number of the call that just failed.
-fn last_errno() -> Errno {
-    io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO)
+pub(super) fn last_errno() -> Errno {
+    // SAFETY: asking has no conditions.
+    let place = unsafe { libc::__errno_location() };
+    // SAFETY: the C library keeps the number for as long as this thread lives, and nobody else changes it.
+    unsafe { place.read() }
 }
 
 /// The result of a call that returns -1 for failure.

@@ -1,29 +1,36 @@
 //! What ports do with files by the standard library alone; those that count bytes have their own.
+//! An error is the system's number, 0 where there is none.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io::{self, Read, Write};
 use std::path::Path;
 
+/// The number of an error.
+pub(crate) fn code(error: io::Error) -> i32 {
+    error.raw_os_error().unwrap_or(0)
+}
+
 /// Makes a new file with this content. It must not exist: nothing of anybody's is overwritten.
-pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), i32> {
     write(&create_new(path)?, content)
 }
 
 /// Makes a new empty file, open for writing. It must not exist.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
-    fs::OpenOptions::new().write(true).create_new(true).open(path)
+pub(crate) fn create_new(path: &Path) -> Result<File, i32> {
+    fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(code)
 }
 
 /// Writes all of it.
-pub(crate) fn write(mut file: &File, content: &[u8]) -> io::Result<()> {
-    file.write_all(content)
+pub(crate) fn write(mut file: &File, content: &[u8]) -> Result<(), i32> {
+    file.write_all(content).map_err(code)
 }
 
 /// Reads a file to its end, or `bytes_max` of it.
-pub(crate) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, i32> {
     let mut content = Vec::new();
-    File::open(path)?.take(bytes_max as u64).read_to_end(&mut content)?;
+    let file = File::open(path).map_err(code)?;
+    file.take(bytes_max as u64).read_to_end(&mut content).map_err(code)?;
     Ok(content)
 }
 
@@ -38,18 +45,18 @@ pub(crate) fn is_directory(path: &Path) -> bool {
 }
 
 /// Gives a file or a directory another name.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
-    fs::rename(from, to)
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), i32> {
+    fs::rename(from, to).map_err(code)
 }
 
 /// Removes a file.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
-    fs::remove_file(path)
+pub(crate) fn remove(path: &Path) -> Result<(), i32> {
+    fs::remove_file(path).map_err(code)
 }
 
 /// Removes a directory and what is in it; of a link, the link.
-pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
-    fs::remove_dir_all(path)
+pub(crate) fn remove_directory(path: &Path) -> Result<(), i32> {
+    fs::remove_dir_all(path).map_err(code)
 }
 
 /// The names in a directory, at most so many, in no order; none of one that can't be read.
@@ -59,6 +66,6 @@ pub(crate) fn names(path: &Path, names_max: usize) -> Vec<OsString> {
 }
 
 /// The size in bytes of what has this name, of a link that of the link.
-pub(crate) fn size(path: &Path) -> io::Result<u64> {
-    Ok(fs::symlink_metadata(path)?.len())
+pub(crate) fn size(path: &Path) -> Result<u64, i32> {
+    fs::symlink_metadata(path).map(|metadata| metadata.len()).map_err(code)
 }

@@ -52,9 +52,8 @@ fn may_see(pid: u32) -> bool {
     match file::read_link(Path::new(&proc_text::of_process(pid, "exe"))) {
         Ok(_) => true,
         // Nor has one that was reaped meanwhile, so it must still be there afterwards.
-        Err(error) => {
-            error.raw_os_error() == Some(libc::ENOENT)
-                && proc_text::stat(pid).is_some_and(|stat| stat.state == b'Z')
+        Err(errno) => {
+            errno == libc::ENOENT && proc_text::stat(pid).is_some_and(|stat| stat.state == b'Z')
         }
     }
 }

@@ -1,10 +1,10 @@
 //! Files and directories for the user only, made durable when asked.
 //!
 //! By system calls: the standard library's functions are made for every system and every case, and take several times the room.
+//! An error is the system's number.
 
 use std::ffi::{CStr, OsString};
 use std::fs::File;
-use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
@@ -31,8 +31,8 @@ fn c_path(path: &Path) -> CText {
 }
 
 /// Turns the C library's -1 into the error behind it.
-fn checked(result: libc::c_int) -> io::Result<()> {
-    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+fn checked(result: libc::c_int) -> Result<(), i32> {
+    if result < 0 { Err(last_errno()) } else { Ok(()) }
 }
 
 /// Whether a call ended because of a signal, which is nothing.
@@ -41,7 +41,7 @@ fn is_interrupted(result: isize) -> bool {
 }
 
 /// Opens below a directory, or anywhere if that is `AT_FDCWD`.
-fn open_at(directory: RawFd, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
+fn open_at(directory: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd, i32> {
     let fd = loop {
         // SAFETY: the path is NUL-terminated; the rights count only where a file is made.
         let fd = unsafe { libc::openat(directory, path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) };
@@ -54,18 +54,18 @@ fn open_at(directory: RawFd, path: &CStr, flags: i32) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-pub(super) fn open(path: &Path, flags: i32) -> io::Result<OwnedFd> {
+pub(super) fn open(path: &Path, flags: i32) -> Result<OwnedFd, i32> {
     open_at(libc::AT_FDCWD, c_path(path).as_c_str(), flags)
 }
 
 /// Makes a directory and what is missing above it, each for the user only; one that is there is left as it is.
-pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directories(path: &Path) -> Result<(), i32> {
     let Err(error) = create_directory(path) else { return Ok(()) };
     if is_directory(path) {
         return Ok(());
     }
     match path.parent() {
-        Some(parent) if error.raw_os_error() == Some(libc::ENOENT) => {
+        Some(parent) if error == libc::ENOENT => {
             create_directories(parent)?;
             create_directories(path)
         }
@@ -74,39 +74,39 @@ pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
 }
 
 /// Makes one new directory for the user only.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directory(path: &Path) -> Result<(), i32> {
     // SAFETY: the path is NUL-terminated.
     checked(unsafe { libc::mkdir(c_path(path).as_c_str().as_ptr(), 0o700) })
 }
 
 /// Makes a new file for the user only with this content. It must not exist: nothing of anybody's is overwritten.
-pub(crate) fn write_new(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), i32> {
     write(&create_new(path)?, content)
 }
 
 /// Makes a new empty file for the user only, open for writing. It must not exist.
-pub(crate) fn create_new(path: &Path) -> io::Result<File> {
+pub(crate) fn create_new(path: &Path) -> Result<File, i32> {
     open(path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL).map(File::from)
 }
 
 /// Writes all of it.
-pub(crate) fn write(file: &File, content: &[u8]) -> io::Result<()> {
+pub(crate) fn write(file: &File, content: &[u8]) -> Result<(), i32> {
     let mut rest = content;
     while !rest.is_empty() {
         // SAFETY: pointer and length are those of a living slice.
         let count = unsafe { libc::write(file.as_raw_fd(), rest.as_ptr().cast(), rest.len()) };
         match usize::try_from(count) {
-            Ok(0) => return Err(io::Error::from_raw_os_error(libc::EIO)),
+            Ok(0) => return Err(libc::EIO),
             Ok(count) => rest = rest.get(count..).unwrap_or_default(),
             Err(_) if is_interrupted(count) => {}
-            Err(_) => return Err(io::Error::last_os_error()),
+            Err(_) => return Err(last_errno()),
         }
     }
     Ok(())
 }
 
 /// Reads a file to its end, or `bytes_max` of it.
-pub(crate) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
+pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, i32> {
     let file = open(path, libc::O_RDONLY)?;
     let mut content = Vec::new();
     loop {
@@ -120,26 +120,26 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
         content.truncate(filled + usize::try_from(count).unwrap_or(0));
         match count {
             0 => return Ok(content),
-            count if count < 0 && !is_interrupted(count) => return Err(io::Error::last_os_error()),
+            count if count < 0 && !is_interrupted(count) => return Err(last_errno()),
             _ => {}
         }
     }
 }
 
 /// What a link refers to, cut at the longest that the kernel makes a path.
-pub(crate) fn read_link(path: &Path) -> io::Result<Vec<u8>> {
+pub(crate) fn read_link(path: &Path) -> Result<Vec<u8>, i32> {
     let mut target = vec![0u8; libc::PATH_MAX as usize];
     let path = c_path(path);
     // SAFETY: the path is NUL-terminated; pointer and length are those of living memory.
     let length = unsafe {
         libc::readlink(path.as_c_str().as_ptr(), target.as_mut_ptr().cast(), target.len())
     };
-    target.truncate(usize::try_from(length).map_err(|_| io::Error::last_os_error())?);
+    target.truncate(usize::try_from(length).map_err(|_| last_errno())?);
     Ok(target)
 }
 
 /// Makes a file's or directory's content durable.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
+pub(crate) fn sync(path: &Path) -> Result<(), i32> {
     let file = open(path, libc::O_RDONLY)?;
     loop {
         // SAFETY: no memory is involved.
@@ -162,19 +162,19 @@ pub(crate) fn is_directory(path: &Path) -> bool {
 }
 
 /// Gives a file or a directory another name.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub(crate) fn rename(from: &Path, to: &Path) -> Result<(), i32> {
     let (from, to) = (c_path(from), c_path(to));
     // SAFETY: both paths are NUL-terminated.
     checked(unsafe { libc::rename(from.as_c_str().as_ptr(), to.as_c_str().as_ptr()) })
 }
 
 /// Removes a file.
-pub(crate) fn remove(path: &Path) -> io::Result<()> {
+pub(crate) fn remove(path: &Path) -> Result<(), i32> {
     unlink_at(libc::AT_FDCWD, c_path(path).as_c_str(), 0)
 }
 
 /// Removes a directory and what is in it; of a link, the link.
-pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn remove_directory(path: &Path) -> Result<(), i32> {
     let is_link = status(path).is_ok_and(|status| status.st_mode & libc::S_IFMT == libc::S_IFLNK);
     let path = c_path(path);
     let path = path.as_c_str();
@@ -182,7 +182,7 @@ pub(crate) fn remove_directory(path: &Path) -> io::Result<()> {
 }
 
 /// Follows no link: what is removed lies where it seems to lie, whoever else works on it.
-fn remove_at(directory: RawFd, name: &CStr, depth: u32) -> io::Result<()> {
+fn remove_at(directory: RawFd, name: &CStr, depth: u32) -> Result<(), i32> {
     let inside = open_at(directory, name, libc::O_RDONLY | libc::O_DIRECTORY | libc::O_NOFOLLOW)?;
     let fd = inside.as_raw_fd();
     each_entry(fd, usize::MAX, &mut |entry| {
@@ -194,7 +194,7 @@ fn remove_at(directory: RawFd, name: &CStr, depth: u32) -> io::Result<()> {
     unlink_at(directory, name, libc::AT_REMOVEDIR)
 }
 
-fn unlink_at(directory: RawFd, name: &CStr, flags: i32) -> io::Result<()> {
+fn unlink_at(directory: RawFd, name: &CStr, flags: i32) -> Result<(), i32> {
     // SAFETY: the name is NUL-terminated.
     checked(unsafe { libc::unlinkat(directory, name.as_ptr(), flags) })
 }
@@ -242,11 +242,11 @@ fn each_entry(directory: RawFd, entries_max: usize, each: &mut dyn FnMut(&CStr))
 }
 
 /// The size in bytes of what has this name, of a link that of the link.
-pub(crate) fn size(path: &Path) -> io::Result<u64> {
+pub(crate) fn size(path: &Path) -> Result<u64, i32> {
     Ok(u64::try_from(status(path)?.st_size).unwrap_or(0))
 }
 
-fn status(path: &Path) -> io::Result<libc::stat> {
+fn status(path: &Path) -> Result<libc::stat, i32> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the path is NUL-terminated, and the pointer refers to room for the structure.
     checked(unsafe { libc::lstat(c_path(path).as_c_str().as_ptr(), status.as_mut_ptr()) })?;

@@ -3,27 +3,27 @@
 //! No report is ever written here, so there is nothing in them to hide; a port must make them for the user only.
 
 use std::fs::{self, File};
-use std::io;
 use std::path::Path;
 
+use crate::sys::std_file::code;
 pub(crate) use crate::sys::std_file::{
     create_new, exists, is_directory, names, read, remove, remove_directory, rename, size, write,
     write_new,
 };
 
 /// Makes a directory and what is missing above it; one that is there is left as it is.
-pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
-    fs::create_dir_all(path)
+pub(crate) fn create_directories(path: &Path) -> Result<(), i32> {
+    fs::create_dir_all(path).map_err(code)
 }
 
 /// Makes one new directory.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
-    fs::create_dir(path)
+pub(crate) fn create_directory(path: &Path) -> Result<(), i32> {
+    fs::create_dir(path).map_err(code)
 }
 
 /// Makes a file's or directory's content durable, or says that it can't: some systems don't open directories.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
-    File::open(path)?.sync_all()
+pub(crate) fn sync(path: &Path) -> Result<(), i32> {
+    File::open(path).and_then(|file| file.sync_all()).map_err(code)
 }
 
 /// What a lock would be held by.

@@ -15,6 +15,7 @@ use windows_sys::Win32::Storage::FileSystem::{CreateDirectoryW, FILE_FLAG_DELETE
 
 use super::wide;
 use crate::limits::REPORT_NAME_BYTES;
+use crate::sys::std_file::code;
 pub(crate) use crate::sys::std_file::{
     create_new, exists, is_directory, names, read, remove, remove_directory, rename, size, write,
     write_new,
@@ -27,7 +28,7 @@ const FOR_THE_OWNER: &str = "D:P(A;OICI;FA;;;OW)(A;OICI;FA;;;SY)";
 const LOCKS: &str = "locks";
 
 /// Makes a directory and what is missing above it, each for the user only; one that is there is left as it is.
-pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directories(path: &Path) -> Result<(), i32> {
     if path.is_dir() {
         return Ok(());
     }
@@ -35,13 +36,14 @@ pub(crate) fn create_directories(path: &Path) -> io::Result<()> {
         create_directories(parent)?;
     }
     match create_directory(path) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists && path.is_dir() => Ok(()),
+        // Somebody else was faster.
+        Err(_) if path.is_dir() => Ok(()),
         other => other,
     }
 }
 
 /// Makes one new directory for the user only.
-pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
+pub(crate) fn create_directory(path: &Path) -> Result<(), i32> {
     let name: Vec<u16> = path.as_os_str().encode_wide().chain([0]).collect();
     let text = wide::literal(FOR_THE_OWNER);
     let mut descriptor: PSECURITY_DESCRIPTOR = core::ptr::null_mut();
@@ -55,7 +57,7 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
         )
     };
     if made == 0 {
-        return Err(io::Error::last_os_error());
+        return Err(code(io::Error::last_os_error()));
     }
     let attributes = SECURITY_ATTRIBUTES {
         nLength: size_of::<SECURITY_ATTRIBUTES>() as u32,
@@ -64,18 +66,18 @@ pub(crate) fn create_directory(path: &Path) -> io::Result<()> {
     };
     // SAFETY: the name ends with a zero, and the descriptor lives.
     let made = unsafe { CreateDirectoryW(name.as_ptr(), &raw const attributes) };
-    let result = if made == 0 { Err(io::Error::last_os_error()) } else { Ok(()) };
+    let result = if made == 0 { Err(code(io::Error::last_os_error())) } else { Ok(()) };
     // SAFETY: the descriptor was allocated by the conversion, and is used no more.
     unsafe { LocalFree(descriptor) };
     result
 }
 
 /// Makes a file's content durable. Directories are the file system's own affair here: its journal keeps names in order.
-pub(crate) fn sync(path: &Path) -> io::Result<()> {
+pub(crate) fn sync(path: &Path) -> Result<(), i32> {
     if path.is_dir() {
         return Ok(());
     }
-    OpenOptions::new().write(true).open(path)?.sync_all()
+    OpenOptions::new().write(true).open(path).and_then(|file| file.sync_all()).map_err(code)
 }
 
 /// What a lock is held by.
