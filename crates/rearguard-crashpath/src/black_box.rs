@@ -121,35 +121,12 @@ impl<const N: usize> Words<N> {
 
     /// Stores `bytes`; what doesn't fit is left out.
     pub fn store(&self, bytes: &[u8]) {
-        let (whole, rest) = bytes.as_chunks::<8>();
-        let mut words = self.0.iter();
-        for (chunk, word) in whole.iter().zip(words.by_ref()) {
-            word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
-        }
-        if !rest.is_empty()
-            && let Some(word) = words.next()
-        {
-            let mut last = [0; 8];
-            for (to, from) in last.iter_mut().zip(rest) {
-                *to = *from;
-            }
-            word.store(u64::from_le_bytes(last), Ordering::Relaxed);
-        }
+        store_words(&self.0, bytes);
     }
 
     /// Fills `out` from the start; what lies beyond the end is left as it was.
     pub fn load(&self, out: &mut [u8]) {
-        let (whole, rest) = out.as_chunks_mut::<8>();
-        let mut words = self.0.iter();
-        for (chunk, word) in whole.iter_mut().zip(words.by_ref()) {
-            *chunk = word.load(Ordering::Relaxed).to_le_bytes();
-        }
-        if let Some(word) = words.next() {
-            let last = word.load(Ordering::Relaxed).to_le_bytes();
-            for (to, from) in rest.iter_mut().zip(last) {
-                *to = from;
-            }
-        }
+        load_words(&self.0, out);
     }
 
     /// Stores one word; an index beyond the end does nothing.
@@ -169,6 +146,41 @@ impl<const N: usize> Words<N> {
     #[must_use]
     pub fn address(&self) -> *mut u8 {
         self.0.as_ptr().cast_mut().cast()
+    }
+}
+
+/// [`Words::store`] for every number of words, so that there is one of it and not one for each.
+#[inline(never)]
+fn store_words(words: &[AtomicU64], bytes: &[u8]) {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    let mut words = words.iter();
+    for (chunk, word) in whole.iter().zip(words.by_ref()) {
+        word.store(u64::from_le_bytes(*chunk), Ordering::Relaxed);
+    }
+    if !rest.is_empty()
+        && let Some(word) = words.next()
+    {
+        let mut last = [0; 8];
+        for (to, from) in last.iter_mut().zip(rest) {
+            *to = *from;
+        }
+        word.store(u64::from_le_bytes(last), Ordering::Relaxed);
+    }
+}
+
+/// The same of [`Words::load`].
+#[inline(never)]
+fn load_words(words: &[AtomicU64], out: &mut [u8]) {
+    let (whole, rest) = out.as_chunks_mut::<8>();
+    let mut words = words.iter();
+    for (chunk, word) in whole.iter_mut().zip(words.by_ref()) {
+        *chunk = word.load(Ordering::Relaxed).to_le_bytes();
+    }
+    if let Some(word) = words.next() {
+        let last = word.load(Ordering::Relaxed).to_le_bytes();
+        for (to, from) in rest.iter_mut().zip(last) {
+            *to = from;
+        }
     }
 }
 

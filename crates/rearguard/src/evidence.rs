@@ -13,6 +13,7 @@ use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 use crate::limits::LOG_BYTES_MAX;
 use crate::order::insertion_sort;
 use crate::sys::words::Crash;
+use crate::text::lossy;
 
 /// The last panic.
 pub(crate) struct Panic {
@@ -127,7 +128,7 @@ pub(crate) fn log(black_box: &BlackBox) -> String {
         let first_whole_line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
         bytes.drain(..first_whole_line);
     }
-    String::from_utf8_lossy(&bytes).into_owned()
+    lossy(&bytes)
 }
 
 /// Reads what the application left for its next life.
@@ -145,5 +146,5 @@ fn text<const N: usize>(text: &Text<N>) -> String {
     let mut bytes = vec![0; text.len()];
     let length = text.load(&mut bytes);
     bytes.truncate(length);
-    String::from_utf8_lossy(&bytes).into_owned()
+    lossy(&bytes)
 }

@@ -251,7 +251,7 @@ pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
     let mut section = "";
     for line in text.lines() {
         let inner = line.strip_prefix("    ");
-        let Some((key, rest)) = string(inner.unwrap_or(line.trim_start())) else { continue };
+        let Some((key, rest)) = string(inner.unwrap_or(line.trim_ascii_start())) else { continue };
         let Some(rest) = rest.strip_prefix(": ") else { continue };
         if rest == "{" {
             section = if key == "annotations" { "annotations" } else { "other" };

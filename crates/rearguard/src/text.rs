@@ -11,6 +11,11 @@ pub(crate) fn joined(parts: &[&str]) -> String {
     text
 }
 
+/// A text of one's own; what is no UTF-8 becomes U+FFFD.
+pub(crate) fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
 /// Appends a number in decimal.
 pub(crate) fn push_number(text: &mut String, value: u64) {
     if value >= 10 {

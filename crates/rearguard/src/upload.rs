@@ -4,7 +4,7 @@ use crate::limits::RETRY_AFTER_S_MAX;
 use crate::sys::http;
 use crate::sys::process;
 use crate::sys::words::{Answer, Post};
-use crate::text::{joined, push_number};
+use crate::text::{joined, lossy, push_number};
 
 /// What is delivered.
 pub(crate) struct Parcel<'a> {
@@ -68,7 +68,7 @@ pub(crate) fn deliver(parcel: &Parcel<'_>) -> Outcome {
 fn outcome(answer: Answer) -> Outcome {
     match answer {
         Answer::Response { status, body, retry_after_s } => {
-            let answer = String::from_utf8_lossy(&body).trim().to_owned();
+            let answer = lossy(body.trim_ascii());
             match status {
                 200..=299 => Outcome::Accepted { status, answer },
                 408 | 425 | 429 | 500..=599 => {

@@ -10,7 +10,7 @@ use rearguard_crashpath::{syscall, time};
 use super::{file, proc_text};
 use crate::config::StartBlock;
 use crate::sys::words::Surroundings;
-use crate::text::{contains, number};
+use crate::text::{contains, joined, lossy, number};
 
 /// The last error of the C library.
 pub(crate) fn last_errno() -> i32 {
@@ -317,9 +317,7 @@ pub(crate) fn system_name() -> String {
     let name = unsafe { name.assume_init() };
     // SAFETY: the field is NUL-terminated.
     let release = unsafe { CStr::from_ptr(name.release.as_ptr()) };
-    let mut text = String::from("Linux ");
-    text.push_str(&release.to_string_lossy());
-    text
+    joined(&["Linux ", &lossy(release.to_bytes())])
 }
 
 /// Turns bytes that came from a path into one again.

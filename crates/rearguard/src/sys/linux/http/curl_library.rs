@@ -8,7 +8,7 @@ use super::super::strings::CText;
 use super::retry_after;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
 use crate::sys::words::{Answer, Post};
-use crate::text::joined;
+use crate::text::{joined, lossy};
 
 const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcurl-nss.so.4"];
 
@@ -240,7 +240,7 @@ fn perform(library: &Library, easy: Easy) -> Result<u16, String> {
         let text = unsafe { (library.strerror)(code) };
         // SAFETY: the text is NUL-terminated.
         let text = unsafe { CStr::from_ptr(text) };
-        return Err(text.to_string_lossy().into_owned());
+        return Err(lossy(text.to_bytes()));
     }
     let mut status: c_long = 0;
     // SAFETY: the information is a long.
