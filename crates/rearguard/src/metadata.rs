@@ -233,7 +233,7 @@ fn write_delivery(delivery: &Delivery, json: &mut Json) {
 }
 
 /// What a later guard needs of a report that it didn't write.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadBack {
     pub(crate) application: String,
     pub(crate) version: String,
@@ -242,35 +242,53 @@ pub(crate) struct ReadBack {
     pub(crate) is_pending: bool,
 }
 
+/// An object that something is read back from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Section {
+    Annotations,
+    Delivery,
+    Other,
+}
+
 /// Reads back what [`Metadata::to_json`] wrote: one member a line, so that no reader of all JSON has to be in every guard.
 /// A file in another form gives `None`, and stays as it is.
 pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
     let text = core::str::from_utf8(json).ok()?;
-    let (mut application, mut version, mut state) = (None, None, None);
-    let mut annotations = Vec::new();
-    let mut section = "";
-    for line in text.lines() {
+    let mut back = ReadBack::default();
+    // A bit for each thing that has to be there.
+    let mut found = 0;
+    let mut section = Section::Other;
+    for line in text.split('\n') {
         let inner = line.strip_prefix("    ");
         let Some((key, rest)) = string(inner.unwrap_or(line.trim_ascii_start())) else { continue };
         let Some(rest) = rest.strip_prefix(": ") else { continue };
         if rest == "{" {
-            section = if key == "annotations" { "annotations" } else { "other" };
-            if key == "delivery" {
-                section = "delivery";
-            }
+            section = match key.as_str() {
+                "annotations" => Section::Annotations,
+                "delivery" => Section::Delivery,
+                _ => Section::Other,
+            };
             continue;
         }
         let Some((value, _)) = string(rest) else { continue };
-        match (inner.is_some(), key.as_str(), section) {
-            (true, _, "annotations") => annotations.push((key, value)),
-            (true, "state", "delivery") => state = Some(value),
-            (false, "application", _) => application = Some(value),
-            (false, "version", _) => version = Some(value),
+        match (inner, section, key.as_str()) {
+            (Some(_), Section::Annotations, _) => back.annotations.push((key, value)),
+            (Some(_), Section::Delivery, "state") => {
+                back.is_pending = value == "pending";
+                found |= 1;
+            }
+            (None, _, "application") => {
+                back.application = value;
+                found |= 2;
+            }
+            (None, _, "version") => {
+                back.version = value;
+                found |= 4;
+            }
             _ => {}
         }
     }
-    let is_pending = state? == "pending";
-    Some(ReadBack { application: application?, version: version?, annotations, is_pending })
+    (found == 7).then_some(back)
 }
 
 /// Reads one quoted string, and gives what follows it.
