@@ -11,7 +11,7 @@ use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{crash, foreground, store};
 
-use crate::config::{ExitClass, History, StartBlock};
+use crate::config::{ExitClass, StartBlock};
 use crate::error::Error;
 use crate::evidence;
 use crate::launch::Succession;
@@ -264,7 +264,7 @@ impl Guard {
     fn perform(&mut self, action: Action) {
         match action {
             Action::TakeDump => self.take_dump(),
-            Action::MakeStarter { delay_ms, history } => self.make_starter(delay_ms, history),
+            Action::MakeStarter { delay_ms } => self.make_starter(delay_ms),
             Action::CloseStart(_) => self.close_start(),
             Action::ReopenStart => self.reopen_start(),
             Action::ReleaseWorker(answer) => self.release_worker(answer),
@@ -285,7 +285,7 @@ impl Guard {
                 self.events.push_back(Event::DeliveryFinished(outcome));
             }
             Action::Note(Note::Decided(decision)) => self.note(decision),
-            Action::Note(Note::Impossible { .. }) => {}
+            Action::Note(Note::Impossible(_)) => {}
             Action::Exit => {
                 self.case.give_back();
                 process::exit(0)
@@ -334,7 +334,7 @@ impl Guard {
     /// Makes the process that will be the next worker.
     ///
     /// After a crash that a foreign handler was asked about it is made only when the worker is gone: such a handler may still mend the fault, and a worker that then ends by itself is no crash.
-    fn make_starter(&mut self, delay_ms: u64, history: History) {
+    fn make_starter(&mut self, delay_ms: u64) {
         if attach::CAN_SURVIVE && self.case.timeline().full_exit == 0 && self.case.may_be_survived()
         {
             return self.events.push_back(Event::StarterMade(StarterOutcome::Failed));
@@ -342,7 +342,7 @@ impl Guard {
         let record = &self.attached.record;
         let succession = Succession {
             incarnation: record.incarnation.saturating_add(1),
-            history,
+            history: *self.supervisor.next_history(),
             last_class: self.class,
             last_report: self
                 .case

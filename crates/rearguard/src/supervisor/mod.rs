@@ -67,7 +67,6 @@ impl Crash {
 #[derive(Clone, Copy, Debug)]
 struct Plan {
     delay_ms: u64,
-    history: History,
     /// How many starters have failed.
     failures: u32,
 }
@@ -139,6 +138,8 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Supervisor {
     setup: Setup,
+    /// What the life that is planned is to know of those before it. Here rather than in the plan, which is handed from state to state.
+    next_history: History,
     ready: bool,
     stopping: bool,
     state: State,
@@ -147,10 +148,22 @@ pub(crate) struct Supervisor {
 impl Supervisor {
     /// A supervisor of a life that runs as far as is known.
     pub(crate) const fn new(setup: Setup) -> Supervisor {
-        Supervisor { setup, ready: false, stopping: false, state: State::Watching }
+        Supervisor {
+            setup,
+            next_history: setup.history,
+            ready: false,
+            stopping: false,
+            state: State::Watching,
+        }
     }
 
-    /// The state's name, for the log.
+    /// The history for the starter that [`Action::MakeStarter`] asks for.
+    pub(crate) const fn next_history(&self) -> &History {
+        &self.next_history
+    }
+
+    /// The state's name, for the tests.
+    #[cfg(test)]
     pub(crate) const fn state_name(&self) -> &'static str {
         match self.state {
             State::Watching => "watching",
@@ -224,7 +237,8 @@ impl Supervisor {
                 };
                 let class = ExitClass::Crash(crash.signal);
                 match self.decide(class, false, crash.at, actions) {
-                    Ok(plan) => {
+                    Ok(wanted) => {
+                        let plan = self.adopt(wanted);
                         actions.push(plan.starter());
                         self.state = State::Preparing(crash, answer, plan);
                     }
@@ -529,7 +543,7 @@ impl Supervisor {
         panicked: bool,
         ended: Now,
         actions: &mut Actions,
-    ) -> Result<Plan, Reason> {
+    ) -> Result<(Plan, History), Reason> {
         let setup = &self.setup;
         let (decision, history) = decide(&Question {
             policy: &setup.policy,
@@ -545,7 +559,7 @@ impl Supervisor {
         });
         actions.decided(decision);
         match decision.verdict {
-            Verdict::Restart { delay_ms } => Ok(Plan { delay_ms, history, failures: 0 }),
+            Verdict::Restart { delay_ms } => Ok((Plan { delay_ms, failures: 0 }, history)),
             Verdict::Stay => Err(decision.reason),
         }
     }
@@ -554,9 +568,17 @@ impl Supervisor {
     fn ended(&mut self, end: End, panicked: bool, ended: Now, actions: &mut Actions) {
         match self.decide(end.class, panicked, ended, actions) {
             // The restart goes first; a store that hangs must not hold it up.
-            Ok(plan) => self.make_starter(end, plan, actions),
+            Ok(wanted) => {
+                let plan = self.adopt(wanted);
+                self.make_starter(end, plan, actions);
+            }
             Err(reason) => self.close(reason, end, actions),
         }
+    }
+
+    fn adopt(&mut self, (plan, history): (Plan, History)) -> Plan {
+        self.next_history = history;
+        plan
     }
 
     fn take_dump(&mut self, crash: Crash, actions: &mut Actions) {
@@ -675,14 +697,13 @@ impl Supervisor {
     }
 
     fn impossible(&self, event: Event, actions: &mut Actions) {
-        actions
-            .push(Action::Note(Note::Impossible { state: self.state_name(), event: event.name() }));
+        actions.push(Action::Note(Note::Impossible(event)));
     }
 }
 
 impl Plan {
     const fn starter(&self) -> Action {
-        Action::MakeStarter { delay_ms: self.delay_ms, history: self.history }
+        Action::MakeStarter { delay_ms: self.delay_ms }
     }
 
     const fn failed(self) -> Plan {

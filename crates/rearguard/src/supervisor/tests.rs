@@ -247,9 +247,8 @@ pub(crate) fn transition_table() -> String {
         for event in events() {
             let mut after = states[name];
             let actions: Vec<Action> = after.handle(event, NOW).into_iter().collect();
-            let is_impossible = actions
-                .iter()
-                .any(|action| matches!(action, Action::Note(Note::Impossible { .. })));
+            let is_impossible =
+                actions.iter().any(|action| matches!(action, Action::Note(Note::Impossible(_))));
             if is_impossible && actions.len() == 1 {
                 impossible.insert(event.name());
             } else if !actions.is_empty() || after.state_name() != name {
@@ -304,7 +303,7 @@ fn action_text(action: &Action) -> String {
             Verdict::Restart { .. } => format!("*restart: {}*", decision.reason.as_str()),
             Verdict::Stay => format!("*stay: {}*", decision.reason.as_str()),
         },
-        Action::Note(Note::Impossible { .. }) => "*impossible*".to_owned(),
+        Action::Note(Note::Impossible(_)) => "*impossible*".to_owned(),
         Action::TakeDump
         | Action::CloseStart(_)
         | Action::ReopenStart

@@ -4,7 +4,7 @@
 //! The shell matches on every [`Action`]; the supervisor matches on every [`Event`] in every state.
 
 use super::decide::{Decision, Reason};
-use crate::config::{ExitClass, History, StartBlock};
+use crate::config::{ExitClass, StartBlock};
 
 /// How many actions one event can have; a test goes through the whole table to see that it is enough.
 pub(crate) const ACTIONS_MAX: usize = 8;
@@ -55,7 +55,8 @@ pub(crate) enum Event {
 }
 
 impl Event {
-    /// The event's name, for the log.
+    /// The event's name, for the tests.
+    #[cfg(test)]
     pub(crate) const fn name(&self) -> &'static str {
         match self {
             Event::Crashed { .. } => "crashed",
@@ -132,8 +133,8 @@ pub(crate) enum Answer {
 pub(crate) enum Action {
     /// Take the dump of the waiting crash; answered by [`Event::DumpFinished`].
     TakeDump,
-    /// Make the process that waits for the full exit, then for the delay, claims the start and executes the next worker with this history; answered by [`Event::StarterMade`].
-    MakeStarter { delay_ms: u64, history: History },
+    /// Make the process that waits for the full exit, then for the delay, claims the start and executes the next worker with [`next_history`](super::Supervisor::next_history); answered by [`Event::StarterMade`].
+    MakeStarter { delay_ms: u64 },
     /// Close the start if it is open, and, if that worked, end our own starter. Afterwards the question is settled, in whosever favour.
     CloseStart(Reason),
     /// The worker survived: end our own starter, and open the start again if this guard closed it.
@@ -165,10 +166,7 @@ pub(crate) enum Action {
 pub(crate) enum Note {
     Decided(Decision),
     /// An event that can't come in this state. It was ignored; either the shell or this table is wrong.
-    Impossible {
-        state: &'static str,
-        event: &'static str,
-    },
+    Impossible(Event),
 }
 
 /// The actions of one event, in their order.

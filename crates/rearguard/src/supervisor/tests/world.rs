@@ -521,9 +521,8 @@ impl World<'_> {
             println!("guard {index}: {before} + {event:?} -> {}", guard.supervisor.state_name());
         }
         hold(actions.len() < ACTIONS_MAX, "no action is lost")?;
-        let impossible = actions
-            .into_iter()
-            .any(|action| matches!(action, Action::Note(Note::Impossible { .. })));
+        let impossible =
+            actions.into_iter().any(|action| matches!(action, Action::Note(Note::Impossible(_))));
         hold(!impossible || self.era.faults, "nothing impossible in a world without faults")?;
         self.guards[index].actions.extend(actions);
         Ok(())
@@ -541,7 +540,10 @@ impl World<'_> {
                 let outcome = if failed { DumpOutcome::Failed } else { DumpOutcome::Written };
                 self.answer(index, Event::DumpFinished(outcome));
             }
-            Action::MakeStarter { history, .. } => self.make_starter(index, history)?,
+            Action::MakeStarter { .. } => {
+                let history = *self.guards[index].supervisor.next_history();
+                self.make_starter(index, history)?;
+            }
             Action::CloseStart(reason) => self.close_start(index, reason),
             Action::ReopenStart => self.reopen_start(index),
             Action::ReleaseWorker(_) => {
