@@ -43,33 +43,46 @@ struct Fxsave([u8; FXSAVE_BYTES]);
 const RSP: usize = 4;
 const RIP: usize = 16;
 
+/// Where the general registers, flags and selectors stand in `gregs` of the signal context (ucontext.h).
+const IN_SIGNAL: [u8; 17] = [13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 7, 16];
+const SIGNAL_FLAGS: usize = 17;
+const SIGNAL_SELECTORS: usize = 18;
+
+/// Where they stand in `user_regs_struct` (user.h), and cs, ds, es, fs, gs, ss.
+const IN_TRACE: [u8; 17] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0, 16];
+const TRACE_FLAGS: usize = 18;
+const TRACE_FS_BASE: usize = 21;
+const TRACE_SEGMENTS: [usize; 6] = [17, 23, 24, 25, 26, 20];
+
 impl Registers {
     pub(crate) fn from_signal_context(general: &[u64], fp: &[u8]) -> Option<Registers> {
-        let [r8, r9, r10, r11, r12, r13, r14, r15, rdi, rsi, rbp, rbx, rdx, rax, rcx, rsp, rip, flags, selectors] =
-            *general.first_chunk()?;
+        let mut registers = Registers::ordered(general, IN_SIGNAL)?;
+        registers.flags = *general.get(SIGNAL_FLAGS)? as u32;
         // The word holds cs, gs, fs, ss; the kernel doesn't save ds and es, which 64-bit code doesn't use.
+        let selectors = *general.get(SIGNAL_SELECTORS)?;
         let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (selectors >> shift) as u16);
-        Some(Registers {
-            general: [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip],
-            segments: [cs, 0, 0, fs, gs, ss],
-            flags: flags as u32,
-            fs_base: 0,
-            complete: true,
-            fp: fxsave(fp),
-        })
+        registers.segments = [cs, 0, 0, fs, gs, ss];
+        registers.fp = fxsave(fp);
+        Some(registers)
     }
 
     pub(crate) fn from_trace(general: &[u64], fp: &[u8]) -> Option<Registers> {
-        let [r15, r14, r13, r12, rbp, rbx, r11, r10, r9, r8, rax, rcx, rdx, rsi, rdi, _, rip, cs, flags, rsp, ss, fs_base, _, ds, es, fs, gs] =
-            *<&[u64; TRACE_WORDS]>::try_from(general).ok()?;
-        Some(Registers {
-            general: [rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8, r9, r10, r11, r12, r13, r14, r15, rip],
-            segments: [cs, ds, es, fs, gs, ss].map(|selector| selector as u16),
-            flags: flags as u32,
-            fs_base,
-            complete: true,
-            fp: fxsave(fp),
-        })
+        let general: &[u64; TRACE_WORDS] = general.try_into().ok()?;
+        let mut registers = Registers::ordered(general, IN_TRACE)?;
+        registers.flags = general[TRACE_FLAGS] as u32;
+        registers.fs_base = general[TRACE_FS_BASE];
+        registers.segments = TRACE_SEGMENTS.map(|index| general[index] as u16);
+        registers.fp = fxsave(fp);
+        Some(registers)
+    }
+
+    /// The general registers, each from its place in `words`.
+    fn ordered(words: &[u64], places: [u8; 17]) -> Option<Registers> {
+        let mut registers = Registers { complete: true, ..Registers::default() };
+        for (register, place) in registers.general.iter_mut().zip(places) {
+            *register = *words.get(usize::from(place))?;
+        }
+        Some(registers)
     }
 
     pub(crate) fn from_pointers(stack: u64, instruction: u64) -> Registers {
