@@ -60,7 +60,7 @@ struct Encoder {
 }
 
 /// The bytes of the minidump.
-pub(crate) fn encode(mut snapshot: Snapshot) -> Vec<u8> {
+pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
     let user_streams = snapshot.user_streams.len();
     let mut encoder = Encoder::new(&snapshot, OWN_STREAMS_MAX + user_streams);
     encoder.system(&snapshot);

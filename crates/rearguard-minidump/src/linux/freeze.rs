@@ -65,9 +65,9 @@ pub(super) struct Freeze<'c, 'p> {
     pub(super) held: Vec<Held>,
     /// Their ids, in ascending order.
     pub(super) known: Vec<i32>,
-    pub(super) copied: Copied,
+    pub(super) copied: &'c mut Copied,
     pub(super) times: Times,
-    pub(super) errors: SoftErrors,
+    pub(super) errors: &'c mut SoftErrors,
     /// The first refusal by the system's policy.
     pub(super) refused: Option<Errno>,
 }
@@ -295,7 +295,11 @@ impl Freeze<'_, '_> {
         if let Some(crash) = &self.request.crash {
             owners.push(Owner::crash(crash.tid, &crash.registers));
         }
-        owners.extend(self.stopped().filter_map(|held| Some(Owner::new(held.tid, held.registers.as_ref()?))));
+        for held in self.stopped() {
+            if let Some(registers) = &held.registers {
+                owners.push(Owner::new(held.tid, registers));
+            }
+        }
         self.copied.copy(&owners, self.memory, self.mappings, self.ceiling, &self.request.limits);
         self.memory.set_stopped(None);
     }

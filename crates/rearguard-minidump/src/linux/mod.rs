@@ -33,7 +33,7 @@ use crate::parse::process::{self, Stat};
 use crate::registers::Registers;
 use crate::request::{Request, Step, Times};
 use crate::snapshot::{Exception, Memory, Snapshot, Thread};
-use crate::soft_error::{Object, SoftError, SoftErrors};
+use crate::soft_error::{Object, SoftError};
 
 /// Bytes of the auxiliary vector; the kernel gives about 350.
 const AUXV_BYTES_MAX: usize = 4096;
@@ -47,7 +47,7 @@ const NAME_BYTES_MAX: usize = 64;
 /// What was taken from a process; the process isn't needed any more.
 #[derive(Debug)]
 pub struct Capture {
-    snapshot: Snapshot,
+    snapshot: Box<Snapshot>,
     times: Times,
 }
 
@@ -104,13 +104,21 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
         return Err(Error::gone(request.pid));
     }
     let who = if request.crash.is_none() { living_thread(who) } else { who };
-    let mut errors = SoftErrors::default();
-    let proc = Proc::open(who).map_err(|errno| errors.add("open /proc of thread", Object::Thread(who), errno)).ok();
-    let target = Target::read(request, proc.as_ref(), &mut errors);
+    // On the heap and filled in place: it is large, and every step adds to it.
+    let mut snapshot = Box::<Snapshot>::default();
+    let proc = Proc::open(who)
+        .map_err(|errno| snapshot.soft_errors.add("open /proc of thread", Object::Thread(who), errno))
+        .ok();
+    let target = Target::read(request, proc.as_ref(), &mut snapshot);
     let mut memory = TargetMemory::new(who, proc.as_ref(), target.secrets.clone());
-    let frozen = freeze(request, proc.as_ref(), &target, &mut memory, errors);
+    let mut copied = Copied::default();
+    let (held, times) = freeze(request, proc.as_ref(), &target, &mut memory, &mut copied, &mut snapshot);
     step(request, Step::Released);
-    Ok(describe(request, proc.as_ref(), target, memory, frozen))
+    snapshot.threads = threads(request, proc.as_ref(), held);
+    place_memory(&mut snapshot, &mut copied, &mut memory, request, &target);
+    describe(&mut snapshot, request, proc.as_ref(), target, memory);
+    step(request, Step::BeforeEncode);
+    Ok(Capture { snapshot, times })
 }
 
 /// Tells the probe.
@@ -134,7 +142,6 @@ fn living_thread(pid: i32) -> i32 {
 /// What is known of the target before its threads are held.
 struct Target {
     maps: Vec<u8>,
-    mappings: Vec<Mapping>,
     auxiliary: Vec<u8>,
     stat: Stat,
     /// Where the strings of arguments and environment are.
@@ -142,7 +149,9 @@ struct Target {
 }
 
 impl Target {
-    fn read(request: &Request<'_>, proc: Option<&Proc>, errors: &mut SoftErrors) -> Target {
+    /// Reads it; the mappings are the snapshot's.
+    fn read(request: &Request<'_>, proc: Option<&Proc>, snapshot: &mut Snapshot) -> Target {
+        let errors = &mut snapshot.soft_errors;
         let limits = &request.limits;
         let mut file = |name, operation, max| {
             let result = proc.map(|proc| proc.read(name, max));
@@ -152,11 +161,12 @@ impl Target {
         let auxiliary = file(c"auxv", "read auxiliary vector", AUXV_BYTES_MAX).unwrap_or_default();
         let stat = system::stat(proc, request.pid, limits.text_bytes_max);
         let (mappings, damaged) = maps::parse(&maps);
+        snapshot.mappings = mappings;
         if damaged > 0 {
             errors.add("read mappings", Object::Count(damaged), 0);
         }
-        let secrets = secrets(&stat, &mappings);
-        Target { maps, mappings, auxiliary, stat, secrets }
+        let secrets = secrets(&stat, &snapshot.mappings);
+        Target { maps, auxiliary, stat, secrets }
     }
 }
 
@@ -169,33 +179,26 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
     [stat.stack_start..top, stat.arguments.0..stat.arguments.1, stat.environment.0..stat.environment.1]
 }
 
-/// What the frozen phase leaves.
-struct Frozen {
-    held: Vec<Held>,
-    copied: Copied,
-    times: Times,
-    errors: SoftErrors,
-}
-
 /// The frozen phase, and the release.
 fn freeze<'p>(
     request: &Request<'_>,
     proc: Option<&'p Proc>,
     target: &Target,
     memory: &mut TargetMemory<'p>,
-    errors: SoftErrors,
-) -> Frozen {
+    copied: &mut Copied,
+    snapshot: &mut Snapshot,
+) -> (Vec<Held>, Times) {
     let mut freeze = Freeze {
         request,
         proc,
         memory,
-        mappings: &target.mappings,
+        mappings: &snapshot.mappings,
         ceiling: target.stat.stack_start,
         held: Vec::new(),
         known: Vec::new(),
-        copied: Copied::default(),
+        copied,
         times: Times::default(),
-        errors,
+        errors: &mut snapshot.soft_errors,
         refused: None,
     };
     // Without anybody to hold, the thread that would hold them is only in the way.
@@ -212,50 +215,53 @@ fn freeze<'p>(
     let stopped = freeze.held.iter().any(|held| held.hold == Hold::Stopped);
     let released = Times { threads_released_ns: sys::now_ns(), ..freeze.times };
     let times = if stopped || alone { released } else { Times::default() };
-    Frozen { held: freeze.held, copied: freeze.copied, times, errors: freeze.errors }
+    (freeze.held, times)
 }
 
-/// What is read while the threads run again, and all of it in one place.
+/// Gives the threads their stacks, and the snapshot the rest of the memory.
+fn place_memory(
+    snapshot: &mut Snapshot,
+    copied: &mut Copied,
+    memory: &mut TargetMemory<'_>,
+    request: &Request<'_>,
+    target: &Target,
+) {
+    copy_left(snapshot, copied, memory, target, request);
+    place_stacks(snapshot, copied, request, target);
+    if let Some(errno) = memory.refused() {
+        snapshot.soft_errors.add("read memory", Object::Process, errno);
+    }
+    snapshot.memory = core::mem::take(&mut copied.memory);
+    snapshot.arena = core::mem::take(&mut copied.arena);
+}
+
+/// What is read while the threads run again.
 fn describe(
+    snapshot: &mut Snapshot,
     request: &Request<'_>,
     proc: Option<&Proc>,
     target: Target,
     mut memory: TargetMemory<'_>,
-    frozen: Frozen,
-) -> Capture {
-    let Frozen { held, mut copied, times, mut errors } = frozen;
+) {
     let limits = &request.limits;
-    let mut threads = threads(request, proc, held);
-    copy_left(&mut threads, &mut copied, &mut memory, &target, request);
-    place_stacks(&mut threads, &mut copied, request, &target, &mut errors);
-    if let Some(errno) = memory.refused() {
-        errors.add("read memory", Object::Process, errno);
-    }
-    let Target { maps, mappings, auxiliary, stat, .. } = target;
-    let modules = modules::read(&mut memory, &mappings, &maps, &auxiliary, limits.modules_max, &mut errors);
-    let linker = linker::read(&mut memory, &auxiliary, limits.modules_max);
+    let Target { maps, auxiliary, stat, .. } = target;
+    modules::read(&mut memory, &maps, &auxiliary, limits.modules_max, snapshot);
+    snapshot.linker = linker::read(&mut memory, &auxiliary, limits.modules_max);
     step(request, Step::ModulesRead);
     let cpuinfo = system::cpuinfo(limits.text_bytes_max);
-    let snapshot = Snapshot {
-        pid: request.pid,
-        threads,
-        memory: copied.memory,
-        arena: copied.arena,
-        exception: exception(request),
-        modules,
-        mappings,
-        linker,
-        system: system::machine(&cpuinfo),
-        process: system::process(&stat),
-        texts: system::texts(proc, request.pid, auxiliary, maps, cpuinfo, limits.text_bytes_max),
-        report_id: request.report_id,
-        annotations: request.annotations.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect(),
-        user_streams: request.user_streams.iter().map(|stream| (stream.stream_type, stream.bytes.to_vec())).collect(),
-        file_bytes_max: limits.file_bytes_max,
-        soft_errors: errors,
-    };
-    step(request, Step::BeforeEncode);
-    Capture { snapshot, times }
+    snapshot.pid = request.pid;
+    snapshot.exception = exception(request);
+    system::machine(&cpuinfo, &mut snapshot.system);
+    snapshot.process = system::process(&stat);
+    snapshot.texts = system::texts(proc, request.pid, auxiliary, maps, cpuinfo, limits.text_bytes_max);
+    snapshot.report_id = request.report_id;
+    for (key, value) in request.annotations {
+        snapshot.annotations.push(((*key).into(), (*value).into()));
+    }
+    for stream in request.user_streams {
+        snapshot.user_streams.push((stream.stream_type, stream.bytes.to_vec()));
+    }
+    snapshot.file_bytes_max = limits.file_bytes_max;
 }
 
 fn exception(request: &Request<'_>) -> Option<Exception> {
@@ -298,32 +304,29 @@ fn pointers(proc: Option<&Proc>, tid: i32) -> Option<Registers> {
 
 /// Copies the stacks of the threads that weren't stopped.
 fn copy_left(
-    threads: &mut [Thread],
+    snapshot: &Snapshot,
     copied: &mut Copied,
     memory: &mut TargetMemory<'_>,
     target: &Target,
     request: &Request<'_>,
 ) {
     let done = |tid: i32| copied.stacks.iter().any(|(owner, _)| *owner == tid);
-    let left = threads.iter().filter(|thread| !done(thread.tid));
-    let owners: Vec<Owner> =
-        left.filter_map(|thread| Some(Owner::new(thread.tid, thread.registers.as_ref()?))).collect();
+    let mut owners = Vec::new();
+    for thread in snapshot.threads.iter().filter(|thread| !done(thread.tid)) {
+        if let Some(registers) = &thread.registers {
+            owners.push(Owner::new(thread.tid, registers));
+        }
+    }
     if !owners.is_empty() {
-        copied.copy(&owners, memory, &target.mappings, target.stat.stack_start, &request.limits);
+        copied.copy(&owners, memory, &snapshot.mappings, target.stat.stack_start, &request.limits);
     }
 }
 
 /// Gives each thread its stack, and the crashing thread the handler's own copy where nothing better was read.
-fn place_stacks(
-    threads: &mut [Thread],
-    copied: &mut Copied,
-    request: &Request<'_>,
-    target: &Target,
-    errors: &mut SoftErrors,
-) {
+fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<'_>, target: &Target) {
     // Where the kernel doesn't tell where the strings are, the auxiliary vector below them does.
     let unknown = target.stat.stack_start == 0;
-    for thread in threads.iter_mut() {
+    for thread in &mut snapshot.threads {
         thread.stack = copied.take_stack(thread.tid);
         if unknown {
             cut_strings(&mut thread.stack, &copied.arena);
@@ -336,7 +339,7 @@ fn place_stacks(
             cut_strings(&mut thread.stack, &copied.arena);
         }
         if thread.stack.place.is_empty() && thread.registers.is_some() {
-            errors.add("read stack", Object::Thread(thread.tid), 0);
+            snapshot.soft_errors.add("read stack", Object::Thread(thread.tid), 0);
         }
     }
     if unknown {

@@ -8,8 +8,8 @@ use crate::bytes::slice_at;
 use crate::parse::auxv;
 use crate::parse::elf::{self, Header, PT_LOAD, PT_NOTE, SEGMENT_BYTES, Segment};
 use crate::parse::maps::Mapping;
-use crate::snapshot::Module;
-use crate::soft_error::{Object, SoftErrors};
+use crate::snapshot::{Module, Snapshot};
+use crate::soft_error::Object;
 
 /// The first bytes of a module: header, program headers, and in nearly all files the notes.
 const HEAD_BYTES: usize = 2048;
@@ -47,20 +47,20 @@ struct Wanted {
 /// The modules, with the main executable first.
 pub(super) fn read(
     memory: &mut TargetMemory<'_>,
-    mappings: &[Mapping],
     maps: &[u8],
     auxiliary: &[u8],
     max: usize,
-    errors: &mut SoftErrors,
-) -> Vec<Module> {
-    let mut candidates = candidates(mappings, maps);
+    snapshot: &mut Snapshot,
+) {
+    let (modules, errors) = (&mut snapshot.modules, &mut snapshot.soft_errors);
+    let mut candidates = candidates(&snapshot.mappings, maps);
     if candidates.len() > max {
         errors.add("list modules", Object::Count(candidates.len() as u64), 0);
         candidates.truncate(max);
     }
     let mut heads: Vec<Piece> = candidates.iter().map(|module| Piece::new(module.start, head_bytes(module))).collect();
     let buffer = memory.read_pieces(&mut heads);
-    let mut modules: Vec<Module> = Vec::with_capacity(candidates.len());
+    modules.reserve(candidates.len());
     let mut notes = Vec::new();
     let mut wanted = Vec::new();
     let mut loaded_end = 0;
@@ -97,8 +97,7 @@ pub(super) fn read(
             module.build_id = id.to_vec();
         }
     }
-    main_first(&mut modules, auxiliary);
-    modules
+    main_first(modules, auxiliary);
 }
 
 /// Files from which code is mapped, and the vDSO.

@@ -29,18 +29,14 @@ pub(super) fn texts(
             .or_else(|_| procfs::read_path(c"/etc/os-release", max))
             .unwrap_or_default()
     });
-    let mut texts = Vec::with_capacity(5);
-    let mut add = |stream_type: u32, text: Vec<u8>| {
-        if !text.is_empty() {
-            texts.push((stream_type, text));
-        }
-    };
-    add(LINUX_AUXV, auxiliary);
-    add(LINUX_PROC_STATUS, status.unwrap_or_default());
-    add(LINUX_LSB_RELEASE, release);
-    add(LINUX_CPU_INFO, cpuinfo);
-    add(LINUX_MAPS, maps);
-    texts
+    // Those that are empty are left out when the file is made.
+    vec![
+        (LINUX_AUXV, auxiliary),
+        (LINUX_PROC_STATUS, status.unwrap_or_default()),
+        (LINUX_LSB_RELEASE, release),
+        (LINUX_CPU_INFO, cpuinfo),
+        (LINUX_MAPS, maps),
+    ]
 }
 
 /// The kernel's description of the processors: as many whole lines as the limit allows.
@@ -71,24 +67,17 @@ fn once(kept: &Kept, max: usize, read: impl Fn() -> Vec<u8>) -> Vec<u8> {
 }
 
 /// What kind of machine this is.
-pub(super) fn machine(cpuinfo: &[u8]) -> System {
+pub(super) fn machine(cpuinfo: &[u8], system: &mut System) {
     let (description, release) = sys::kernel();
-    let (level, revision, processor_info) = processor_info(cpuinfo);
+    (system.level, system.revision, system.processor_info) = processor_info(cpuinfo);
     let release_text = description.get(release).unwrap_or_default();
     let mut parts = release_text.split(|byte| !byte.is_ascii_digit());
-    let mut release = [0; 3];
-    for number in &mut release {
+    for number in &mut system.release {
         *number = parts.next().and_then(text::decimal).unwrap_or(0) as u32;
     }
-    System {
-        processors: *ONLINE.get_or_init(sys::processors),
-        level,
-        revision,
-        processor_info,
-        release,
-        description,
-        now_s: (sys::clock_ns(libc::CLOCK_REALTIME) / 1_000_000_000) as u32,
-    }
+    system.description = description;
+    system.processors = *ONLINE.get_or_init(sys::processors);
+    system.now_s = (sys::clock_ns(libc::CLOCK_REALTIME) / 1_000_000_000) as u32;
 }
 
 /// When the process started and how much time it has used.
