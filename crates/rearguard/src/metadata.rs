@@ -23,29 +23,36 @@ pub(crate) struct Timeline {
 }
 
 /// What became of the delivery.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Delivery {
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Delivery<'a> {
     /// It waits, and why.
-    Pending(String),
+    Pending(&'a str),
     /// A server took it, and answered this.
     Uploaded {
         /// The HTTP status.
         status: u16,
         /// What the server said, most often an id.
-        answer: String,
+        answer: &'a str,
     },
     /// It will not be sent, and why.
-    Skipped(String),
+    Skipped(&'a str),
     /// A server refused it.
     Refused {
         /// The HTTP status.
         status: u16,
         /// What the server said.
-        answer: String,
+        answer: &'a str,
     },
 }
 
+impl Default for Delivery<'_> {
+    fn default() -> Self {
+        Delivery::Pending("not tried yet")
+    }
+}
+
 /// Everything that is known of one end.
+#[derive(Default)]
 pub(crate) struct Metadata {
     pub(crate) uuid: String,
     pub(crate) application: &'static str,
@@ -73,7 +80,7 @@ pub(crate) struct Metadata {
     pub(crate) annotations: Vec<(String, String)>,
     pub(crate) log: String,
     pub(crate) soft_errors: Vec<String>,
-    pub(crate) delivery: Delivery,
+    pub(crate) delivery: Delivery<'static>,
 }
 
 impl Metadata {
@@ -101,7 +108,7 @@ impl Metadata {
         self.application_facts(&mut json);
         json.texts("soft_errors", self.soft_errors.iter().map(String::as_str));
         // Always last: a later guard replaces it without understanding the rest.
-        write_delivery(&self.delivery, &mut json);
+        write_delivery(self.delivery, &mut json);
         json.close();
         json.finish()
     }
@@ -216,19 +223,19 @@ fn shown(value: i32) -> i64 {
     if value < 0 { i64::from(value as u32) } else { i64::from(value) }
 }
 
-fn write_delivery(delivery: &Delivery, json: &mut Json) {
+fn write_delivery(delivery: Delivery<'_>, json: &mut Json) {
     json.object("delivery");
     let (state, status, text) = match delivery {
-        Delivery::Pending(reason) => ("pending", None, ("reason", reason)),
-        Delivery::Uploaded { status, answer } => ("uploaded", Some(*status), ("answer", answer)),
-        Delivery::Skipped(reason) => ("skipped", None, ("reason", reason)),
-        Delivery::Refused { status, answer } => ("refused", Some(*status), ("answer", answer)),
+        Delivery::Pending(reason) => ("pending", 0, reason),
+        Delivery::Uploaded { status, answer } => ("uploaded", status, answer),
+        Delivery::Skipped(reason) => ("skipped", 0, reason),
+        Delivery::Refused { status, answer } => ("refused", status, answer),
     };
     json.text("state", state);
-    if let Some(status) = status {
+    if status != 0 {
         json.number("status", u64::from(status));
     }
-    json.text(text.0, text.1);
+    json.text(if status == 0 { "reason" } else { "answer" }, text);
     json.close();
 }
 
@@ -320,7 +327,7 @@ fn string(text: &str) -> Option<(String, &str)> {
 }
 
 /// Replaces the delivery, always the last member, in metadata that another guard wrote.
-pub(crate) fn with_delivery(json: &[u8], delivery: &Delivery) -> Option<Vec<u8>> {
+pub(crate) fn with_delivery(json: &[u8], delivery: Delivery<'_>) -> Option<Vec<u8>> {
     let marker = b"\n  \"delivery\": {";
     let at = json.windows(marker.len()).rposition(|window| window == marker)?;
     let mut tail = Json::new();
@@ -366,7 +373,7 @@ mod tests {
             annotations: vec![("state".into(), "\u{1}é\n".into()), ("version".into(), "9".into())],
             log: "  \"application\": \"evil\"\n".into(),
             soft_errors: Vec::new(),
-            delivery: Delivery::Pending("not tried yet".into()),
+            delivery: Delivery::default(),
         }
     }
 
@@ -380,8 +387,8 @@ mod tests {
         assert_eq!(back.version, metadata.version);
         assert_eq!(back.annotations, metadata.annotations);
         assert!(back.is_pending);
-        let uploaded = Delivery::Uploaded { status: 200, answer: "CrashID=\"1\"".into() };
-        let replaced = with_delivery(&json, &uploaded).expect("it has a delivery");
+        let uploaded = Delivery::Uploaded { status: 200, answer: "CrashID=\"1\"" };
+        let replaced = with_delivery(&json, uploaded).expect("it has a delivery");
         let value: serde_json::Value = serde_json::from_slice(&replaced).expect("it is JSON");
         assert_eq!(value["delivery"]["answer"], "CrashID=\"1\"");
         assert_eq!(value["panic"]["message"], "\n  \"delivery\": {");

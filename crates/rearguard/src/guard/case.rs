@@ -35,7 +35,6 @@ impl Case {
     pub(crate) fn new(record: &'static LaunchRecord, late_guard: bool) -> Case {
         Case {
             metadata: Metadata {
-                uuid: String::new(),
                 application: &record.name,
                 version: &record.version,
                 incarnation: record.incarnation,
@@ -43,21 +42,7 @@ impl Case {
                 guard_pid: std::process::id(),
                 late_guard,
                 system: process::system_name(),
-                real_ns: 0,
-                uptime_ms: 0,
-                exit: None,
-                crash: None,
-                panic: None,
-                dump_bytes: None,
-                dump_error: None,
-                threads: 0,
-                timeline: Timeline::default(),
-                decision: None,
-                next_pid: None,
-                annotations: Vec::new(),
-                log: String::new(),
-                soft_errors: Vec::new(),
-                delivery: Delivery::Pending(String::from("not tried yet")),
+                ..Metadata::default()
             },
             record,
             store: None,
@@ -343,14 +328,12 @@ impl Case {
     }
 
     /// What is to become of the report; written with it from its first moment, since another guard may find it in any.
-    fn planned_delivery(&self) -> Delivery {
+    fn planned_delivery(&self) -> Delivery<'static> {
         match (&self.record.collector, self.record.consent) {
-            _ if !is_delivered(&self.metadata) => {
-                Delivery::Skipped(String::from("neither a crash nor a panic"))
-            }
-            (None, _) => Delivery::Pending(String::from("no collector is set")),
-            (Some(_), Consent::Denied) => Delivery::Pending(String::from("no consent")),
-            (Some(_), Consent::Granted) => Delivery::Pending(String::from("not tried yet")),
+            _ if !is_delivered(&self.metadata) => Delivery::Skipped("neither a crash nor a panic"),
+            (None, _) => Delivery::Pending("no collector is set"),
+            (Some(_), Consent::Denied) => Delivery::Pending("no consent"),
+            (Some(_), Consent::Granted) => Delivery::default(),
         }
     }
 
@@ -445,18 +428,20 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
         metadata: &json,
         timeout_ms: left_ms,
     });
-    let (delivery, result) = match outcome {
+    let waiting;
+    let (delivery, result) = match &outcome {
         Outcome::Accepted { status, answer } => {
-            (Delivery::Uploaded { status, answer }, DeliveryOutcome::Accepted)
+            (Delivery::Uploaded { status: *status, answer }, DeliveryOutcome::Accepted)
         }
         Outcome::Refused { status, answer } => {
-            (Delivery::Refused { status, answer }, DeliveryOutcome::Refused)
+            (Delivery::Refused { status: *status, answer }, DeliveryOutcome::Refused)
         }
         Outcome::Retry { reason, after_s } => {
-            (Delivery::Pending(with_wait(reason, after_s)), DeliveryOutcome::Retry)
+            waiting = with_wait(reason, *after_s);
+            (Delivery::Pending(&waiting), DeliveryOutcome::Retry)
         }
     };
-    if let Some(json) = with_delivery(&json, &delivery) {
+    if let Some(json) = with_delivery(&json, delivery) {
         let _ = store.update(report, &json);
     }
     if result != DeliveryOutcome::Retry {
@@ -465,13 +450,14 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
     result
 }
 
-fn with_wait(mut reason: String, after_s: Option<u64>) -> String {
+fn with_wait(reason: &str, after_s: Option<u64>) -> String {
+    let mut text = String::from(reason);
     if let Some(seconds) = after_s {
-        reason.push_str("; it wants to be left alone for ");
-        push_number(&mut reason, seconds);
-        reason.push_str(" s");
+        text.push_str("; it wants to be left alone for ");
+        push_number(&mut text, seconds);
+        text.push_str(" s");
     }
-    reason
+    text
 }
 
 /// Whether an end is one that collectors are told of: a crash, a panic, a hang. The others are the user's own business and stay here.
