@@ -67,7 +67,11 @@ pub(crate) fn create_directories(path: &Path) -> Result<(), i32> {
     match path.parent() {
         Some(parent) if error == libc::ENOENT => {
             create_directories(parent)?;
-            create_directories(path)
+            // Once: there are places where nothing can be made, and which say that something above is missing.
+            match create_directory(path) {
+                Err(_) if is_directory(path) => Ok(()),
+                made => made,
+            }
         }
         _ => Err(error),
     }
