@@ -10,6 +10,7 @@ mod suite;
 mod symbols;
 mod test;
 mod tools;
+mod windows;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::shell::{self, cargo, find_program};
 use crate::suite::{self, Outcome, Stage, User};
-use crate::{leftovers, symbols, tools};
+use crate::{leftovers, symbols, tools, windows};
 
 /// The course of one run.
 struct Run {
@@ -31,7 +31,8 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
     }
     run.check("formatting", |_| formatting());
     run.check("clippy", |_| {
-        let arguments = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        let arguments =
+            ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
         shell::run(&mut cargo(&arguments))
     });
     run.check("documentation", |_| {
@@ -47,6 +48,29 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
     });
     run.check("examples in the documentation", Run::doc_tests);
     run.suites();
+    run.check("type-checks for other systems", |run| match windows::missing() {
+        None => windows::type_checks(),
+        Some(reason) => run.skip(&format!("type-checks for other systems: {reason}")),
+    });
+    run.check("Windows, under Wine", |run| {
+        match windows::missing().or_else(windows::missing_wine) {
+            None => {
+                let mut outcome = windows::tests()?;
+                let count = outcome.problems.len();
+                for problem in &mut outcome.problems {
+                    *problem = format!("Windows, under Wine: {problem}");
+                }
+                let failed = outcome.failed;
+                run.outcome.add(outcome);
+                if count == 0 && failed == 0 {
+                    Ok(())
+                } else {
+                    Err(format!("{failed} tests failed, told above"))
+                }
+            }
+            Some(reason) => run.skip(&format!("Windows, under Wine: {reason}")),
+        }
+    });
     run.check("the benchmark's peers", |run| {
         if !run.all {
             return run.skip("clippy of the benchmark's peers: only with --all, it fetches them");

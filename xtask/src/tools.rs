@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::shell::{self, find_program};
+use crate::windows;
 
 /// A program or a library, and the Debian package that has it.
 struct Tool {
@@ -56,7 +57,13 @@ fn has_library() -> bool {
 
 /// Installs what isn't there, and fails when it can't.
 pub(crate) fn install() -> Result<(), String> {
-    let packages: Vec<&str> = missing_tools().iter().map(|tool| tool.package).collect();
+    let mut packages: Vec<&str> = missing_tools().iter().map(|tool| tool.package).collect();
+    if windows::missing().is_some() {
+        packages.extend(windows::TOOLCHAIN_PACKAGES);
+    }
+    if windows::missing_wine().is_some() {
+        packages.extend(windows::WINE_PACKAGES);
+    }
     if !packages.is_empty() {
         if !rustix::process::geteuid().is_root() {
             return Err(format!("{} must be installed, which needs root", packages.join(", ")));

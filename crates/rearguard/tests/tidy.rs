@@ -79,7 +79,7 @@ const MODULE_EDGES: [(&str, &[&str]); 19] = [
     ("upload", &["error", "limits", "report_id", "sys", "text"]),
     // Of `sys` the words alone: a crash as every port tells it.
     ("metadata", &["config", "evidence", "json", "limits", "report_id", "sys", "text"]),
-    ("evidence", &["config", "limits", "order", "sys", "wire"]),
+    ("evidence", &["config", "limits", "order", "sys", "text", "wire"]),
     // The record's text is made here, its memory in `sys`; what it says about the process comes from `sys`.
     ("launch", &["config", "error", "limits", "settings", "sys", "wire"]),
     // The callback's argument is a type of `sys`.

@@ -43,7 +43,8 @@ const CRASHES: [Way; 12] = [
 /// Runs a way on a thread and checks everything that all crashes have in common.
 fn dies_truly(way: &Way, thread: &str) -> (Scene, Report) {
     let scene = Scene::new();
-    let ended = scene.run(&["--wait-ready", "--thread", thread, "--threads", "3", way.name]);
+    let arguments = ["--wait-ready", "--thread", thread, "--threads", "3", way.name];
+    let ended = scene.run_lives(&arguments, 2);
     let name = way.name;
     assert_eq!(ended.signal(), Some(way.signal), "{name} on {thread}: {ended:?}");
     let mains = scene.events("main");

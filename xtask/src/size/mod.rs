@@ -10,7 +10,8 @@ mod table;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::shell::{self, cargo, find_program};
+use crate::shell::{self, cargo};
+use crate::windows;
 use executable::Executable;
 use table::{Column, Found, Table};
 
@@ -24,14 +25,6 @@ const PANICS: [&str; 2] = ["unwind", "abort"];
 const HELLO: [&str; 2] = ["hello", "hello-guarded"];
 const BASE: [&str; 2] = ["base", "base-guarded"];
 
-const WINDOWS: &str = "x86_64-pc-windows-gnu";
-
-/// The toolchain for Windows on a Debian machine, which builds the standard library along with the program.
-const WINDOWS_CARGO: &str = "/usr/bin/cargo";
-const WINDOWS_RUSTC: &str = "/usr/bin/rustc";
-const WINDOWS_LINKER: &str = "x86_64-w64-mingw32-gcc";
-const WINDOWS_PACKAGES: &str = "Debian: cargo-web rustc-web rust-web-src libstd-rust-web-dev gcc-mingw-w64-x86-64 mingw-w64-x86-64-dev";
-
 /// Whether the file is what a vendor ships, or has its symbols left.
 #[derive(Clone, Copy)]
 enum Form {
@@ -44,8 +37,8 @@ pub(crate) fn run(all: bool, json: Option<&Path>) -> Result<(), String> {
     let host = host()?;
     let mut table = Table::new();
     let mut problems = Vec::new();
-    for target in [host.as_str(), WINDOWS] {
-        let missing = if target == WINDOWS { missing_for_windows() } else { None };
+    for target in [host.as_str(), windows::TARGET] {
+        let missing = if target == windows::TARGET { windows::missing() } else { None };
         for panic in PANICS {
             let found = match &missing {
                 Some(reason) => Found::NotMeasured(reason.clone()),
@@ -78,25 +71,6 @@ fn host() -> Result<String, String> {
     let version = shell::output(Command::new("rustc").arg("-vV"))?;
     let host = version.lines().find_map(|line| line.strip_prefix("host: "));
     host.map(str::to_owned).ok_or_else(|| "rustc -vV names no host".to_owned())
-}
-
-/// What the toolchain for Windows lacks on this machine.
-fn missing_for_windows() -> Option<String> {
-    let missing = |what: &str| Some(format!("{what} is missing ({WINDOWS_PACKAGES})"));
-    for program in [WINDOWS_CARGO, WINDOWS_RUSTC] {
-        if !Path::new(program).is_file() {
-            return missing(program);
-        }
-    }
-    if find_program(WINDOWS_LINKER).is_none() {
-        return missing(WINDOWS_LINKER);
-    }
-    let root = shell::output(Command::new(WINDOWS_RUSTC).args(["--print", "sysroot"]));
-    let sources = root.map(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library"));
-    if !sources.is_ok_and(|sources| sources.join("Cargo.toml").is_file()) {
-        return missing("the source of the standard library");
-    }
-    None
 }
 
 /// Builds all programs of one kind, and compares them.
@@ -136,23 +110,16 @@ fn build(target: &str, panic: &str, form: Form) -> Result<Built, String> {
         Form::Twin => ("twin", "false", "-Csymbol-mangling-version=v0"),
     };
     let directory = shell::target_directory()?.join("size").join(format!("{panic}-{name}"));
-    let mut command = if target == WINDOWS { cargo_for_windows() } else { cargo(&[]) };
+    let mut command = if target == windows::TARGET { windows::cargo() } else { cargo(&[]) };
     command.arg("build").args(["--quiet", "--profile", "small", "--bins"]);
     command.args(["--package", "size-programs", "--target", target]);
     command.args(["--config", &format!("profile.small.panic=\"{panic}\"")]);
     command.args(["--config", &format!("profile.small.strip={strip}")]);
     command.arg("--target-dir").arg(directory);
-    if target == WINDOWS {
-        command.arg("-Zbuild-std=std,panic_unwind,panic_abort");
+    if target == windows::TARGET {
+        command.arg(windows::BUILD_STD);
     }
     // Set in any case: a developer's own flags would be measured.
     command.env("RUSTFLAGS", flags);
     shell::artifacts_of(command.arg(shell::MESSAGES)).map(Built)
-}
-
-fn cargo_for_windows() -> Command {
-    let mut command = Command::new(WINDOWS_CARGO);
-    command.current_dir(shell::root()).stdin(std::process::Stdio::null());
-    command.env("RUSTC", WINDOWS_RUSTC).env("RUSTC_BOOTSTRAP", "1");
-    command
 }

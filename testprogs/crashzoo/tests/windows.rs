@@ -1,0 +1,385 @@
+//! The scenarios on Windows: the program for Windows really dies, under Wine, and other people's reader looks at its dumps.
+//!
+//! `cargo xtask test` builds that program, makes a Wine for it, and says in `REARGUARD_WINDOWS` where the programs are.
+
+#![expect(clippy::expect_used, reason = "what isn't there fails the test")]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use minidump::{Minidump, MinidumpException, MinidumpModuleList, MinidumpThreadList, Module};
+use rearguard_cli::collector::{Collector, Script};
+use serde_json::Value;
+use tempfile::TempDir;
+
+const ACCESS_VIOLATION: u32 = 0xc000_0005;
+const FAST_FAIL: u32 = 0xc000_0409;
+
+/// A directory of the test's own, and what is started in it.
+struct Scene {
+    directory: TempDir,
+}
+
+/// What a run has left.
+struct Run {
+    exit_code: u32,
+    left: u64,
+    /// What the programs wrote to standard error.
+    said: String,
+    trace: Vec<Value>,
+    reports: Vec<Report>,
+}
+
+struct Report {
+    metadata: Value,
+    dump: Option<Vec<u8>>,
+}
+
+/// A path as a program under Wine has to be told it.
+fn there(path: &Path) -> String {
+    let name = format!("Z:{}", path.display().to_string().replace('/', "\\"));
+    // Only in this form may a path be longer than 260 units.
+    if name.len() < 248 { name } else { format!(r"\\?\{name}") }
+}
+
+fn program(name: &str) -> PathBuf {
+    let place = std::env::var_os("REARGUARD_WINDOWS").expect("REARGUARD_WINDOWS is set");
+    PathBuf::from(place).join(name)
+}
+
+impl Scene {
+    fn new() -> Scene {
+        Scene { directory: tempfile::tempdir().expect("a directory") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// Runs the zoo behind the host with these options of the host's.
+    fn host(&self, options: &[&OsStr], zoo: &Path, arguments: &[&str]) -> Run {
+        let mut command = Command::new("wine");
+        command.arg(program("winhost.exe")).args(["--deadline-ms", "240000"]).args(options);
+        command.arg(there(zoo)).args(arguments);
+        command.stdin(Stdio::null()).current_dir(self.directory.path());
+        let output = command.output().expect("wine runs");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let told: Value = serde_json::from_slice(&output.stdout)
+            .unwrap_or_else(|error| panic!("{error}: {:?} {said}", output.stdout));
+        let code = told["exit_code"].as_u64().unwrap_or_else(|| panic!("no end: {told} {said}"));
+        Run {
+            exit_code: u32::try_from(code).expect("32 bits"),
+            left: told["left"].as_u64().expect("a number"),
+            said,
+            trace: self.trace(),
+            reports: self.reports(),
+        }
+    }
+
+    /// Runs the zoo with its store and its trace here.
+    fn zoo(&self, arguments: &[&str]) -> Run {
+        let (store, trace) = (there(&self.path("store")), there(&self.path("trace")));
+        // A dump takes seconds under Wine.
+        let mut all = vec!["--store", &store, "--trace", &trace, "--dump-wait-ms", "60000"];
+        all.extend(arguments);
+        let run = self.host(&[], &program("crashzoo.exe"), &all);
+        assert_eq!(run.left, 0, "something is left running: {}", run.said);
+        run
+    }
+
+    fn trace(&self) -> Vec<Value> {
+        let text = fs::read_to_string(self.path("trace")).unwrap_or_default();
+        text.lines().map(|line| serde_json::from_str(line).expect("a whole line")).collect()
+    }
+
+    fn reports(&self) -> Vec<Report> {
+        let mut found = Vec::new();
+        for stage in ["new", "pending", "completed"] {
+            let Ok(entries) = fs::read_dir(self.path("store").join(stage)) else { continue };
+            for report in entries.flatten() {
+                let files = fs::read_dir(report.path()).expect("a report is a directory");
+                let files: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+                let of = |end: &str| {
+                    files.iter().find(|file| file.extension().is_some_and(|it| it == end))
+                };
+                let metadata = fs::read(of("json").expect("metadata")).expect("readable");
+                found.push(Report {
+                    metadata: serde_json::from_slice(&metadata).expect("JSON"),
+                    dump: of("dmp").map(|file| fs::read(file).expect("readable")),
+                });
+            }
+        }
+        found
+    }
+}
+
+impl Run {
+    fn count(&self, event: &str) -> usize {
+        self.trace.iter().filter(|line| line["event"] == event).count()
+    }
+
+    /// The one report.
+    fn report(&self) -> &Report {
+        assert_eq!(self.reports.len(), 1, "{}", self.said);
+        &self.reports[0]
+    }
+
+    /// The next life's first line.
+    fn second_life(&self) -> &Value {
+        let mut lives = self.trace.iter().filter(|line| line["event"] == "main");
+        let second = lives.nth(1).unwrap_or_else(|| panic!("no next life: {:?}", self.trace));
+        assert!(lives.next().is_none(), "a third life: {:?}", self.trace);
+        second
+    }
+}
+
+/// Looks at a dump as a reader of dumps does.
+fn check_dump(report: &Report, code: u32) {
+    let bytes = report.dump.as_deref().expect("a minidump");
+    let dump = Minidump::read(bytes).expect("a minidump");
+    let exception: MinidumpException<'_> = dump.get_stream().expect("an exception");
+    assert_eq!(exception.raw.exception_record.exception_code, code);
+    let crashed = exception.get_crashing_thread_id();
+    assert_eq!(report.metadata["crash"]["thread"], crashed);
+    assert_eq!(report.metadata["crash"]["signal"], code);
+    let threads: MinidumpThreadList<'_> = dump.get_stream().expect("threads");
+    assert!(threads.get_thread(crashed).is_some(), "the crashed thread is described");
+    let modules: MinidumpModuleList = dump.get_stream().expect("modules");
+    let main = modules.main_module().expect("a main module");
+    assert!(main.code_file().ends_with("crashzoo.exe"), "{}", main.code_file());
+    let info: minidump::MinidumpCrashpadInfo = dump.get_stream().expect("annotations");
+    assert_eq!(info.simple_annotations.get("fact").map(String::as_str), Some("a value"));
+}
+
+/// A crash of this code, told, dumped, and followed by another life that ends well.
+fn crashes(way: &str, code: u32, exit_code: u32, options: &[&str]) {
+    let scene = Scene::new();
+    let mut arguments = vec!["--annotate", "fact=a value", "--wait-ready"];
+    arguments.extend(options);
+    arguments.push(way);
+    let run = scene.zoo(&arguments);
+    assert_eq!(run.exit_code, exit_code, "{way}: {}", run.said);
+    let report = run.report();
+    assert_eq!(report.metadata["exit"]["class"], "crash", "{way}");
+    assert_eq!(report.metadata["late_guard"], false, "{way}");
+    check_dump(report, code);
+    let second = run.second_life();
+    assert_eq!(second["incarnation"], 1);
+    assert_eq!(second["last_exit_class"], format!("crash:{}", code as i32));
+    assert_eq!(second["last_report"], report.metadata["id"]);
+}
+
+// Goal: each exception is told by its code, dumped with its thread, and keeps its exit code.
+#[test]
+fn access_violations() {
+    for way in ["null-write", "null-call", "jump-bad-address"] {
+        crashes(way, ACCESS_VIOLATION, ACCESS_VIOLATION, &[]);
+    }
+}
+
+// Goal: as above, for the processor's other faults.
+#[test]
+fn other_faults_of_the_processor() {
+    for (way, code) in [("ill", 0xc000_001d), ("fpe", 0xc000_0094), ("trap", 0x8000_0003)] {
+        crashes(way, code, code, &[]);
+    }
+}
+
+// Goal: the runtimes' own exceptions are crashes too: C++, a torn heap, an invalid parameter.
+#[test]
+fn exceptions_of_the_runtimes() {
+    for (way, code) in [
+        ("cpp-exception", 0xe06d_7363),
+        ("heap-corruption", 0xc000_0374),
+        ("invalid-parameter", 0xc000_0417),
+    ] {
+        crashes(way, code, code, &[]);
+    }
+}
+
+// Goal: C's abort is told, and ends as the runtime ends it.
+#[test]
+fn abort_is_told() {
+    crashes("abort", 0x4000_0015, 3, &[]);
+}
+
+// Goal: any thread may crash, with the heap locked, several at once, and within the crash.
+#[test]
+fn hostile_moments() {
+    for options in [&["--thread", "std"], &["--thread", "foreign"]] {
+        crashes("null-write", ACCESS_VIOLATION, ACCESS_VIOLATION, options);
+    }
+    for way in ["malloc-locked", "crash-x8", "crash-in-handler"] {
+        crashes(way, ACCESS_VIOLATION, ACCESS_VIOLATION, &[]);
+    }
+}
+
+// Goal: a filter that was there first is asked; what it repairs is no crash.
+#[test]
+fn filters_of_others() {
+    crashes("foreign-handler", ACCESS_VIOLATION, ACCESS_VIOLATION, &[]);
+    let scene = Scene::new();
+    let run = scene.zoo(&["--wait-ready", "recovered-fault"]);
+    assert_eq!((run.exit_code, run.count("recovered"), run.count("main")), (0, 1, 1));
+    assert!(run.reports.is_empty());
+}
+
+// Goal: ends that no handler sees are classified by the guard: fast-fail and panics are crashes of their own kind, with the panic's words.
+#[test]
+fn ends_without_a_dump() {
+    for (way, code) in [("fast-fail", FAST_FAIL), ("panic-abort", FAST_FAIL), ("oom", FAST_FAIL)] {
+        let scene = Scene::new();
+        let run = scene.zoo(&["--wait-ready", way]);
+        assert_eq!(run.exit_code, code, "{way}: {}", run.said);
+        let report = run.report();
+        assert!(report.dump.is_none(), "{way}");
+        assert_eq!(report.metadata["exit"]["value"], code, "{way}");
+        assert_eq!(report.metadata["exit"]["class"], "crash", "{way}");
+        assert_eq!(run.second_life()["incarnation"], 1, "{way}");
+        let has_words = report.metadata["panic"]["message"].is_string();
+        assert_eq!(has_words, way == "panic-abort", "{way}");
+    }
+    let scene = Scene::new();
+    let run = scene.zoo(&["--wait-ready", "panic"]);
+    assert_eq!(run.exit_code, 101);
+    assert_eq!(run.report().metadata["exit"]["class"], "code");
+    assert!(run.report().metadata["panic"]["location"].is_string());
+    assert_eq!(run.second_life()["last_exit_class"], "code:101");
+}
+
+// Goal: an end by the program's own will, or by somebody else's, is followed by no life.
+#[test]
+fn ends_that_are_no_crash() {
+    for (way, code) in [("exit-3", 3), ("terminate", 9), ("none", 0)] {
+        let scene = Scene::new();
+        let run = scene.zoo(&["--wait-ready", way]);
+        assert_eq!((run.exit_code, run.count("main")), (code, 1), "{way}: {}", run.said);
+        assert!(run.reports.iter().all(|report| report.dump.is_none()), "{way}");
+        assert_eq!(run.reports.len(), usize::from(code != 0), "{way}");
+    }
+}
+
+// Goal: whatever becomes of the first guard, the standby takes its place: killed before and within the dump, or silent until the deadline.
+#[test]
+fn the_standby_takes_over() {
+    for spot in ["crash-heard:kill", "before-seize:kill", "report-written:kill"] {
+        let scene = Scene::new();
+        let run =
+            scene.zoo(&["--wait-ready", "--after", "3000", "--fail-spot", spot, "null-write"]);
+        assert_eq!(run.exit_code, ACCESS_VIOLATION, "{spot}: {}", run.said);
+        assert!(run.report().dump.is_some(), "{spot}");
+        assert_eq!(run.report().metadata["late_guard"], true, "{spot}");
+        assert_eq!(run.second_life()["incarnation"], 1, "{spot}");
+    }
+    let scene = Scene::new();
+    let silent = ["--wait-ready", "--after", "3000", "--fail-spot", "crash-heard:stop"];
+    // Once more, and last: the silent guard is ended after this long.
+    let run = scene.zoo(&[&silent[..], &["--dump-wait-ms", "12000", "null-write"]].concat());
+    assert_eq!(run.exit_code, ACCESS_VIOLATION, "{}", run.said);
+    assert!(run.report().dump.is_some());
+    assert_eq!(run.second_life()["incarnation"], 1);
+}
+
+// Goal: a guard that dies while all is well is replaced, and the replacement does its work.
+#[test]
+fn a_guard_is_replaced() {
+    let scene = Scene::new();
+    let run = scene.zoo(&["--after", "6000", "--fail-spot", "ready:kill", "null-write"]);
+    assert_eq!(run.exit_code, ACCESS_VIOLATION, "{}", run.said);
+    assert!(run.report().dump.is_some());
+    assert_eq!(run.second_life()["incarnation"], 1);
+}
+
+// Goal: a program that lets nobody live beside it, by a named mutex, is restarted twenty times and never refused.
+#[test]
+fn a_single_instance_is_never_refused() {
+    let scene = Scene::new();
+    let lock = there(&scene.path("lock"));
+    let lives = std::env::var("REARGUARD_LIVES").unwrap_or_else(|_| "20".to_owned());
+    // Fast-fail: no dump, so that what is measured is the restart.
+    let run = scene.zoo(&["--wait-ready", "--hold-lock", &lock, "--lives", &lives, "fast-fail"]);
+    assert_eq!(run.exit_code, FAST_FAIL, "{}", run.said);
+    let lives: usize = lives.parse().expect("a number");
+    assert_eq!(run.count("main"), lives + 1, "{}", run.said);
+    assert!(!run.said.contains("locked"), "{}", run.said);
+}
+
+// Goal: the next life has the command line to the letter, unpaired surrogates included, the directory, and the environment, from a path that is longer than old programs can say.
+#[test]
+fn circumstances_are_kept_to_the_letter() {
+    let scene = Scene::new();
+    let mut deep = scene.directory.path().to_owned();
+    while deep.as_os_str().len() < 300 {
+        deep.push("a directory with a long name, so that it adds up");
+    }
+    fs::create_dir_all(&deep).expect("directories");
+    let zoo = deep.join("crashzoo.exe");
+    fs::copy(program("crashzoo.exe"), &zoo).expect("a copy");
+    let told = scene.path("told");
+    let mut line: Vec<u16> = format!(
+        "--store {} --trace {} --dump-wait-ms 60000 --wait-ready --print-args {} --log \"two  blanks\" --log \"\" --log \"a\\\"b\\\\\" --log a\\\\\\\"b --log \u{1f600} --log ",
+        there(&scene.path("store")),
+        there(&scene.path("trace")),
+        there(&told)
+    )
+    .encode_utf16()
+    .collect();
+    line.extend([0xd800, 0x61]);
+    line.extend(" fast-fail".encode_utf16());
+    let file = scene.path("line");
+    fs::write(&file, line.iter().flat_map(|unit| unit.to_le_bytes()).collect::<Vec<u8>>())
+        .expect("a file");
+    let line_file = there(&file);
+    let directory = there(scene.directory.path());
+    let options = ["--command-line", &line_file, "--directory", &directory].map(OsStr::new);
+    let run = scene.host(&options, &zoo, &[]);
+    assert_eq!(run.exit_code, FAST_FAIL, "{}", run.said);
+    assert_eq!(run.left, 0);
+    assert_eq!(run.second_life()["incarnation"], 1);
+    let told = fs::read(told).expect("what both lives tell");
+    let lines: Vec<&[u8]> = told.split(|byte| *byte == b'\n').collect();
+    assert_eq!(lines.len(), 7, "three lines each, and the end");
+    assert_eq!(lines[..3], lines[3..6]);
+    let letters: String = line.iter().map(|unit| format!("{unit:04x}")).collect();
+    let own = String::from_utf8_lossy(lines[0]);
+    assert!(own.ends_with(&letters), "{own} {letters}");
+}
+
+// Goal: a report reaches a collector through the system's own HTTP library.
+#[test]
+fn reports_are_delivered() {
+    let collector = Collector::start(Script::default()).expect("a collector");
+    let scene = Scene::new();
+    let url = collector.url();
+    let run = scene.zoo(&["--collector", &url, "--annotate", "fact=a value", "null-write"]);
+    let came = collector.wait_for(1, Duration::from_secs(60)).expect("a report");
+    assert!(came[0].violations.is_empty(), "{:?}", came[0].violations);
+    assert_eq!(run.report().metadata["delivery"]["state"], "uploaded");
+    check_dump(run.report(), ACCESS_VIOLATION);
+}
+
+// Goal: a guard argument with nothing behind it ends with its own code and never runs the application; a store that can't be made costs the reports only.
+#[test]
+fn bad_input() {
+    let scene = Scene::new();
+    let trace = there(&scene.path("trace"));
+    for argument in [
+        "--rearguard-guard",
+        "--rearguard-guard=2:0123456789abcdef",
+        "--rearguard-guard=1:0123456789abcdef",
+    ] {
+        let run = scene.host(&[], &program("crashzoo.exe"), &[argument]);
+        assert_eq!(run.exit_code, 98, "{argument}: {}", run.said);
+        assert!(run.said.contains("guard argument not usable"), "{argument}: {}", run.said);
+        let run = scene.host(&[], &program("crashzoo.exe"), &["--trace", &trace, argument]);
+        assert_eq!((run.exit_code, run.count("main")), (98, 0), "{argument}: {}", run.said);
+    }
+    let arguments =
+        ["--store", "Q:\\nowhere", "--trace", &trace, "--wait-ready", "--health", "exit-3"];
+    let run = scene.host(&[], &program("crashzoo.exe"), &arguments);
+    assert_eq!(run.exit_code, 3, "{}", run.said);
+    assert!(run.said.contains("reports are lost"), "{}", run.said);
+}
