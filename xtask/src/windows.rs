@@ -95,6 +95,16 @@ pub(crate) fn tests() -> Result<Outcome, String> {
         .tempdir()
         .map_err(|error| error.to_string())?;
     let wine = Wine::new(directory.path())?;
+    // The library's own tests of what only Windows has.
+    let mut units = cargo();
+    units.args(["test", "--quiet", "--locked", BUILD_STD, "--target", TARGET]);
+    units.args(["--profile", "wine", "-p", "rearguard", "--lib", "sys::", "--target-dir"]);
+    wine.surround(units.arg(&target));
+    let text = shell::output(units.env("CARGO_TARGET_X86_64_PC_WINDOWS_GNU_RUNNER", "wine"))?;
+    let units = Outcome::of_output(&text);
+    if units.passed == 0 {
+        return Err("no unit test was run".to_owned());
+    }
     let mut command = shell::cargo(&["test", "-p", "crashzoo", "--features", "wine"]);
     command.args(["--test", "windows"]);
     wine.surround(&mut command);
@@ -103,6 +113,7 @@ pub(crate) fn tests() -> Result<Outcome, String> {
     let output = command.stderr(Stdio::inherit()).output().map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
     let mut outcome = Outcome::of_output(&text);
+    outcome.add(units);
     println!("  {} passed, {} failed", outcome.passed, outcome.failed);
     if !output.status.success() {
         println!("{text}");

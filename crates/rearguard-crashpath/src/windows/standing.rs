@@ -87,6 +87,12 @@ pub fn standing() -> Standing {
     }
 }
 
+/// Notes a guard that couldn't even be created.
+pub fn note_failed_start(error: u32) {
+    STARTS.fetch_add(1, Ordering::Relaxed);
+    note_failure(error);
+}
+
 /// Notes that a start failed.
 pub fn note_failure(error: u32) {
     FAILURES.fetch_add(1, Ordering::Relaxed);

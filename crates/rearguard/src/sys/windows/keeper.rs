@@ -104,7 +104,7 @@ fn keep(keeping: &Keeping) {
         if !standing::has_standby()
             && let Err(error) = make_standby(keeping)
         {
-            standing::note_failure(error);
+            standing::note_failed_start(error);
             return;
         }
         standing::call_standby(keeping.black_box);

@@ -228,3 +228,31 @@ impl Drop for AttributeList {
         unsafe { DeleteProcThreadAttributeList(list) };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: a path longer than old programs can say is told in the form that has no limit, and no other path is changed.
+    #[test]
+    fn long_paths_have_the_prefix() {
+        let units = |text: &str| text.encode_utf16().collect::<Vec<u16>>();
+        let long = "x".repeat(300);
+        for (path, told) in [
+            (format!(r"C:\{long}"), format!(r"\\?\C:\{long}")),
+            (format!(r"\\server\{long}"), format!(r"\\?\UNC\server\{long}")),
+            (format!(r"\\?\C:\{long}"), format!(r"\\?\C:\{long}")),
+            (String::from(r"C:\short"), String::from(r"C:\short")),
+        ] {
+            assert_eq!(with_prefix(&units(&path)), units(&told));
+        }
+    }
+
+    // Goal: an environment is a block as the system wants it, an empty one too.
+    #[test]
+    fn blocks_end_twice() {
+        let block = [0x61, 0x3d, 0, 0x62, 0, 0];
+        assert_eq!(environment_block(&[]), [0, 0]);
+        assert_eq!(environment_block(&[vec![0x61, 0x3d], vec![0x62]]), block);
+    }
+}
