@@ -23,6 +23,7 @@ usage: cargo xtask CHORE
 chores:
   test [--all]                     every check that this machine can run; says at its end what it didn't run
                                    --all installs what is missing, and fails rather than skips
+  windows                          the zoo for Windows, under a Wine of its own
   symbols                          compares the crash path's object code with its allow-list
   bench [--runs N] [--json FILE]   rearguard, minidumper-child and no handler at all, side by side
   size [--all] [--json FILE]       by how many bytes rearguard makes a program grow, part by part; fails above the limit
@@ -33,6 +34,7 @@ enum Chore {
     Help,
     Test { all: bool },
     Symbols,
+    Windows,
     Bench { runs: usize, json: Option<PathBuf> },
     Size { all: bool, json: Option<PathBuf> },
 }
@@ -52,6 +54,7 @@ fn main() -> ExitCode {
         }
         Chore::Test { all } => test::run(all),
         Chore::Symbols => symbols::run(),
+        Chore::Windows => windows::run(),
         Chore::Bench { runs, json } => bench::run(runs, json.as_deref()),
         Chore::Size { all, json } => size::run(all, json.as_deref()),
     };
@@ -74,6 +77,7 @@ fn parse() -> Result<Chore, lexopt::Error> {
                 chore = Some(match name.to_str() {
                     Some("test") => Chore::Test { all: false },
                     Some("symbols") => Chore::Symbols,
+                    Some("windows") => Chore::Windows,
                     Some("bench") => Chore::Bench { runs: bench::RUNS_DEFAULT, json: None },
                     Some("size") => Chore::Size { all: false, json: None },
                     _ => return Err(Arg::Value(name).unexpected()),

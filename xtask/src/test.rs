@@ -52,25 +52,6 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
         None => windows::type_checks(),
         Some(reason) => run.skip(&format!("type-checks for other systems: {reason}")),
     });
-    run.check("Windows, under Wine", |run| {
-        match windows::missing().or_else(windows::missing_wine) {
-            None => {
-                let mut outcome = windows::tests()?;
-                let count = outcome.problems.len();
-                for problem in &mut outcome.problems {
-                    *problem = format!("Windows, under Wine: {problem}");
-                }
-                let failed = outcome.failed;
-                run.outcome.add(outcome);
-                if count == 0 && failed == 0 {
-                    Ok(())
-                } else {
-                    Err(format!("{failed} tests failed, told above"))
-                }
-            }
-            Some(reason) => run.skip(&format!("Windows, under Wine: {reason}")),
-        }
-    });
     run.check("the benchmark's peers", |run| {
         if !run.all {
             return run.skip("clippy of the benchmark's peers: only with --all, it fetches them");

@@ -1,6 +1,6 @@
 //! The scenarios on Windows: the program for Windows really dies, under Wine, and other people's reader looks at its dumps.
 //!
-//! `cargo xtask test` builds that program, makes a Wine for it, and says in `REARGUARD_WINDOWS` where the programs are.
+//! `cargo xtask windows` builds that program, makes a Wine for it, and says in `REARGUARD_WINDOWS` where the programs are.
 
 #![expect(clippy::expect_used, reason = "what isn't there fails the test")]
 
