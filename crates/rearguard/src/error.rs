@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
+use crate::heap::owned;
+
 /// Why something could not be done.
 ///
 /// It carries what was tried, on what, and the system's reason; where a caller can act differently, an `is_*` method says so.
@@ -28,12 +30,12 @@ impl Error {
 
     /// As [`Error::setting`], with the value that was given.
     pub(crate) fn setting_value(field: &'static str, value: &str, reason: &'static str) -> Error {
-        Error { kind: Kind::Setting(reason), operation: field, object: value.to_owned() }
+        Error { kind: Kind::Setting(reason), operation: field, object: owned(value) }
     }
 
     /// The operating system said no.
     pub(crate) fn system(operation: &'static str, object: &str, code: i32) -> Error {
-        Error { kind: Kind::System(code), operation, object: object.to_owned() }
+        Error { kind: Kind::System(code), operation, object: owned(object) }
     }
 
     /// As [`Error::system`], with 0 for what the system gave no number.
@@ -47,7 +49,7 @@ impl Error {
 
     /// A rule of ours says no.
     pub(crate) fn refused(operation: &'static str, object: &str, reason: &'static str) -> Error {
-        Error { kind: Kind::Refused(reason), operation, object: object.to_owned() }
+        Error { kind: Kind::Refused(reason), operation, object: owned(object) }
     }
 
     /// The system's error number, where the system gave one.

@@ -10,10 +10,10 @@ use rearguard_crashpath::black_box::{
 };
 use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
+use crate::heap::{add, lossy, zeros};
 use crate::limits::LOG_BYTES_MAX;
 use crate::order::insertion_sort;
 use crate::sys::words::Crash;
-use crate::text::lossy;
 
 /// The last panic.
 pub(crate) struct Panic {
@@ -37,9 +37,13 @@ pub(crate) fn crash(black_box: &BlackBox) -> Crash {
     let floating_bytes =
         (slot.floating_bytes.load(Ordering::Relaxed) as usize).min(FLOATING_WORDS * 8);
     let stack_bytes = (slot.stack_bytes.load(Ordering::Relaxed) as usize).min(STACK_COPY_BYTES_MAX);
-    let mut floating = vec![0; floating_bytes];
+    let mut general = Vec::new();
+    for index in 0..general_count {
+        add(&mut general, slot.general.get(index));
+    }
+    let mut floating = zeros(floating_bytes);
     slot.floating.load(&mut floating);
-    let mut stack = vec![0; stack_bytes];
+    let mut stack = zeros(stack_bytes);
     black_box.stack.load(&mut stack);
     Crash {
         tid: slot.tid.load(Ordering::Relaxed) as i32,
@@ -50,7 +54,7 @@ pub(crate) fn crash(black_box: &BlackBox) -> Crash {
         flags: slot.flags.load(Ordering::Relaxed),
         seen_ns: slot.seen_ns.load(Ordering::Relaxed),
         seen_real_ns: slot.seen_real_ns.load(Ordering::Relaxed),
-        general: (0..general_count).map(|index| slot.general.get(index)).collect(),
+        general,
         floating,
         stack_address: slot.stack_address.load(Ordering::Relaxed),
         stack,
@@ -109,7 +113,7 @@ pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
     for annotation in black_box.annotations.iter().take(used.min(ANNOTATIONS_MAX)) {
         let key = text(&annotation.key);
         if !key.is_empty() {
-            annotations.push((key, text(&annotation.value)));
+            add(&mut annotations, (key, text(&annotation.value)));
         }
     }
     insertion_sort(&mut annotations);
@@ -121,7 +125,7 @@ pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
 pub(crate) fn log(black_box: &BlackBox) -> String {
     let ring: &LogRing = &black_box.log;
     let written = ring.written.load(Ordering::Acquire);
-    let mut bytes = vec![0; written.min(LOG_BYTES_MAX as u64) as usize];
+    let mut bytes = zeros(written.min(LOG_BYTES_MAX as u64) as usize);
     ring.ring.load(&mut bytes);
     if written > LOG_BYTES_MAX as u64 {
         bytes.rotate_left((written % LOG_BYTES_MAX as u64) as usize);
@@ -137,13 +141,13 @@ pub(crate) fn recovery(black_box: &BlackBox) -> Option<Vec<u8>> {
     if length == 0 {
         return None;
     }
-    let mut bytes = vec![0; length];
+    let mut bytes = zeros(length);
     black_box.recovery.load(&mut bytes);
     Some(bytes)
 }
 
 fn text<const N: usize>(text: &Text<N>) -> String {
-    let mut bytes = vec![0; text.len()];
+    let mut bytes = zeros(text.len());
     let length = text.load(&mut bytes);
     bytes.truncate(length);
     lossy(&bytes)

@@ -1,5 +1,6 @@
 //! Writing JSON (RFC 8259). Reading it is for the tools at the desk.
 
+use crate::heap::{PutText, owned, text_of};
 use crate::text::{push_number, push_signed};
 
 /// Builds one JSON value; the caller opens and closes in the right order.
@@ -13,21 +14,21 @@ pub(crate) struct Json {
 
 impl Json {
     pub(crate) fn new() -> Json {
-        Json { text: String::with_capacity(4096), comma: false, depth: 0 }
+        Json { text: text_of(4096), comma: false, depth: 0 }
     }
 
     fn separate(&mut self) {
         if self.comma {
-            self.text.push(',');
+            self.text.put_char(',');
         }
         self.comma = true;
     }
 
     /// Begins a line, indented for a person.
     fn line(&mut self) {
-        self.text.push('\n');
+        self.text.put_char('\n');
         for _ in 0..self.depth {
-            self.text.push_str("  ");
+            self.text.put("  ");
         }
     }
 
@@ -35,12 +36,12 @@ impl Json {
         self.separate();
         self.line();
         self.string(key);
-        self.text.push_str(": ");
+        self.text.put(": ");
     }
 
     /// Opens the outermost object.
     pub(crate) fn open(&mut self) {
-        self.text.push('{');
+        self.text.put_char('{');
         self.comma = false;
         self.depth += 1;
     }
@@ -55,23 +56,23 @@ impl Json {
     pub(crate) fn close(&mut self) {
         self.depth -= 1;
         self.line();
-        self.text.push('}');
+        self.text.put_char('}');
         self.comma = true;
     }
 
     /// A list of texts under a key.
     pub(crate) fn texts<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a str>) {
         self.key(key);
-        self.text.push('[');
+        self.text.put_char('[');
         self.comma = false;
         for value in values {
             if self.comma {
-                self.text.push_str(", ");
+                self.text.put(", ");
             }
             self.comma = true;
             self.string(value);
         }
-        self.text.push(']');
+        self.text.put_char(']');
         self.comma = true;
     }
 
@@ -99,38 +100,38 @@ impl Json {
 
     pub(crate) fn bool(&mut self, key: &str, value: bool) {
         self.key(key);
-        self.text.push_str(if value { "true" } else { "false" });
+        self.text.put(if value { "true" } else { "false" });
     }
 
     pub(crate) fn null(&mut self, key: &str) {
         self.key(key);
-        self.text.push_str("null");
+        self.text.put("null");
     }
 
     fn string(&mut self, value: &str) {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.text.push('"');
+        self.text.put_char('"');
         for character in value.chars() {
             match character {
-                '"' => self.text.push_str("\\\""),
-                '\\' => self.text.push_str("\\\\"),
-                '\n' => self.text.push_str("\\n"),
-                '\r' => self.text.push_str("\\r"),
-                '\t' => self.text.push_str("\\t"),
+                '"' => self.text.put("\\\""),
+                '\\' => self.text.put("\\\\"),
+                '\n' => self.text.put("\\n"),
+                '\r' => self.text.put("\\r"),
+                '\t' => self.text.put("\\t"),
                 control if control < ' ' => {
                     let code = control as usize;
-                    self.text.push_str("\\u00");
-                    self.text.push(char::from(DIGITS[code >> 4 & 15]));
-                    self.text.push(char::from(DIGITS[code & 15]));
+                    self.text.put("\\u00");
+                    self.text.put_char(char::from(DIGITS[code >> 4 & 15]));
+                    self.text.put_char(char::from(DIGITS[code & 15]));
                 }
-                other => self.text.push(other),
+                other => self.text.put_char(other),
             }
         }
-        self.text.push('"');
+        self.text.put_char('"');
     }
 
     pub(crate) fn finish(mut self) -> Vec<u8> {
-        self.text.push('\n');
+        self.text.put_char('\n');
         self.text.into_bytes()
     }
 }
@@ -138,10 +139,10 @@ impl Json {
 /// `0x` and the digits.
 pub(crate) fn hexadecimal(value: u64) -> String {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = String::from("0x");
+    let mut text = owned("0x");
     let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
     for position in (0..digits).rev() {
-        text.push(char::from(DIGITS[(value >> (position * 4)) as usize & 15]));
+        text.put_char(char::from(DIGITS[(value >> (position * 4)) as usize & 15]));
     }
     text
 }

@@ -5,6 +5,7 @@
 //! The **succession record** is what the next worker learns of the lives before it.
 
 use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
+use crate::heap::{add, copied, owned};
 use crate::settings::{Consent, Settings};
 use crate::sys::words::Surroundings;
 use crate::wire::{Reader, Writer};
@@ -79,7 +80,9 @@ impl LaunchRecord {
         writer.u32(around.seccomp);
         let mut limits = Vec::new();
         for (name, soft, hard) in &around.rlimits {
-            limits.extend_from_slice(&[*name as u64, *soft, *hard]);
+            for word in [*name as u64, *soft, *hard] {
+                add(&mut limits, word);
+            }
         }
         writer.words(&limits);
         writer.words(&around.streams);
@@ -128,7 +131,7 @@ impl LaunchRecord {
         reader.words(&mut words)?;
         for limit in words.chunks_exact(3) {
             let [name, soft, hard] = *limit else { continue };
-            around.rlimits.push((name as i32, soft, hard));
+            add(&mut around.rlimits, (name as i32, soft, hard));
         }
         reader.words(&mut around.streams)?;
         reader.end()
@@ -152,15 +155,15 @@ impl LaunchRecord {
             worker_pid: std::process::id(),
             incarnation: succession.map_or(0, |succession| succession.incarnation),
             started_boot_ns,
-            name: settings.name.clone(),
-            version: settings.version.clone(),
+            name: owned(&settings.name),
+            version: owned(&settings.version),
             store,
-            collector: settings.collector.clone(),
+            collector: settings.collector.as_deref().map(|url| owned(url)),
             consent: settings.consent,
             policy: settings.restart,
             history: succession.map_or_else(History::default, |succession| succession.history),
             block,
-            fail_spot: settings.fail_spot.clone(),
+            fail_spot: settings.fail_spot.as_deref().map(|spot| owned(spot)),
             surroundings,
         }
     }
@@ -224,7 +227,7 @@ impl Succession {
             Some(id) => Some(id.try_into().ok()?),
         };
         self.streams_lost = reader.bool()?;
-        self.recovery = reader.optional()?.map(<[u8]>::to_vec);
+        self.recovery = reader.optional()?.map(|bytes| copied(bytes));
         reader.end()
     }
 }

@@ -29,6 +29,7 @@ mod config;
 mod error;
 mod evidence;
 mod guard;
+mod heap;
 mod json;
 mod launch;
 mod limits;

@@ -2,6 +2,7 @@
 
 use crate::config::ExitClass;
 use crate::evidence::{self, Panic};
+use crate::heap::{PutBytes, PutText, add, copied};
 use crate::json::{Json, hexadecimal};
 use crate::report_id::readable_time;
 use crate::sys::words::Crash;
@@ -279,7 +280,7 @@ pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
         }
         let Some((value, _)) = string(rest) else { continue };
         match (inner, section, key.as_str()) {
-            (Some(_), Section::Annotations, _) => back.annotations.push((key, value)),
+            (Some(_), Section::Annotations, _) => add(&mut back.annotations, (key, value)),
             (Some(_), Section::Delivery, "state") => {
                 back.is_pending = value == "pending";
                 found |= 1;
@@ -306,7 +307,7 @@ fn string(text: &str) -> Option<(String, &str)> {
     while let Some((at, character)) = characters.next() {
         match character {
             '"' => return Some((value, rest.get(at + 1..)?)),
-            '\\' => value.push(match characters.next()?.1 {
+            '\\' => value.put_char(match characters.next()?.1 {
                 'n' => '\n',
                 'r' => '\r',
                 't' => '\t',
@@ -320,7 +321,7 @@ fn string(text: &str) -> Option<(String, &str)> {
                 same @ ('"' | '\\') => same,
                 _ => return None,
             }),
-            other => value.push(other),
+            other => value.put_char(other),
         }
     }
     None
@@ -334,9 +335,9 @@ pub(crate) fn with_delivery(json: &[u8], delivery: Delivery<'_>) -> Option<Vec<u
     tail.open();
     write_delivery(delivery, &mut tail);
     tail.close();
-    let mut whole = json.get(..at)?.to_vec();
+    let mut whole = copied(json.get(..at)?);
     // The tail begins with the brace that the metadata have already.
-    whole.extend_from_slice(tail.finish().get(1..)?);
+    whole.put(tail.finish().get(1..)?);
     Some(whole)
 }
 

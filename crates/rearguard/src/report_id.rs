@@ -1,5 +1,6 @@
 //! A report's UUID and name.
 
+use crate::heap::{PutText, text_of};
 use crate::text::push_padded;
 
 /// Writes sixteen random bytes as a UUID of version 4 (RFC 9562).
@@ -8,13 +9,13 @@ pub(crate) fn uuid_text(random: [u8; 16]) -> String {
     let mut bytes = random;
     bytes[6] = bytes[6] & 0x0f | 0x40;
     bytes[8] = bytes[8] & 0x3f | 0x80;
-    let mut text = String::with_capacity(36);
+    let mut text = text_of(36);
     for (position, byte) in bytes.iter().enumerate() {
         if matches!(position, 4 | 6 | 8 | 10) {
-            text.push('-');
+            text.put_char('-');
         }
-        text.push(char::from(DIGITS[usize::from(byte >> 4)]));
-        text.push(char::from(DIGITS[usize::from(byte & 15)]));
+        text.put_char(char::from(DIGITS[usize::from(byte >> 4)]));
+        text.put_char(char::from(DIGITS[usize::from(byte & 15)]));
     }
     text
 }
@@ -53,31 +54,31 @@ fn moment(real_ns: u64) -> Moment {
 /// `20260131T235959.123456Z`: sorts by time, and is a file name everywhere.
 pub(crate) fn compact_time(real_ns: u64) -> String {
     let moment = moment(real_ns);
-    let mut text = String::with_capacity(24);
+    let mut text = text_of(24);
     push_padded(&mut text, moment.year, 4);
     push_padded(&mut text, moment.month, 2);
     push_padded(&mut text, moment.day, 2);
-    text.push('T');
+    text.put_char('T');
     push_padded(&mut text, moment.second_of_day / 3_600, 2);
     push_padded(&mut text, moment.second_of_day / 60 % 60, 2);
     push_padded(&mut text, moment.second_of_day % 60, 2);
-    text.push('.');
+    text.put_char('.');
     push_padded(&mut text, moment.microsecond, 6);
-    text.push('Z');
+    text.put_char('Z');
     text
 }
 
 /// `2026-01-31T23:59:59.123456Z` (RFC 3339).
 pub(crate) fn readable_time(real_ns: u64) -> String {
     let compact = compact_time(real_ns);
-    let mut text = String::with_capacity(28);
+    let mut text = text_of(28);
     for (position, character) in compact.chars().enumerate() {
         match position {
-            4 | 6 => text.push('-'),
-            11 | 13 => text.push(':'),
+            4 | 6 => text.put_char('-'),
+            11 | 13 => text.put_char(':'),
             _ => {}
         }
-        text.push(character);
+        text.put_char(character);
     }
     text
 }
@@ -85,8 +86,8 @@ pub(crate) fn readable_time(real_ns: u64) -> String {
 /// A report's name in the store: its time, then its UUID.
 pub(crate) fn report_name(real_ns: u64, uuid: &str) -> String {
     let mut name = compact_time(real_ns);
-    name.push('-');
-    name.push_str(uuid);
+    name.put_char('-');
+    name.put(uuid);
     name
 }
 

@@ -3,6 +3,7 @@
 //! Never by an environment variable: a restarted worker would inherit it and become a guard.
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
+use crate::heap::{PutBytes, copied};
 use crate::text::number;
 
 /// What a guard argument begins with.
@@ -81,10 +82,10 @@ fn parse(rest: &[u8]) -> Result<u64, &'static str> {
 /// Writes the guard argument.
 pub(crate) fn guard_argument(nonce: u64) -> Vec<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut argument = GUARD_ARGUMENT_PREFIX.as_bytes().to_vec();
-    argument.extend_from_slice(b"=1:");
+    let mut argument = copied(GUARD_ARGUMENT_PREFIX.as_bytes());
+    argument.put(b"=1:");
     for shift in (0..16).rev() {
-        argument.push(DIGITS[(nonce >> (shift * 4)) as usize & 15]);
+        argument.put(&[DIGITS[(nonce >> (shift * 4)) as usize & 15]]);
     }
     argument
 }

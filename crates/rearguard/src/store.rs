@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::error::Error;
+use crate::heap::{add, below, owned};
 use crate::limits;
 use crate::order::insertion_sort;
 use crate::report_id::report_name;
@@ -73,7 +74,7 @@ impl Store {
     /// Makes what is missing of a store, and removes what dead builders left.
     pub(crate) fn open(root: &Path) -> Result<Store, Error> {
         for directory in ["tmp", "new", "pending", "completed"] {
-            let path = root.join(directory);
+            let path = below(root, directory);
             file::create_directories(&path)
                 .map_err(|failed| Error::file("making the store", &path, failed))?;
         }
@@ -94,7 +95,7 @@ impl Store {
 
     /// The UUID by which collectors know this installation: random, made at first use, gone with the store.
     pub(crate) fn installation_id(&self) -> String {
-        let path = self.root.join("installation");
+        let path = below(&self.root, "installation");
         let read = || {
             let id = file::read(&path, UUID_BYTES + 1).ok().filter(|id| id.len() == UUID_BYTES)?;
             String::from_utf8(id).ok()
@@ -113,7 +114,7 @@ impl Store {
     }
 
     fn path(&self, stage: Stage, name: &str) -> PathBuf {
-        self.root.join(stage.directory()).join(name)
+        below(&below(&self.root, stage.directory()), name)
     }
 
     /// Where a report's directory is now.
@@ -127,7 +128,7 @@ impl Store {
         Stage::ALL.into_iter().find(|stage| file::is_directory(&self.path(*stage, &name))).map(
             |stage| {
                 let lock = file::try_lock(&self.path(stage, &name));
-                Report { uuid: uuid.to_owned(), name, stage, _lock: lock }
+                Report { uuid: owned(uuid), name, stage, _lock: lock }
             },
         )
     }
@@ -139,7 +140,7 @@ impl Store {
             for name in self.names(stage) {
                 let Some(uuid) = name.get(TIME_BYTES..).map(str::to_owned) else { continue };
                 let Some(lock) = file::try_lock(&self.path(stage, &name)) else { continue };
-                adopted.push(Report { uuid, name, stage, _lock: Some(lock) });
+                add(&mut adopted, Report { uuid, name, stage, _lock: Some(lock) });
             }
         }
         adopted
@@ -149,9 +150,9 @@ impl Store {
     pub(crate) fn reserve(&mut self, real_ns: u64, uuid: &str) -> Result<(), i32> {
         let path = self.building_path(&report_name(real_ns, uuid));
         let lock = begin_building(&path)?;
-        let dump = file::create_new(&path.join(file_name(uuid, "dmp")))?;
-        let metadata = file::create_new(&path.join(file_name(uuid, "json")))?;
-        self.reserved = Some(Reservation { uuid: uuid.to_owned(), path, lock, dump, metadata });
+        let dump = file::create_new(&below(&path, file_name(uuid, "dmp")))?;
+        let metadata = file::create_new(&below(&path, file_name(uuid, "json")))?;
+        self.reserved = Some(Reservation { uuid: owned(uuid), path, lock, dump, metadata });
         Ok(())
     }
 
@@ -182,7 +183,7 @@ impl Store {
         drop((dump_file, metadata_file));
         let placed = match dump {
             Some(_) => written,
-            None => written.and_then(|()| file::remove(&path.join(file_name(&uuid, "dmp")))),
+            None => written.and_then(|()| file::remove(&below(&path, file_name(&uuid, "dmp")))),
         }
         .and_then(|()| file::rename(&path, &self.path(Stage::New, &name)));
         match placed {
@@ -196,7 +197,7 @@ impl Store {
 
     /// Where a report is built.
     fn building_path(&self, name: &str) -> PathBuf {
-        self.root.join("tmp").join(of_this_process(name))
+        below(&below(&self.root, "tmp"), of_this_process(name))
     }
 
     /// Puts a report into `new/`, whole.
@@ -219,25 +220,25 @@ impl Store {
         let lock = Some(begin_building(&building).map_err(error)?);
         let mut written = Ok(());
         if let Some(dump) = dump {
-            written = file::write_new(&building.join(file_name(uuid, "dmp")), dump);
+            written = file::write_new(&below(&building, file_name(uuid, "dmp")), dump);
         }
         let written = written
-            .and_then(|()| file::write_new(&building.join(file_name(uuid, "json")), metadata))
+            .and_then(|()| file::write_new(&below(&building, file_name(uuid, "json")), metadata))
             .and_then(|()| file::rename(&building, &self.path(Stage::New, &name)));
         if let Err(failed) = written {
             let _ = file::remove_directory(&building);
             return Err(error(failed));
         }
-        Ok(Report { uuid: uuid.to_owned(), name, stage: Stage::New, _lock: lock })
+        Ok(Report { uuid: owned(uuid), name, stage: Stage::New, _lock: lock })
     }
 
     /// Replaces a report's metadata by one rename.
     pub(crate) fn update(&self, report: &Report, metadata: &[u8]) -> Result<(), Error> {
         let directory = self.directory(report);
-        let next = directory.join(file_name(&report.uuid, "json.next"));
+        let next = below(&directory, file_name(&report.uuid, "json.next"));
         let _ = file::remove(&next);
         file::write_new(&next, metadata)
-            .and_then(|()| file::rename(&next, &directory.join(file_name(&report.uuid, "json"))))
+            .and_then(|()| file::rename(&next, &below(&directory, file_name(&report.uuid, "json"))))
             .map_err(|failed| Error::file("updating a report", &directory, failed))
     }
 
@@ -246,7 +247,7 @@ impl Store {
         let directory = self.directory(report);
         let error = |failed| Error::file("making a report durable", &directory, failed);
         for extension in ["dmp", "json"] {
-            let path = directory.join(file_name(&report.uuid, extension));
+            let path = below(&directory, file_name(&report.uuid, extension));
             if file::exists(&path) {
                 file::sync(&path).map_err(error)?;
             }
@@ -270,30 +271,30 @@ impl Store {
         file::rename(&from, &to).map_err(|failed| Error::file("moving a report", &from, failed))?;
         report.stage = stage;
         // The rename is done; that a power cut could undo it is worth no failure.
-        let _ = file::sync(&self.root.join(stage.directory()));
+        let _ = file::sync(&below(&self.root, stage.directory()));
         Ok(())
     }
 
     /// A report's minidump, if it has one.
     pub(crate) fn read_dump(&self, report: &Report) -> Option<Vec<u8>> {
-        let path = self.directory(report).join(file_name(&report.uuid, "dmp"));
+        let path = below(&self.directory(report), file_name(&report.uuid, "dmp"));
         read_whole(&path, limits::DUMP_BYTES_MAX * 2)
     }
 
     /// A report's metadata, as far as a reasonable one goes.
     pub(crate) fn read_metadata(&self, report: &Report) -> Option<Vec<u8>> {
-        let path = self.directory(report).join(file_name(&report.uuid, "json"));
+        let path = below(&self.directory(report), file_name(&report.uuid, "json"));
         read_whole(&path, limits::METADATA_BYTES_MAX)
     }
 
     /// The names of the reports of one stage, oldest first, at most as many as one directory is allowed.
     fn names(&self, stage: Stage) -> Vec<String> {
         let mut names = Vec::new();
-        for name in file::names(&self.root.join(stage.directory()), limits::STORE_ENTRIES_MAX) {
+        for name in file::names(&below(&self.root, stage.directory()), limits::STORE_ENTRIES_MAX) {
             if let Ok(name) = name.into_string()
                 && is_report_name(&name)
             {
-                names.push(name);
+                add(&mut names, name);
             }
         }
         insertion_sort(&mut names);
@@ -310,7 +311,7 @@ impl Store {
         for stage in [Stage::Completed, Stage::Pending] {
             for name in self.names(stage) {
                 let bytes = directory_bytes(&self.path(stage, &name));
-                kept.push((stage, name, bytes));
+                add(&mut kept, (stage, name, bytes));
             }
         }
         let mut count = kept.len();
@@ -351,7 +352,7 @@ impl Store {
 
     /// Removes what builders left that are gone; one that lives holds its lock.
     fn remove_rubbish(&self) {
-        let tmp = self.root.join("tmp");
+        let tmp = below(&self.root, "tmp");
         for name in file::names(&tmp, limits::STORE_ENTRIES_MAX) {
             // Behind the dot stands the builder's number.
             let is_ours = name.to_str().and_then(|name| {
@@ -359,7 +360,7 @@ impl Store {
                 let builder = builder.strip_prefix('.')?.as_bytes();
                 Some(is_report_name(report) && number(builder, 10).is_some())
             });
-            let path = tmp.join(name);
+            let path = below(&tmp, name);
             if is_ours == Some(true)
                 && let Some(_lock) = file::try_lock(&path)
             {
@@ -424,7 +425,7 @@ fn read_whole(path: &Path, bytes_max: usize) -> Option<Vec<u8>> {
 fn directory_bytes(path: &Path) -> u64 {
     let mut bytes = 0;
     for name in file::names(path, limits::STORE_ENTRIES_MAX) {
-        bytes += file::size(&path.join(name)).unwrap_or(0);
+        bytes += file::size(&below(path, name)).unwrap_or(0);
     }
     bytes
 }

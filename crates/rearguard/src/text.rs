@@ -2,18 +2,15 @@
 //!
 //! Each of those is a kilobyte or more in every executable, and what they offer beyond this is used nowhere here.
 
+use crate::heap::PutText;
+
 /// Puts texts together.
 pub(crate) fn joined(parts: &[&str]) -> String {
     let mut text = String::new();
     for part in parts {
-        text.push_str(part);
+        text.put(part);
     }
     text
-}
-
-/// A text of one's own; what is no UTF-8 becomes U+FFFD.
-pub(crate) fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
 }
 
 /// Appends a number in decimal.
@@ -21,13 +18,13 @@ pub(crate) fn push_number(text: &mut String, value: u64) {
     if value >= 10 {
         push_number(text, value / 10);
     }
-    text.push(char::from(b'0' + (value % 10) as u8));
+    text.put_char(char::from(b'0' + (value % 10) as u8));
 }
 
 /// The same for a number that may be negative.
 pub(crate) fn push_signed(text: &mut String, value: i64) {
     if value < 0 {
-        text.push('-');
+        text.put_char('-');
     }
     push_number(text, value.unsigned_abs());
 }
@@ -35,7 +32,7 @@ pub(crate) fn push_signed(text: &mut String, value: i64) {
 /// Appends `value`, which has at most so many digits, with exactly so many.
 pub(crate) fn push_padded(text: &mut String, value: u64, digits: u32) {
     for digit in (0..digits).rev() {
-        text.push(char::from(b'0' + (value / 10u64.pow(digit) % 10) as u8));
+        text.put_char(char::from(b'0' + (value / 10u64.pow(digit) % 10) as u8));
     }
 }
 

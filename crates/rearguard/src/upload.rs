@@ -1,10 +1,11 @@
 //! Delivery of one report: the body of the POST, and what the answer means.
 
+use crate::heap::{PutBytes, PutText, lossy, owned};
 use crate::limits::RETRY_AFTER_S_MAX;
 use crate::sys::http;
 use crate::sys::process;
 use crate::sys::words::{Answer, Post};
-use crate::text::{joined, lossy, push_number};
+use crate::text::{joined, push_number};
 
 /// What is delivered.
 pub(crate) struct Parcel<'a> {
@@ -72,7 +73,7 @@ fn outcome(answer: Answer) -> Outcome {
             match status {
                 200..=299 => Outcome::Accepted { status, answer },
                 408 | 425 | 429 | 500..=599 => {
-                    let mut reason = String::from("the server answered ");
+                    let mut reason = owned("the server answered ");
                     push_number(&mut reason, u64::from(status));
                     let after_s = retry_after_s.map(|seconds| seconds.min(RETRY_AFTER_S_MAX));
                     Outcome::Retry { reason, after_s }
@@ -82,7 +83,7 @@ fn outcome(answer: Answer) -> Outcome {
         }
         Answer::Failed(reason) => Outcome::Retry { reason, after_s: None },
         Answer::NoBackEnd => Outcome::Retry {
-            reason: String::from("neither libcurl nor the curl program was found"),
+            reason: owned("neither libcurl nor the curl program was found"),
             after_s: None,
         },
     }
@@ -97,7 +98,7 @@ fn boundary() -> String {
 
 /// The multipart body (RFC 7578), whole: its length goes into the header, which some collectors insist on.
 fn body(parcel: &Parcel<'_>, boundary: &str) -> Vec<u8> {
-    let mut body = Vec::with_capacity(parcel.dump.map_or(0, <[u8]>::len) + 16 * 1024);
+    let mut body = Vec::new();
     for (name, value) in [
         ("prod", parcel.product),
         ("ver", parcel.version),
@@ -116,18 +117,18 @@ fn body(parcel: &Parcel<'_>, boundary: &str) -> Vec<u8> {
         let header = ("upload_file_minidump", name.as_str(), "application/octet-stream");
         file(&mut body, boundary, header, dump);
     }
-    body.extend_from_slice(b"--");
-    body.extend_from_slice(boundary.as_bytes());
+    body.put(b"--");
+    body.put(boundary.as_bytes());
     // The last line ends like every other; a collector answered 400 without.
-    body.extend_from_slice(b"--\r\n");
+    body.put(b"--\r\n");
     body
 }
 
 fn field(body: &mut Vec<u8>, boundary: &str, name: &str, value: &str) {
     head(body, boundary, name);
-    body.extend_from_slice(b"\"\r\n\r\n");
-    body.extend_from_slice(value.as_bytes());
-    body.extend_from_slice(b"\r\n");
+    body.put(b"\"\r\n\r\n");
+    body.put(value.as_bytes());
+    body.put(b"\r\n");
 }
 
 fn file(
@@ -137,32 +138,32 @@ fn file(
     content: &[u8],
 ) {
     head(body, boundary, name);
-    body.extend_from_slice(b"\"; filename=\"");
-    body.extend_from_slice(escaped(file_name).as_bytes());
-    body.extend_from_slice(b"\"\r\nContent-Type: ");
-    body.extend_from_slice(content_type.as_bytes());
-    body.extend_from_slice(b"\r\n\r\n");
-    body.extend_from_slice(content);
-    body.extend_from_slice(b"\r\n");
+    body.put(b"\"; filename=\"");
+    body.put(escaped(file_name).as_bytes());
+    body.put(b"\"\r\nContent-Type: ");
+    body.put(content_type.as_bytes());
+    body.put(b"\r\n\r\n");
+    body.put(content);
+    body.put(b"\r\n");
 }
 
 fn head(body: &mut Vec<u8>, boundary: &str, name: &str) {
-    body.extend_from_slice(b"--");
-    body.extend_from_slice(boundary.as_bytes());
-    body.extend_from_slice(b"\r\nContent-Disposition: form-data; name=\"");
-    body.extend_from_slice(escaped(name).as_bytes());
+    body.put(b"--");
+    body.put(boundary.as_bytes());
+    body.put(b"\r\nContent-Disposition: form-data; name=\"");
+    body.put(escaped(name).as_bytes());
 }
 
 /// Escapes what would end a quoted name early.
 fn escaped(name: &str) -> String {
-    let mut text = String::with_capacity(name.len());
+    let mut text = String::new();
     for character in name.chars() {
         match character {
-            '\r' => text.push_str("%0D"),
-            '\n' => text.push_str("%0A"),
-            '"' => text.push_str("%22"),
-            '%' => text.push_str("%25"),
-            other => text.push(other),
+            '\r' => text.put("%0D"),
+            '\n' => text.put("%0A"),
+            '"' => text.put("%22"),
+            '%' => text.put("%25"),
+            other => text.put_char(other),
         }
     }
     text

@@ -2,6 +2,7 @@
 //!
 //! The reader takes nothing on trust: every length is compared with what is left before it is used.
 
+use crate::heap::{PutBytes, PutText, add, copied, owned};
 use crate::limits::LIST_ENTRIES_MAX;
 
 /// Builds a record.
@@ -16,11 +17,11 @@ impl Writer {
     }
 
     pub(crate) fn u32(&mut self, value: u32) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.bytes.put(&value.to_le_bytes());
     }
 
     pub(crate) fn u64(&mut self, value: u64) {
-        self.bytes.extend_from_slice(&value.to_le_bytes());
+        self.bytes.put(&value.to_le_bytes());
     }
 
     pub(crate) fn bool(&mut self, value: bool) {
@@ -29,7 +30,7 @@ impl Writer {
 
     pub(crate) fn bytes(&mut self, value: &[u8]) {
         self.u32(value.len() as u32);
-        self.bytes.extend_from_slice(value);
+        self.bytes.put(value);
     }
 
     pub(crate) fn optional(&mut self, value: Option<&[u8]>) {
@@ -95,12 +96,12 @@ impl<'a> Reader<'a> {
 
     /// The same into a place that is there already, as all of the following.
     pub(crate) fn bytes_into(&mut self, place: &mut Vec<u8>) -> Option<()> {
-        place.extend_from_slice(self.bytes()?);
+        place.put(self.bytes()?);
         Some(())
     }
 
     pub(crate) fn text(&mut self, place: &mut String) -> Option<()> {
-        place.push_str(core::str::from_utf8(self.bytes()?).ok()?);
+        place.put(core::str::from_utf8(self.bytes()?).ok()?);
         Some(())
     }
 
@@ -112,7 +113,7 @@ impl<'a> Reader<'a> {
 
     pub(crate) fn optional_text(&mut self, place: &mut Option<String>) -> Option<()> {
         if let Some(bytes) = self.optional()? {
-            *place = Some(core::str::from_utf8(bytes).ok()?.to_owned());
+            *place = Some(owned(core::str::from_utf8(bytes).ok()?));
         }
         Some(())
     }
@@ -122,9 +123,8 @@ impl<'a> Reader<'a> {
         if count > LIST_ENTRIES_MAX || count > self.rest.len() / 4 {
             return None;
         }
-        place.reserve_exact(count);
         for _ in 0..count {
-            place.push(self.bytes()?.to_vec());
+            add(place, copied(self.bytes()?));
         }
         Some(())
     }
@@ -137,7 +137,7 @@ impl<'a> Reader<'a> {
         }
         place.clear();
         for _ in 0..count {
-            place.push(self.u64()?);
+            add(place, self.u64()?);
         }
         Some(())
     }

@@ -10,6 +10,7 @@ use rearguard_crashpath::black_box::{BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_W
 
 use crate::config::ExitClass;
 use crate::error::Error;
+use crate::heap::{PutText, add, copied, lossy};
 use crate::launch::{LaunchRecord, Succession};
 use crate::report_id::uuid_text;
 use crate::role;
@@ -74,7 +75,9 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
             .and_then(|succession| succession.last_report)
             .map(uuid_text),
         streams_lost: succession.as_ref().is_some_and(|succession| succession.streams_lost),
-        recovery: succession.as_ref().and_then(|succession| succession.recovery.clone()),
+        recovery: succession
+            .as_ref()
+            .and_then(|succession| succession.recovery.as_deref().map(|bytes| copied(bytes))),
         writing: Mutex::new(()),
     };
     let status = process::Status::read();
@@ -123,7 +126,7 @@ fn opt_out_variable(name: &str) -> String {
                 if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
             })
             .collect();
-    variable.push_str("_NO_CRASH_GUARD");
+    variable.put("_NO_CRASH_GUARD");
     variable
 }
 
@@ -141,7 +144,7 @@ fn guard_this_process(
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
     let mut arguments = surroundings.arguments.get(..1).unwrap_or_default().to_vec();
-    arguments.push(role::guard_argument(nonce));
+    add(&mut arguments, role::guard_argument(nonce));
     let record = LaunchRecord::of_this_worker(
         settings,
         surroundings,
@@ -183,7 +186,7 @@ fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
         ));
         return Vec::new();
     };
-    worker.store = path.to_string_lossy().into_owned();
+    worker.store = lossy(path.as_os_str().as_encoded_bytes());
     process::path_bytes(&path)
 }
 
@@ -230,7 +233,7 @@ fn record_panics(black_box: Option<&'static BlackBox>) {
         if let Some(location) = info.location() {
             let mut text = String::from(location.file());
             for number in [location.line(), location.column()] {
-                text.push(':');
+                text.put_char(':');
                 push_number(&mut text, u64::from(number));
             }
             slot.location.store(&text);

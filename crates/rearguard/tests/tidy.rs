@@ -34,13 +34,14 @@ const TEST_CRATE_EDGES: [(&str, &[&str]); 2] = [
 ///
 /// `guard` and `worker` are in nobody's row: they are two processes and meet in the black box only.
 /// The names that several modules share stand below them: configuration, limits, errors, encodings.
-const MODULE_EDGES: [(&str, &[&str]); 19] = [
+const MODULE_EDGES: [(&str, &[&str]); 20] = [
     (
         "worker",
         &[
             "config",
             "error",
             "evidence",
+            "heap",
             "launch",
             "limits",
             "report_id",
@@ -57,6 +58,7 @@ const MODULE_EDGES: [(&str, &[&str]); 19] = [
             "config",
             "error",
             "evidence",
+            "heap",
             "json",
             "launch",
             "limits",
@@ -75,25 +77,26 @@ const MODULE_EDGES: [(&str, &[&str]); 19] = [
     ),
     // Sans-IO: it knows the words of the configuration and nothing else.
     ("supervisor", &["config"]),
-    ("store", &["error", "limits", "order", "report_id", "sys", "text"]),
-    ("upload", &["error", "limits", "report_id", "sys", "text"]),
-    // Of `sys` the words alone: a crash as every port tells it.
-    ("metadata", &["config", "evidence", "json", "limits", "report_id", "sys", "text"]),
-    ("evidence", &["config", "limits", "order", "sys", "text", "wire"]),
+    ("store", &["error", "heap", "limits", "order", "report_id", "sys", "text"]),
+    ("upload", &["error", "heap", "limits", "report_id", "sys", "text"]),
+    // Of `sys` the words alone, and the names of signals: a crash as every port tells it.
+    ("metadata", &["config", "evidence", "heap", "json", "limits", "report_id", "sys", "text"]),
+    ("evidence", &["config", "heap", "limits", "order", "sys", "wire"]),
     // The record's text is made here, its memory in `sys`; what it says about the process comes from `sys`.
-    ("launch", &["config", "error", "limits", "settings", "sys", "wire"]),
+    ("launch", &["config", "error", "heap", "limits", "settings", "sys", "wire"]),
     // The callback's argument is a type of `sys`.
     ("settings", &["config", "error", "limits", "sys"]),
-    ("sys", &["config", "error", "launch", "limits", "text", "wire"]),
-    ("role", &["limits", "text"]),
-    ("wire", &["limits"]),
-    ("report_id", &["limits", "text"]),
-    ("json", &["limits", "text"]),
+    ("sys", &["config", "error", "heap", "launch", "limits", "text", "wire"]),
+    ("role", &["heap", "limits", "text"]),
+    ("wire", &["heap", "limits"]),
+    ("report_id", &["heap", "limits", "text"]),
+    ("json", &["heap", "limits", "text"]),
     ("order", &[]),
-    ("text", &[]),
+    ("text", &["heap"]),
     ("config", &[]),
-    ("error", &[]),
+    ("error", &["heap", "text"]),
     ("limits", &[]),
+    ("heap", &[]),
 ];
 
 /// Where the code may ask for which system it is compiled.

@@ -45,7 +45,7 @@ impl Part {
 }
 
 /// The library's modules and the parts that they are; what isn't here is the public face.
-const MODULES: [(&str, Part); 19] = [
+const MODULES: [(&str, Part); 20] = [
     ("guard", Part::Guard),
     ("supervisor", Part::Guard),
     ("config", Part::Guard),
@@ -56,6 +56,7 @@ const MODULES: [(&str, Part); 19] = [
     ("report_id", Part::Store),
     ("order", Part::Store),
     ("text", Part::Store),
+    ("heap", Part::Store),
     ("upload", Part::Delivery),
     ("sys", Part::System),
     ("worker", Part::Face),

@@ -8,6 +8,7 @@ use rearguard_crashpath::black_box::{BlackBox, flags};
 
 use crate::config::{ExitClass, PANIC_CODE, signal_name};
 use crate::evidence;
+use crate::heap::{PutText, add, owned};
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
 use crate::metadata::{Delivery, Metadata, Timeline, read_back, with_delivery};
@@ -128,7 +129,9 @@ impl Case {
                 control.threads_stopped_ns.store(dump.threads_stopped_ns, Ordering::Relaxed);
                 control.threads_released_ns.store(dump.threads_released_ns, Ordering::Relaxed);
                 control.dumped_threads.store(dump.threads as u64, Ordering::Relaxed);
-                self.metadata.soft_errors.extend(dump.soft_errors);
+                for text in dump.soft_errors {
+                    add(&mut self.metadata.soft_errors, text);
+                }
                 self.metadata.dump_bytes = Some(dump.bytes.len());
                 Some(dump.bytes)
             }
@@ -143,7 +146,7 @@ impl Case {
         if !written && bytes.is_some() {
             // A full disk, a limit on file sizes: what is known of the crash is small, and may still fit.
             self.metadata.dump_bytes = None;
-            self.metadata.dump_error = Some(String::from("the minidump could not be stored"));
+            self.metadata.dump_error = Some(owned("the minidump could not be stored"));
             self.create_report(None);
         }
         written && bytes.is_some()
@@ -163,7 +166,7 @@ impl Case {
         timeline.threads_released = control.threads_released_ns.load(Ordering::Relaxed);
         timeline.dump_finished = process::monotonic_ns();
         self.report = Some(report);
-        self.soft_error(String::from("an earlier guard wrote the minidump"));
+        self.soft_error(owned("an earlier guard wrote the minidump"));
         Some(dump.is_some())
     }
 
@@ -206,7 +209,7 @@ impl Case {
             return;
         }
         if self.record.store.is_empty() {
-            self.soft_error(String::from("there is no store"));
+            self.soft_error(owned("there is no store"));
             return;
         }
         match Store::open(&process::path(&self.record.store)) {
@@ -240,7 +243,7 @@ impl Case {
     /// Notes what went wrong without stopping anything.
     pub(crate) fn soft_error(&mut self, text: String) {
         if self.metadata.soft_errors.len() < crate::limits::SOFT_ERRORS_MAX {
-            self.metadata.soft_errors.push(text);
+            add(&mut self.metadata.soft_errors, text);
         }
     }
 
@@ -254,7 +257,7 @@ impl Case {
         self.metadata.next_pid = Some(pid);
         if directory_gone {
             let text = "the working directory is gone; the next worker began in /";
-            self.soft_error(text.to_owned());
+            self.soft_error(owned(text));
         }
     }
 
@@ -302,7 +305,7 @@ impl Case {
         self.metadata.exit = None;
         self.metadata.timeline.worker_released =
             black_box.control.worker_released_ns.load(Ordering::Relaxed);
-        self.soft_error(String::from("the worker survived this crash"));
+        self.soft_error(owned("the worker survived this crash"));
         self.is_over = true;
     }
 
@@ -369,37 +372,37 @@ impl Case {
         let mut line = joined(&[metadata.application, " ", metadata.version]);
         match &metadata.crash {
             Some(Crash { signal, address, flags: remarks, .. }) => {
-                line.push_str(" crashed (");
+                line.put(" crashed (");
                 if remarks & flags::NEAR_STACK_POINTER != 0 {
-                    line.push_str("most likely a stack overflow, ");
+                    line.put("most likely a stack overflow, ");
                 }
-                line.push_str(signal_name(*signal));
+                line.put(signal_name(*signal));
                 if *address != 0 {
-                    line.push_str(" at ");
-                    line.push_str(&hexadecimal(*address));
+                    line.put(" at ");
+                    line.put(&hexadecimal(*address));
                 }
-                line.push(')');
+                line.put_char(')');
             }
-            None => line.push_str(" ended abnormally"),
+            None => line.put(" ended abnormally"),
         }
         if self.report.is_some() {
             // By its id and the store: the report itself moves on while this is read.
-            line.push_str("; report ");
-            line.push_str(&metadata.uuid);
-            line.push_str(" in ");
-            line.push_str(&process::path(&self.record.store).to_string_lossy());
+            line.put("; report ");
+            line.put(&metadata.uuid);
+            line.put(" in ");
+            line.put(&process::path(&self.record.store).to_string_lossy());
         } else {
-            line.push_str("; no report could be written");
+            line.put("; no report could be written");
         }
         match metadata.decision {
-            Some((Some(_), _)) => line.push_str("; restarted"),
+            Some((Some(_), _)) => line.put("; restarted"),
             Some((None, reason)) => {
-                line.push_str("; not restarted: ");
-                line.push_str(reason);
+                line.put("; not restarted: ");
+                line.put(reason);
             }
             None => {}
         }
-        line.push('\n');
+        line.put_char('\n');
         line
     }
 }
@@ -453,9 +456,9 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
 fn with_wait(reason: &str, after_s: Option<u64>) -> String {
     let mut text = String::from(reason);
     if let Some(seconds) = after_s {
-        text.push_str("; it wants to be left alone for ");
+        text.put("; it wants to be left alone for ");
         push_number(&mut text, seconds);
-        text.push_str(" s");
+        text.put(" s");
     }
     text
 }

@@ -14,6 +14,7 @@ use rearguard_crashpath::{futex, robust, syscall, time};
 use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
 use super::process::last_errno;
 use super::{file, memfd, proc_text};
+use crate::heap::owned;
 use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::words::Heard;
@@ -323,7 +324,7 @@ fn main_thread_is_gone(pid: u32) -> bool {
 fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
     /// `PIDFD_THREAD`.
     const OF_A_THREAD: i32 = libc::O_EXCL;
-    let mut name = String::from("task/");
+    let mut name = owned("task/");
     push_signed(&mut name, i64::from(tid));
     if !file::exists(Path::new(&proc_text::of_process(pid, &name))) {
         return None;

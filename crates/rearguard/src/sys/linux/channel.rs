@@ -4,7 +4,6 @@
 
 use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
-use std::sync::{Arc, Mutex};
 
 use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC, store};
 use rearguard_crashpath::handler::{self, Arming};
@@ -58,8 +57,18 @@ struct Exchange {
     errno: AtomicI32,
     /// 0 until the request is there, then 1; the application's word.
     asked: AtomicU32,
-    request: Mutex<Option<Request>>,
+    /// Given away by the application, taken by the keeper; null before and after.
+    request: AtomicPtr<Request>,
 }
+
+/// There is one channel in a process's life.
+static EXCHANGE: Exchange = Exchange {
+    made: AtomicU32::new(NOT_YET),
+    black_box: AtomicPtr::new(core::ptr::null_mut()),
+    errno: AtomicI32::new(0),
+    asked: AtomicU32::new(0),
+    request: AtomicPtr::new(core::ptr::null_mut()),
+};
 
 /// The black box isn't there yet.
 const NOT_YET: u32 = 0;
@@ -69,34 +78,23 @@ const MADE: u32 = 1;
 const FAILED: u32 = 2;
 
 /// A channel that the keeper is making while its caller gathers the launch record.
-pub(crate) struct Opening {
-    exchange: Arc<Exchange>,
-}
+pub(crate) struct Opening(());
 
 /// Starts the keeper, which begins with the black box.
 pub(crate) fn begin() -> Result<Opening, Error> {
-    let exchange = Arc::new(Exchange {
-        made: AtomicU32::new(NOT_YET),
-        black_box: AtomicPtr::new(core::ptr::null_mut()),
-        errno: AtomicI32::new(0),
-        asked: AtomicU32::new(0),
-        request: Mutex::new(None),
-    });
     standing::announce();
-    if let Err(errno) = start_thread(Arc::clone(&exchange)) {
+    if let Err(errno) = start_thread() {
         standing::give_up(errno);
         return Err(Error::system("starting the keeper", "", errno));
     }
-    Ok(Opening { exchange })
+    Ok(Opening(()))
 }
 
 impl Opening {
     /// Waits for the black box, and leaves the rest to the keeper: sealing the record, starting the guard.
     pub(crate) fn finish(self, request: Request) -> Result<&'static BlackBox, Error> {
-        let exchange = &self.exchange;
-        if let Ok(mut place) = exchange.request.lock() {
-            *place = Some(request);
-        }
+        let exchange = &EXCHANGE;
+        exchange.request.store(Box::into_raw(Box::new(request)), Ordering::Release);
         exchange.asked.store(1, Ordering::Release);
         futex::wake_all(&exchange.asked);
         let made = wait_changed(&exchange.made, NOT_YET, LOOK_NS_MAX);
@@ -133,7 +131,7 @@ fn wait_changed(word: &AtomicU32, from: u32, look_ns: u64) -> bool {
 
 /// Starts the keeper's thread by the C library, so that it takes part in what the library tells all threads.
 /// It is born with every signal blocked but the seven: a fault of its own must reach the handler, nothing else must.
-fn start_thread(exchange: Arc<Exchange>) -> Result<(), i32> {
+fn start_thread() -> Result<(), i32> {
     let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
     // SAFETY: the pointer refers to room for the structure.
     if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
@@ -145,54 +143,34 @@ fn start_thread(exchange: Arc<Exchange>) -> Result<(), i32> {
     unsafe {
         libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED)
     };
-    let argument = Arc::into_raw(exchange);
+    let none = core::ptr::null_mut();
     let earlier = syscall::set_signal_mask(!(handler::crash_signals() | LIBRARY_SIGNALS));
     let mut thread: libc::pthread_t = 0;
-    // SAFETY: the entry has the C library's type, and takes over the reference that the argument is.
-    let mut failed = unsafe {
-        libc::pthread_create(
-            &raw mut thread,
-            attributes.as_ptr(),
-            keeper_entry,
-            argument.cast_mut().cast(),
-        )
-    };
+    // SAFETY: the entry has the C library's type, and doesn't look at its argument.
+    let mut failed =
+        unsafe { libc::pthread_create(&raw mut thread, attributes.as_ptr(), keeper_entry, none) };
     if failed == libc::EINVAL {
         // A program with very much thread-local storage needs more than our small stack; it gets its usual one.
         // SAFETY: as above.
-        failed = unsafe {
-            libc::pthread_create(
-                &raw mut thread,
-                core::ptr::null(),
-                keeper_entry,
-                argument.cast_mut().cast(),
-            )
-        };
+        failed =
+            unsafe { libc::pthread_create(&raw mut thread, core::ptr::null(), keeper_entry, none) };
     }
     syscall::set_signal_mask(earlier);
     // SAFETY: the structure was initialised and is used no more.
     unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    if failed != 0 {
-        // SAFETY: no thread was made, so the reference is still ours.
-        drop(unsafe { Arc::from_raw(argument) });
-        return Err(failed);
-    }
-    Ok(())
+    if failed == 0 { Ok(()) } else { Err(failed) }
 }
 
 /// The keeper's first steps: its own descriptors, black box, record, plan. Then it keeps.
-extern "C" fn keeper_entry(argument: *mut libc::c_void) -> *mut libc::c_void {
-    // SAFETY: the argument is the reference that `start_thread` gave away.
-    let exchange = unsafe { Arc::from_raw(argument.cast_const().cast::<Exchange>()) };
+extern "C" fn keeper_entry(_none: *mut libc::c_void) -> *mut libc::c_void {
     own_descriptor_table();
-    let keeping = match prepare(&exchange) {
+    let keeping = match prepare(&EXCHANGE) {
         Ok(keeping) => keeping,
         Err(errno) => {
             standing::give_up(errno);
             return core::ptr::null_mut();
         }
     };
-    drop(exchange);
     // SAFETY: plan, strings and mapping were made for this call and are never given back.
     unsafe { keeper::keep(&keeping) }
 }
@@ -281,8 +259,12 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     if !is_asked {
         return Err(libc::ETIMEDOUT);
     }
-    let request = exchange.request.lock().ok().and_then(|mut place| place.take());
-    let request = request.ok_or(libc::EINVAL)?;
+    let request = exchange.request.swap(core::ptr::null_mut(), Ordering::AcqRel);
+    if request.is_null() {
+        return Err(libc::EINVAL);
+    }
+    // SAFETY: it came from a box that was given away, and the swap has left it to nobody else.
+    let request = unsafe { Box::from_raw(request) };
     black_box.header.nonce.store(request.nonce, Ordering::Release);
     let record_fd = memfd::sealed(c"rearguard-launch-record", &request.record)?;
     let record_fd = out_of_the_way(record_fd);

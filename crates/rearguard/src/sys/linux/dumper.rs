@@ -2,6 +2,7 @@
 
 use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
+use crate::heap::owned;
 use crate::limits::DUMP_BYTES_MAX;
 use crate::sys::words::{Dump, Subject};
 
@@ -11,7 +12,7 @@ use crate::sys::words::{Dump, Subject};
 pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
     let Subject { pid, keeper_tid, crash, .. } = *subject;
     let Some(registers) = Registers::from_signal_context(&crash.general, &crash.floating) else {
-        return Err(String::from("the crash slot holds no registers"));
+        return Err(owned("the crash slot holds no registers"));
     };
     let annotations: Vec<(&str, &str)> =
         subject.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();

@@ -9,6 +9,8 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
+use crate::heap::{PutBytes, add, copied, zeros};
+
 use super::memfd;
 use super::process::last_errno;
 use super::strings::CText;
@@ -115,7 +117,7 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, i32> {
     let mut content = Vec::new();
     loop {
         let filled = content.len();
-        content.resize(bytes_max.min(filled + READ_BYTES.max(filled)), 0);
+        content.put(&zeros(bytes_max.min(filled + READ_BYTES.max(filled)) - filled));
         let Some(place) = content.get_mut(filled..).filter(|place| !place.is_empty()) else {
             return Ok(content);
         };
@@ -132,7 +134,7 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, i32> {
 
 /// What a link refers to, cut at the longest that the kernel makes a path.
 pub(crate) fn read_link(path: &Path) -> Result<Vec<u8>, i32> {
-    let mut target = vec![0u8; libc::PATH_MAX as usize];
+    let mut target = zeros(libc::PATH_MAX as usize);
     let path = c_path(path);
     // SAFETY: the path is NUL-terminated; pointer and length are those of living memory.
     let length = unsafe {
@@ -208,7 +210,7 @@ pub(crate) fn names(path: &Path, names_max: usize) -> Vec<OsString> {
     let mut names = Vec::new();
     if let Ok(directory) = open(path, libc::O_RDONLY | libc::O_DIRECTORY) {
         each_entry(directory.as_raw_fd(), names_max, &mut |name| {
-            names.push(OsString::from_vec(name.to_bytes().to_vec()));
+            add(&mut names, OsString::from_vec(copied(name.to_bytes())));
         });
     }
     names

@@ -3,6 +3,8 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
+use crate::heap::zeros;
+
 use super::process::last_errno;
 
 /// Absent from older C libraries' headers; kernels before 6.3 answer EINVAL.
@@ -95,7 +97,7 @@ pub(super) fn status(fd: RawFd) -> Option<libc::stat> {
 /// Reads the whole of it, if it is at most `bytes_max` long.
 pub(crate) fn read(fd: RawFd, bytes_max: usize) -> Option<Vec<u8>> {
     let size = size(fd).filter(|size| *size <= bytes_max)?;
-    let mut content = vec![0u8; size];
+    let mut content = zeros(size);
     let mut filled = 0;
     while let Some(rest) = content.get_mut(filled..)
         && !rest.is_empty()

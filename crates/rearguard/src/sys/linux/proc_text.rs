@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::file;
+use crate::heap::{PutText, owned};
 use crate::limits::PROC_BYTES_MAX;
 use crate::text::{number, push_number};
 
@@ -13,10 +14,10 @@ pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
 
 /// `/proc/<pid>/<name>`.
 pub(crate) fn of_process(pid: u32, name: &str) -> String {
-    let mut path = String::from("/proc/");
+    let mut path = owned("/proc/");
     push_number(&mut path, u64::from(pid));
-    path.push('/');
-    path.push_str(name);
+    path.put_char('/');
+    path.put(name);
     path
 }
 

@@ -1,6 +1,6 @@
 //! What this process is, and where it began.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, OsString};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
@@ -9,8 +9,9 @@ use rearguard_crashpath::{syscall, time};
 
 use super::{file, proc_text};
 use crate::config::StartBlock;
+use crate::heap::{add, below, copied, lossy, owned, zeros};
 use crate::sys::words::Surroundings;
-use crate::text::{contains, joined, lossy, number};
+use crate::text::{contains, joined, number};
 
 /// The last error of the C library.
 pub(crate) fn last_errno() -> i32 {
@@ -24,7 +25,7 @@ pub(crate) fn last_errno() -> i32 {
 pub(crate) fn arguments() -> Vec<Vec<u8>> {
     let mut arguments = Vec::new();
     for argument in std::env::args_os() {
-        arguments.push(argument.into_vec());
+        add(&mut arguments, argument.into_vec());
     }
     arguments
 }
@@ -32,7 +33,7 @@ pub(crate) fn arguments() -> Vec<Vec<u8>> {
 /// The environment as it is, malformed entries included.
 fn environment() -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
-    each_variable(&mut |entry| entries.push(entry.to_vec()));
+    each_variable(&mut |entry| add(&mut entries, copied(entry)));
     entries
 }
 
@@ -43,7 +44,7 @@ pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
         if found.is_none()
             && let Some(value) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"="))
         {
-            found = Some(value.to_vec());
+            found = Some(copied(value));
         }
     });
     found
@@ -108,12 +109,12 @@ pub(crate) fn surroundings(status: &Status) -> Surroundings {
 
 /// The working directory; empty when it was removed.
 fn directory() -> Vec<u8> {
-    let mut path = vec![0u8; libc::PATH_MAX as usize];
+    let mut path = zeros(libc::PATH_MAX as usize);
     // SAFETY: pointer and length are those of living memory.
     let got = unsafe { libc::getcwd(path.as_mut_ptr().cast(), path.len()) };
     let path = CStr::from_bytes_until_nul(&path).unwrap_or_default().to_bytes();
     // A directory that this process can't reach by a path is told in parentheses.
-    if got.is_null() || !path.starts_with(b"/") { Vec::new() } else { path.to_vec() }
+    if got.is_null() || !path.starts_with(b"/") { Vec::new() } else { copied(path) }
 }
 
 /// A path from the root on, without asking whether it is there.
@@ -159,7 +160,7 @@ pub(crate) fn executed_name() -> Option<Vec<u8>> {
         return None;
     }
     // SAFETY: the kernel put a NUL-terminated string there for the life of the process.
-    Some(unsafe { CStr::from_ptr(address) }.to_bytes().to_vec())
+    Some(copied(unsafe { CStr::from_ptr(address) }.to_bytes()))
 }
 
 /// Whether the kernel gave this process more rights than its caller has; then no variable of the caller's is believed.
@@ -214,12 +215,12 @@ pub(crate) fn seccomp() -> u32 {
 }
 
 fn rlimits() -> Vec<(i32, u64, u64)> {
-    let mut limits = Vec::with_capacity(16);
+    let mut limits = Vec::new();
     for resource in 0..16 {
         let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the pointer refers to a living structure.
         if unsafe { libc::prlimit64(0, resource, core::ptr::null(), &raw mut limit) } == 0 {
-            limits.push((resource as i32, limit.rlim_cur, limit.rlim_max));
+            add(&mut limits, (resource as i32, limit.rlim_cur, limit.rlim_max));
         }
     }
     limits
@@ -311,7 +312,7 @@ pub(crate) fn system_name() -> String {
     let mut name = core::mem::MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: the pointer refers to room for the structure.
     if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
-        return String::from("Linux");
+        return owned("Linux");
     }
     // SAFETY: uname filled it; it was zeroed before.
     let name = unsafe { name.assume_init() };
@@ -322,12 +323,12 @@ pub(crate) fn system_name() -> String {
 
 /// Turns bytes that came from a path into one again.
 pub(crate) fn path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(std::ffi::OsStr::from_bytes(bytes))
+    PathBuf::from(OsString::from_vec(copied(bytes)))
 }
 
 /// The bytes of a path.
 pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
-    path.as_os_str().as_bytes().to_vec()
+    copied(path.as_os_str().as_bytes())
 }
 
 /// Where this application's reports go unless it says otherwise: `$STATE_DIRECTORY`, `$XDG_STATE_HOME/<app>/crashes`, or `~/.local/state/<app>/crashes`.
@@ -339,12 +340,12 @@ pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
     if let Some(states) = absolute(b"STATE_DIRECTORY") {
         // A unit may have several, with colons between (systemd.exec(5)); the first is ours as well as any.
         let first = states.split(|byte| *byte == b':').next()?;
-        return Some(path(first).join("crashes"));
+        return Some(below(&path(first), "crashes"));
     }
     let state = absolute(b"XDG_STATE_HOME")
         .map(|state| path(&state))
-        .or_else(|| Some(path(&absolute(b"HOME")?).join(".local/state")))?;
-    Some(state.join(name).join("crashes"))
+        .or_else(|| Some(below(&path(&absolute(b"HOME")?), ".local/state")))?;
+    Some(below(&below(&state, name), "crashes"))
 }
 
 /// Ends this process as nothing can prevent; for fail spots.

@@ -4,6 +4,8 @@
 
 use std::ffi::CStr;
 
+use crate::heap::{PutBytes, copied};
+
 use super::process::last_errno;
 
 /// A text with a NUL at its end.
@@ -11,9 +13,8 @@ pub(crate) struct CText(Vec<u8>);
 
 impl CText {
     pub(crate) fn new(text: &[u8]) -> CText {
-        let mut bytes = Vec::with_capacity(text.len() + 1);
-        bytes.extend_from_slice(text);
-        bytes.push(0);
+        let mut bytes = copied(text);
+        bytes.put(&[0]);
         CText(bytes)
     }
 

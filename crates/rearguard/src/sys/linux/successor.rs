@@ -14,6 +14,7 @@ use super::attach::{EXECUTABLE_FD, PIDFD};
 use super::memfd;
 use super::strings::{CText, string_array};
 use crate::error::Error;
+use crate::heap::{PutBytes, copied};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::sys::words::{Started, When};
 
@@ -48,8 +49,8 @@ impl Recipe {
     pub(crate) fn new(record: &LaunchRecord) -> Result<Recipe, Error> {
         let failed = |errno| Error::system("preparing the next worker", "", errno);
         let around = &record.surroundings;
-        let mut life = LIFE_VARIABLE.to_vec();
-        life.extend_from_slice(b"0000000000");
+        let mut life = copied(LIFE_VARIABLE);
+        life.put(b"0000000000");
         let mut environment: Vec<&[u8]> = around.environment.iter().map(Vec::as_slice).collect();
         environment.push(&life);
         let place_of_life = environment.len() - 1;

@@ -6,9 +6,10 @@ use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use super::super::strings::CText;
 use super::retry_after;
+use crate::heap::{PutBytes, lossy};
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
 use crate::sys::words::{Answer, Post};
-use crate::text::{joined, lossy};
+use crate::text::joined;
 
 const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcurl-nss.so.4"];
 
@@ -120,7 +121,7 @@ unsafe extern "C" fn receive_body(
     // SAFETY: `to` is the value that was set with OPT_WRITEDATA, which outlives the transfer.
     let received = unsafe { &mut *to.cast::<Received>() };
     let room = ANSWER_BYTES_MAX.saturating_sub(received.body.len());
-    received.body.extend_from_slice(data.get(..room.min(data.len())).unwrap_or_default());
+    received.body.put(data.get(..room.min(data.len())).unwrap_or_default());
     data.len()
 }
 

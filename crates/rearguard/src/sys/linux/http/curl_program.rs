@@ -7,6 +7,7 @@ use rearguard_crashpath::{syscall, time};
 use super::super::proc_text::words;
 use super::super::{memfd, process};
 use super::retry_after;
+use crate::heap::{PutBytes, PutText, add, copied, owned};
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
 use crate::sys::words::{Answer, Post};
 use crate::text::{joined, number, push_number, push_padded, push_signed};
@@ -22,12 +23,12 @@ const NOT_FOUND: i32 = 127;
 
 pub(super) fn post(post: &Post<'_>) -> Answer {
     let Ok(body) = memfd::sealed(c"rearguard-upload", post.body) else {
-        return Answer::Failed(String::from("no memory for the upload"));
+        return Answer::Failed(owned("no memory for the upload"));
     };
     let mut ends = [-1; 2];
     // SAFETY: the pointer refers to two living numbers.
     if unsafe { libc::pipe2(ends.as_mut_ptr(), libc::O_CLOEXEC) } != 0 {
-        return Answer::Failed(String::from("no descriptor for the upload"));
+        return Answer::Failed(owned("no descriptor for the upload"));
     }
     // SAFETY: the descriptor was just made and is nobody else's.
     let read_end = unsafe { OwnedFd::from_raw_fd(ends[0]) };
@@ -43,9 +44,9 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
     match (wait(pid), output) {
         (Some(0), Some(output)) => parse(&output),
         (Some(NOT_FOUND), _) => Answer::NoBackEnd,
-        (_, None) => Answer::Failed(String::from("curl did not end in time")),
+        (_, None) => Answer::Failed(owned("curl did not end in time")),
         (code, Some(_)) => {
-            let mut reason = String::from("curl ended with status ");
+            let mut reason = owned("curl ended with status ");
             push_signed(&mut reason, i64::from(code.unwrap_or(-1)));
             Answer::Failed(reason)
         }
@@ -57,7 +58,7 @@ fn arguments(post: &Post<'_>) -> String {
     let seconds = |milliseconds: u64| {
         let mut text = String::new();
         push_number(&mut text, milliseconds / 1000);
-        text.push('.');
+        text.put_char('.');
         push_padded(&mut text, milliseconds % 1000, 3);
         text
     };
@@ -87,9 +88,9 @@ fn start(arguments: &str, body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
     }
     let mut pointers: Vec<*mut libc::c_char> = Vec::new();
     for argument in arguments.as_bytes().split_inclusive(|byte| *byte == 0) {
-        pointers.push(argument.as_ptr().cast_mut().cast());
+        add(&mut pointers, argument.as_ptr().cast_mut().cast());
     }
-    pointers.push(core::ptr::null_mut());
+    add(&mut pointers, core::ptr::null_mut());
     let mut actions = core::mem::MaybeUninit::<libc::posix_spawn_file_actions_t>::uninit();
     // SAFETY: the pointer refers to room for the structure.
     unsafe { libc::posix_spawn_file_actions_init(actions.as_mut_ptr()) };
@@ -138,7 +139,7 @@ fn read_output(from: &OwnedFd, deadline_ns: u64) -> Option<Vec<u8>> {
             Ok(0) => return Some(output),
             Ok(count) => {
                 let room = OUTPUT_BYTES_MAX.saturating_sub(output.len());
-                output.extend_from_slice(piece.get(..count.min(room)).unwrap_or_default());
+                output.put(piece.get(..count.min(room)).unwrap_or_default());
             }
             Err(_) if process::last_errno() == libc::EINTR => {}
             Err(_) => return Some(output),
@@ -184,10 +185,10 @@ fn parse(output: &[u8]) -> Answer {
     match answer {
         Some((status, body, retry_after_s)) => Answer::Response {
             status,
-            body: body.get(..ANSWER_BYTES_MAX.min(body.len())).unwrap_or_default().to_vec(),
+            body: copied(body.get(..ANSWER_BYTES_MAX.min(body.len())).unwrap_or_default()),
             retry_after_s,
         },
-        None => Answer::Failed(String::from("curl gave no answer of the server's")),
+        None => Answer::Failed(owned("curl gave no answer of the server's")),
     }
 }
 
