@@ -54,6 +54,7 @@ on_supported_systems! {
     #[expect(dead_code, reason = "one of its kinds is for the other systems")]
     mod error;
     mod encode;
+    mod heap;
     mod linux;
     mod parse;
     mod registers;

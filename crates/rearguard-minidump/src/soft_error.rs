@@ -5,6 +5,7 @@
 
 use core::fmt;
 
+use crate::heap::{add, append};
 use crate::text::{Decimal, push_hex};
 
 /// One thing that could not be read or done.
@@ -56,17 +57,17 @@ impl SoftError {
         match self.object {
             Object::Process => {}
             Object::Thread(tid) => {
-                out.extend_from_slice(b",\"thread\":");
-                out.extend_from_slice(Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+                append(out, b",\"thread\":");
+                append(out, Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
             }
             Object::Address(address) => {
-                out.extend_from_slice(b",\"address\":\"");
+                append(out, b",\"address\":\"");
                 push_hex(out, address);
-                out.push(b'"');
+                append(out, b"\"");
             }
             Object::Count(count) => {
-                out.extend_from_slice(b",\"count\":");
-                out.extend_from_slice(Decimal::new(count).as_bytes());
+                append(out, b",\"count\":");
+                append(out, Decimal::new(count).as_bytes());
             }
         }
     }
@@ -79,16 +80,16 @@ impl fmt::Display for SoftError {
         match self.object {
             Object::Process => {}
             Object::Thread(tid) => {
-                object.extend_from_slice(b" ");
-                object.extend_from_slice(Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+                append(&mut object, b" ");
+                append(&mut object, Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
             }
             Object::Address(address) => {
-                object.push(b' ');
+                append(&mut object, b" ");
                 push_hex(&mut object, address);
             }
             Object::Count(count) => {
-                object.extend_from_slice(b" ");
-                object.extend_from_slice(Decimal::new(count).as_bytes());
+                append(&mut object, b" ");
+                append(&mut object, Decimal::new(count).as_bytes());
             }
         }
         f.write_str(core::str::from_utf8(&object).unwrap_or_default())?;
@@ -111,7 +112,7 @@ impl SoftErrors {
     /// Keeps one more, or counts it when there are too many.
     pub(crate) fn add(&mut self, operation: &'static str, object: Object, errno: i32) {
         if self.kept.len() + 1 < SOFT_ERRORS_MAX {
-            self.kept.push(SoftError { operation, object, errno });
+            add(&mut self.kept, SoftError { operation, object, errno });
         } else {
             self.left_out += 1;
         }
@@ -128,30 +129,28 @@ impl SoftErrors {
     /// The JSON array for the dump.
     pub(crate) fn to_json(&self) -> Vec<u8> {
         let mut out = Vec::new();
-        out.push(b'[');
+        append(&mut out, b"[");
         for (index, error) in self.kept.iter().enumerate() {
             if index > 0 {
-                out.push(b',');
+                append(&mut out, b",");
             }
             // The operations are this crate's own literals without a character that JSON escapes.
-            out.extend_from_slice(b"{\"operation\":\"");
-            out.extend_from_slice(error.operation.as_bytes());
-            out.push(b'"');
+            append(&mut out, b"{\"operation\":\"");
+            append(&mut out, error.operation.as_bytes());
+            append(&mut out, b"\"");
             error.push_object(&mut out);
             if error.errno != 0 {
-                out.extend_from_slice(b",\"errno\":");
-                out.extend_from_slice(
-                    Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes(),
-                );
+                append(&mut out, b",\"errno\":");
+                append(&mut out, Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes());
             }
-            out.push(b'}');
+            append(&mut out, b"}");
         }
         if self.left_out > 0 {
-            out.extend_from_slice(b",{\"operation\":\"keep soft errors\",\"count\":");
-            out.extend_from_slice(Decimal::new(self.left_out).as_bytes());
-            out.push(b'}');
+            append(&mut out, b",{\"operation\":\"keep soft errors\",\"count\":");
+            append(&mut out, Decimal::new(self.left_out).as_bytes());
+            append(&mut out, b"}");
         }
-        out.push(b']');
+        append(&mut out, b"]");
         out
     }
 }

@@ -3,6 +3,8 @@
 //! The formatting machinery of the standard library costs kilobytes in the guard, and `str::parse` accepts signs and spaces that no file of the kernel has.
 //! Nothing here panics or allocates without a bound given by its caller.
 
+use crate::heap::append;
+
 /// The longest decimal text of a `u64`.
 const DECIMAL_BYTES: usize = 20;
 
@@ -38,11 +40,11 @@ impl Decimal {
 
 /// Appends `0x` and the hexadecimal digits.
 pub(crate) fn push_hex(out: &mut Vec<u8>, value: u64) {
-    out.extend_from_slice(b"0x");
+    append(out, b"0x");
     let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
     for place in (0..digits).rev() {
         let digit = (value >> (place * 4)) as u8 & 0xf;
-        out.push(if digit < 10 { b'0' + digit } else { b'a' + digit - 10 });
+        append(out, &[if digit < 10 { b'0' + digit } else { b'a' + digit - 10 }]);
     }
 }
 

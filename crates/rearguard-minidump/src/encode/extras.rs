@@ -1,6 +1,7 @@
 //! Annotations, the caller's streams, texts of the system, and what went wrong.
 
 use super::{CRASHPAD_INFO, Encoder, MOZ_SOFT_ERRORS};
+use crate::heap;
 use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
@@ -16,14 +17,14 @@ impl Encoder {
         if snapshot.annotations.is_empty() && snapshot.report_id == [0; 16] {
             return;
         }
-        let mut entries = Vec::with_capacity(snapshot.annotations.len());
+        let mut entries = Vec::new();
         for (key, value) in &snapshot.annotations {
             let needed = key.len() + value.len() + 96 + (entries.len() + 1) * 8;
             if needed > self.out.room() {
                 break;
             }
             match (self.out.utf8(key), self.out.utf8(value)) {
-                (Some(key), Some(value)) => entries.push((key, value)),
+                (Some(key), Some(value)) => heap::add(&mut entries, (key, value)),
                 (None, _) | (_, None) => break,
             }
         }

@@ -3,6 +3,7 @@
 use super::threads::ThreadList;
 use super::writer::Location;
 use super::{Encoder, MEMORY_INFO_LIST, MEMORY_LIST};
+use crate::heap;
 use crate::parse::maps::Mapping;
 use crate::snapshot::{Memory, Snapshot};
 use crate::soft_error::Object;
@@ -87,7 +88,7 @@ impl Encoder {
         let start = self.out.rva();
         self.out.bytes(bytes);
         let location = self.out.since(start);
-        regions.push((memory.address, location));
+        heap::add(regions, (memory.address, location));
         Some(location)
     }
 

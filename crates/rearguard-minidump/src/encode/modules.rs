@@ -2,6 +2,7 @@
 
 use super::writer::{Location, string_bytes};
 use super::{Encoder, LINUX_DSO_DEBUG, MODULE_LIST};
+use crate::heap;
 use crate::snapshot::{Module, Snapshot};
 use crate::soft_error::Object;
 
@@ -21,9 +22,9 @@ const LINK_BYTES: usize = 20;
 impl Encoder {
     /// MINIDUMP_MODULE_LIST.
     pub(super) fn modules(&mut self, snapshot: &mut Snapshot) {
-        let mut entries: Vec<(&Module, u32, Location)> = Vec::with_capacity(snapshot.modules.len());
+        let mut entries: Vec<(&Module, u32, Location)> = Vec::new();
         for module in &snapshot.modules {
-            let path = String::from_utf8_lossy(&module.path);
+            let path = heap::lossy(&module.path);
             // The list comes behind the names, so each name pays for its entry.
             let needed = string_bytes(&path) + module.build_id.len() + 16 + (entries.len() + 1) * MODULE_BYTES;
             if needed > self.out.room() {
@@ -31,7 +32,7 @@ impl Encoder {
             }
             let Some(name) = self.out.string(&path) else { break };
             let build_id = self.build_id(module);
-            entries.push((module, name, build_id));
+            heap::add(&mut entries, (module, name, build_id));
         }
         self.out.align();
         let start = self.out.rva();
@@ -66,7 +67,7 @@ impl Encoder {
     /// Breakpad's description of `r_debug`, with the dynamic section behind it.
     pub(super) fn linker(&mut self, snapshot: &mut Snapshot) {
         let Some(linker) = &snapshot.linker else { return };
-        let names: usize = linker.links.iter().map(|link| string_bytes(&String::from_utf8_lossy(&link.name)) + 4).sum();
+        let names: usize = linker.links.iter().map(|link| string_bytes(&heap::lossy(&link.name)) + 4).sum();
         let needed = names + linker.links.len() * LINK_BYTES + DEBUG_BYTES + linker.dynamic.len() + 32;
         if needed > self.out.room() {
             snapshot.soft_errors.add("keep the linker's list within the file's limit", Object::Process, 0);
@@ -75,7 +76,7 @@ impl Encoder {
         let names: Vec<u32> = linker
             .links
             .iter()
-            .map(|link| self.out.string(&String::from_utf8_lossy(&link.name)).unwrap_or(0))
+            .map(|link| self.out.string(&heap::lossy(&link.name)).unwrap_or(0))
             .collect();
         self.out.align();
         let map = self.out.rva();

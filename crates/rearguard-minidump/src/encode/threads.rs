@@ -4,6 +4,7 @@ use core::ops::Range;
 
 use super::writer::{Location, Rva, string_bytes};
 use super::{Encoder, THREAD_LIST, THREAD_NAMES};
+use crate::heap;
 use crate::registers::CONTEXT_BYTES;
 use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
@@ -93,11 +94,11 @@ impl Encoder {
         let mut names = Vec::new();
         let mut left_out = 0;
         for thread in snapshot.threads.iter().filter(|thread| !thread.name.is_empty()) {
-            let name = String::from_utf8_lossy(&thread.name);
+            let name = heap::lossy(&thread.name);
             // The list comes behind the names, so each name pays for its entry.
             let needed = string_bytes(&name) + 4 + (names.len() + 2) * THREAD_NAME_BYTES;
             match (needed <= self.out.room()).then(|| self.out.string(&name)).flatten() {
-                Some(at) => names.push((thread.tid, at)),
+                Some(at) => heap::add(&mut names, (thread.tid, at)),
                 None => left_out += 1,
             }
         }

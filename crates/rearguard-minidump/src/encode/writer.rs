@@ -2,6 +2,8 @@
 //!
 //! What would go over the limit isn't written and marks the file as full; callers ask for room first where a part may be left out.
 
+use crate::heap;
+
 /// The offset of something in the file.
 pub(crate) type Rva = u32;
 
@@ -40,18 +42,20 @@ impl Writer {
     }
 
     pub(crate) fn reserve(&mut self, bytes: usize) {
-        self.out.reserve(bytes.min(self.room()));
+        let room = self.room();
+        heap::reserve(&mut self.out, bytes.min(room));
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
         if bytes.len() <= self.room() {
-            self.out.extend_from_slice(bytes);
+            heap::append(&mut self.out, bytes);
         }
     }
 
     pub(crate) fn zeros(&mut self, count: usize) {
         if count <= self.room() {
-            self.out.resize(self.out.len() + count, 0);
+            let len = self.out.len() + count;
+            heap::resize(&mut self.out, len, 0);
         }
     }
 

@@ -7,6 +7,7 @@ use core::ops::Range;
 use super::memory::{Piece, TargetMemory};
 use super::stack::{self, Limit, Plan};
 use crate::encode::fair_share;
+use crate::heap;
 use crate::parse::maps::{self, Mapping};
 use crate::registers::Registers;
 use crate::request::Limits;
@@ -60,19 +61,19 @@ impl Copied {
         if base == 0 {
             self.arena = buffer;
         } else {
-            self.arena.extend_from_slice(&buffer);
+            heap::append(&mut self.arena, &buffer);
         }
         // Three pieces of stack for each, in the order of the plan, then the code.
         let (stacks, code) = pieces.split_at(pieces.len().min(owners.len() * 3));
         for (owner, stack) in owners.iter().zip(stacks.chunks_exact(3)) {
             let [below, near, far] = stack else { continue };
-            self.stacks.push((owner.tid, joined(below, near, base)));
+            heap::add(&mut self.stacks, (owner.tid, joined(below, near, base)));
             if far.got > 0 {
-                self.memory.push(Memory { address: far.address, place: shifted(far.place(), base) });
+                heap::add(&mut self.memory, Memory { address: far.address, place: shifted(far.place(), base) });
             }
         }
         for piece in code.iter().filter(|piece| piece.got > 0) {
-            self.memory.push(Memory { address: piece.address, place: shifted(piece.place(), base) });
+            heap::add(&mut self.memory, Memory { address: piece.address, place: shifted(piece.place(), base) });
         }
     }
 
@@ -85,7 +86,8 @@ impl Copied {
 
 /// The pieces of all owners; together they are no more than the file may have.
 fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limits) -> Vec<Piece> {
-    let mut pieces = Vec::with_capacity(owners.len() * 3 + 1);
+    let mut pieces = Vec::new();
+    heap::reserve(&mut pieces, owners.len() * 3 + 1);
     for owner in owners {
         let limit = if owner.instruction.is_some() {
             Limit { total: limits.crash_stack_bytes_max, far: limits.crash_stack_bytes_max / 4 }
@@ -94,13 +96,19 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
         };
         let ceilings = [owner.ceiling.unwrap_or(0), ceiling];
         let Plan { below, near, far } = stack::plan(owner.stack, mappings, &ceilings, limit);
-        pieces.extend([below, near, far]);
+        for piece in [below, near, far] {
+            heap::add(&mut pieces, piece);
+        }
     }
     let share = fair_share(pieces.iter().map(|piece| piece.len), limits.file_bytes_max);
     for piece in &mut pieces {
         piece.len = piece.len.min(share);
     }
-    pieces.extend(owners.iter().filter_map(|owner| code(owner.instruction?, mappings)));
+    for owner in owners {
+        if let Some(piece) = owner.instruction.and_then(|at| code(at, mappings)) {
+            heap::add(&mut pieces, piece);
+        }
+    }
     pieces
 }
 

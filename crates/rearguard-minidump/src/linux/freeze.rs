@@ -11,6 +11,7 @@ use super::memory::TargetMemory;
 use super::procfs::{Proc, insert_sorted};
 use super::ptrace;
 use super::sys::{self, Errno, Event};
+use crate::heap;
 use crate::parse::maps::Mapping;
 use crate::registers::{Registers, TRACE_WORDS};
 use crate::request::{Request, Step, Times};
@@ -115,7 +116,11 @@ impl Freeze<'_, '_> {
             if new.is_empty() && round > 0 {
                 return;
             }
-            let mut group: Vec<Held> = new.into_iter().map(|tid| self.seize(tid)).collect();
+            let mut group = Vec::new();
+            heap::reserve(&mut group, new.len());
+            for tid in new {
+                heap::add(&mut group, self.seize(tid));
+            }
             if round == 0 {
                 // Only now is there time to wait for another tracer: nothing is stopped yet.
                 self.seize_again(&mut group);
@@ -137,7 +142,7 @@ impl Freeze<'_, '_> {
             }
             for held in group {
                 insert_sorted(&mut self.known, held.tid);
-                self.held.push(held);
+                heap::add(&mut self.held, held);
             }
             if self.all_known() {
                 return;
@@ -291,13 +296,14 @@ impl Freeze<'_, '_> {
     fn copy_stacks(&mut self) {
         let stopped = self.stopped().next().map(|held| held.tid);
         self.memory.set_stopped(stopped);
-        let mut owners: Vec<Owner> = Vec::with_capacity(self.held.len() + 1);
+        let mut owners = Vec::new();
+        heap::reserve(&mut owners, self.held.len() + 1);
         if let Some(crash) = &self.request.crash {
-            owners.push(Owner::crash(crash.tid, &crash.registers));
+            heap::add(&mut owners, Owner::crash(crash.tid, &crash.registers));
         }
         for held in self.stopped() {
             if let Some(registers) = &held.registers {
-                owners.push(Owner::new(held.tid, registers));
+                heap::add(&mut owners, Owner::new(held.tid, registers));
             }
         }
         self.copied.copy(&owners, self.memory, self.mappings, self.ceiling, &self.request.limits);

@@ -4,6 +4,7 @@
 
 use super::memory::TargetMemory;
 use crate::bytes::{u32_at, u64_at, until_nul};
+use crate::heap;
 use crate::parse::auxv;
 use crate::parse::elf::{self, PT_DYNAMIC, PT_PHDR, SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::snapshot::{Link, Linker};
@@ -44,7 +45,7 @@ pub(super) fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: u
     while next != 0 && linker.links.len() < links_max {
         let entry = memory.read(next, LINK_BYTES);
         let Some((link, after)) = link(memory, &entry) else { break };
-        linker.links.push(link);
+        heap::add(&mut linker.links, link);
         next = after;
     }
     Some(linker)
@@ -59,6 +60,6 @@ fn debug_address(dynamic: &[u8]) -> Option<u64> {
 /// One object, and the address of the next.
 fn link(memory: &mut TargetMemory<'_>, entry: &[u8]) -> Option<(Link, u64)> {
     let name = memory.read(u64_at(entry, 8)?, NAME_BYTES_MAX);
-    let link = Link { load_bias: u64_at(entry, 0)?, dynamic: u64_at(entry, 16)?, name: until_nul(&name).to_vec() };
+    let link = Link { load_bias: u64_at(entry, 0)?, dynamic: u64_at(entry, 16)?, name: heap::copied(until_nul(&name)) };
     Some((link, u64_at(entry, 24)?))
 }

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use super::procfs::Proc;
 use super::ptrace;
 use super::sys::{self, Errno, REMOTES_MAX};
+use crate::heap;
 
 /// A piece to read, where it goes in the buffer, and how much of it came.
 #[derive(Clone, Debug, Default)]
@@ -63,7 +64,8 @@ impl<'p> TargetMemory<'p> {
     /// Gets memory for the next buffer, so that no page has to be found for it while threads are held.
     pub(super) fn prepare(&mut self, bytes: usize) {
         // Not zero: memory of zeros is only promised until it is written.
-        self.prepared = vec![1; bytes];
+        self.prepared = Vec::new();
+        heap::resize(&mut self.prepared, bytes, 1);
     }
 
     /// Names a stopped thread, or says that there is none any more.
@@ -92,7 +94,7 @@ impl<'p> TargetMemory<'p> {
             total = total.saturating_add(piece.len);
         }
         let mut buffer = core::mem::take(&mut self.prepared);
-        buffer.resize(total, 0);
+        heap::resize(&mut buffer, total, 0);
         let mut next = 0;
         // Each turn finishes a piece or gives up a way.
         for _ in 0..pieces.len() + 4 {

@@ -27,6 +27,7 @@ use procfs::Proc;
 
 use crate::encode;
 use crate::error::Error;
+use crate::heap;
 use crate::parse::auxv;
 use crate::parse::maps::{self, Mapping};
 use crate::parse::process::{self, Stat};
@@ -256,10 +257,11 @@ fn describe(
     snapshot.texts = system::texts(proc, request.pid, auxiliary, maps, cpuinfo, limits.text_bytes_max);
     snapshot.report_id = request.report_id;
     for (key, value) in request.annotations {
-        snapshot.annotations.push(((*key).into(), (*value).into()));
+        let entry = (heap::lossy(key.as_bytes()), heap::lossy(value.as_bytes()));
+        heap::add(&mut snapshot.annotations, entry);
     }
     for stream in request.user_streams {
-        snapshot.user_streams.push((stream.stream_type, stream.bytes.to_vec()));
+        heap::add(&mut snapshot.user_streams, (stream.stream_type, heap::copied(stream.bytes)));
     }
     snapshot.file_bytes_max = limits.file_bytes_max;
 }
@@ -271,18 +273,20 @@ fn exception(request: &Request<'_>) -> Option<Exception> {
 
 /// The threads in the order of the dump, with their names; the crashing one is there even if no list named it.
 fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>) -> Vec<Thread> {
-    let mut threads = Vec::with_capacity(held.len() + 1);
+    let mut threads = Vec::new();
+    heap::reserve(&mut threads, held.len() + 1);
     let crash_tid = request.crash.as_ref().map(|crash| crash.tid);
     if let Some(crash) = &request.crash {
         let registers = Some(crash.registers.clone());
-        threads.push(Thread { tid: crash.tid, name: name(proc, crash.tid), registers, stack: Memory::default() });
+        let thread = Thread { tid: crash.tid, name: name(proc, crash.tid), registers, stack: Memory::default() };
+        heap::add(&mut threads, thread);
     }
     for Held { tid, hold, registers } in held {
         if Some(tid) == crash_tid || matches!(hold, Hold::Ended | Hold::Zombie) {
             continue;
         }
         let registers = registers.or_else(|| pointers(proc, tid));
-        threads.push(Thread { tid, name: name(proc, tid), registers, stack: Memory::default() });
+        heap::add(&mut threads, Thread { tid, name: name(proc, tid), registers, stack: Memory::default() });
     }
     threads
 }
@@ -314,7 +318,7 @@ fn copy_left(
     let mut owners = Vec::new();
     for thread in snapshot.threads.iter().filter(|thread| !done(thread.tid)) {
         if let Some(registers) = &thread.registers {
-            owners.push(Owner::new(thread.tid, registers));
+            heap::add(&mut owners, Owner::new(thread.tid, registers));
         }
     }
     if !owners.is_empty() {
@@ -334,7 +338,8 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
         let copy = request.crash.as_ref().filter(|crash| crash.tid == thread.tid).and_then(|crash| crash.stack_copy);
         if let Some((address, bytes)) = copy.filter(|_| thread.stack.place.is_empty()) {
             let start = copied.arena.len();
-            copied.arena.extend_from_slice(bytes.get(..bytes.len().min(request.limits.crash_stack_bytes_max)).unwrap_or_default());
+            let length = bytes.len().min(request.limits.crash_stack_bytes_max);
+            heap::append(&mut copied.arena, bytes.get(..length).unwrap_or_default());
             thread.stack = Memory { address, place: start..copied.arena.len() };
             cut_strings(&mut thread.stack, &copied.arena);
         }

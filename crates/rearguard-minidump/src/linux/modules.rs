@@ -5,6 +5,7 @@
 
 use super::memory::{Piece, TargetMemory};
 use crate::bytes::slice_at;
+use crate::heap;
 use crate::parse::auxv;
 use crate::parse::elf::{self, Header, PT_LOAD, PT_NOTE, SEGMENT_BYTES, Segment};
 use crate::parse::maps::Mapping;
@@ -58,9 +59,13 @@ pub(super) fn read(
         errors.add("list modules", Object::Count(candidates.len() as u64), 0);
         candidates.truncate(max);
     }
-    let mut heads: Vec<Piece> = candidates.iter().map(|module| Piece::new(module.start, head_bytes(module))).collect();
+    let mut heads = Vec::new();
+    heap::reserve(&mut heads, candidates.len());
+    for module in &candidates {
+        heap::add(&mut heads, Piece::new(module.start, head_bytes(module)));
+    }
     let buffer = memory.read_pieces(&mut heads);
-    modules.reserve(candidates.len());
+    heap::reserve(modules, candidates.len());
     let mut notes = Vec::new();
     let mut wanted = Vec::new();
     let mut loaded_end = 0;
@@ -81,20 +86,20 @@ pub(super) fn read(
                 let table_bytes = (segment_count * SEGMENT_BYTES) as u64;
                 let Some(table) = slice_at(head, segments_at, table_bytes) else {
                     errors.add("read module header", Object::Address(candidate.start), 0);
-                    modules.push(module);
+                    heap::add(modules, module);
                     continue;
                 };
                 loaded_end = loaded_until(candidate.start, table);
                 note_pieces(candidate, table, modules.len(), &mut notes, &mut wanted);
             }
         }
-        modules.push(module);
+        heap::add(modules, module);
     }
     let buffer = memory.read_pieces(&mut notes);
     for (piece, wanted) in notes.iter().zip(&wanted) {
         let bytes = buffer.get(piece.place()).unwrap_or_default();
         if let (Some(id), Some(module)) = (elf::build_id(bytes, wanted.align), modules.get_mut(wanted.module)) {
-            module.build_id = id.to_vec();
+            module.build_id = heap::copied(id);
         }
     }
     main_first(modules, auxiliary);
@@ -115,13 +120,16 @@ fn candidates<'t>(mappings: &[Mapping], maps: &'t [u8]) -> Vec<Candidate<'t>> {
                 last.end = mapping.end;
                 last.executable |= mapping.executable;
             }
-            Some(_) | None if mapping.offset == 0 => candidates.push(Candidate {
-                start: mapping.start,
-                end: mapping.end,
-                file: mapping.file,
-                name: if vdso { VDSO_NAME } else { name },
-                executable: mapping.executable,
-            }),
+            Some(_) | None if mapping.offset == 0 => {
+                let candidate = Candidate {
+                    start: mapping.start,
+                    end: mapping.end,
+                    file: mapping.file,
+                    name: if vdso { VDSO_NAME } else { name },
+                    executable: mapping.executable,
+                };
+                heap::add(&mut candidates, candidate);
+            }
             // The middle of a file: data, or code without a header.
             Some(_) | None => {}
         }
@@ -136,7 +144,7 @@ fn head_bytes(candidate: &Candidate<'_>) -> usize {
 
 fn module(candidate: &Candidate<'_>) -> Module {
     let path = candidate.name.strip_suffix(DELETED).unwrap_or(candidate.name);
-    Module { start: candidate.start, end: candidate.end, path: path.to_vec(), build_id: Vec::new() }
+    Module { start: candidate.start, end: candidate.end, path: heap::copied(path), build_id: Vec::new() }
 }
 
 /// What has to be added to the addresses in the file, given where its header is mapped.
@@ -169,8 +177,8 @@ fn note_pieces(
     let bias = bias(candidate.start, table);
     for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
         let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
-        notes.push(Piece::new(segment.address.wrapping_add(bias), len));
-        wanted.push(Wanted { module, align: segment.align });
+        heap::add(notes, Piece::new(segment.address.wrapping_add(bias), len));
+        heap::add(wanted, Wanted { module, align: segment.align });
     }
 }
 

@@ -7,6 +7,7 @@ use core::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use super::sys::{self, Errno};
+use crate::heap;
 use crate::parse::{directory, process};
 use crate::text::Decimal;
 
@@ -51,7 +52,8 @@ impl Proc {
     pub(super) fn threads(&self, max: usize) -> Result<(Vec<i32>, bool), Errno> {
         // A descriptor of its own, so that each list begins at the start.
         let directory = sys::open(Some(&self.directory), c"task", libc::O_DIRECTORY)?;
-        let mut buffer = vec![0_u8; CHUNK_BYTES];
+        let mut buffer = Vec::new();
+        heap::resize(&mut buffer, CHUNK_BYTES, 0);
         let mut tids = Vec::new();
         let mut complete = false;
         for _ in 0..LIST_READS_MAX {
@@ -109,7 +111,7 @@ fn read_file(file: &OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
     loop {
         let filled = bytes.len();
         let chunk = CHUNK_BYTES.min(max.saturating_sub(filled));
-        bytes.resize(filled + chunk, 0);
+        heap::resize(&mut bytes, filled + chunk, 0);
         let got = match sys::read(file, bytes.get_mut(filled..).unwrap_or_default()) {
             Ok(got) => got,
             // What was read before is worth having; a file of a thread that ends fails in the middle.
@@ -130,8 +132,11 @@ fn id(tid: i32) -> Decimal {
 
 /// A path of several parts, with its NUL.
 fn path(parts: &[&[u8]]) -> Vec<u8> {
-    let mut path = parts.concat();
-    path.push(0);
+    let mut path = Vec::new();
+    for part in parts {
+        heap::append(&mut path, part);
+    }
+    heap::append(&mut path, &[0]);
     path
 }
 

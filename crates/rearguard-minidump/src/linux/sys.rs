@@ -10,6 +10,8 @@ use core::ops::Range;
 use core::ptr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use crate::heap;
+
 /// An error number.
 pub(super) type Errno = i32;
 
@@ -164,10 +166,12 @@ pub(super) fn kernel() -> (Vec<u8>, Range<usize>) {
     let mut release = 0..0;
     for (index, name) in [&names.sysname, &names.release, &names.version, &names.machine].into_iter().enumerate() {
         if index > 0 {
-            text.push(b' ');
+            heap::append(&mut text, b" ");
         }
         let start = text.len();
-        text.extend(name.iter().map(|unit| *unit as u8).take_while(|byte| *byte != 0));
+        for byte in name.iter().map(|unit| *unit as u8).take_while(|byte| *byte != 0) {
+            heap::append(&mut text, &[byte]);
+        }
         if index == 1 {
             release = start..text.len();
         }

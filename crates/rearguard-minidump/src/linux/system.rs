@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::procfs::{self, Proc};
 use super::sys;
 use crate::encode::{LINUX_AUXV, LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_MAPS, LINUX_PROC_STATUS, whole_lines};
+use crate::heap;
 use crate::parse::process::{self, Stat};
 use crate::registers::processor_info;
 use crate::snapshot::{Process, System};
@@ -63,7 +64,7 @@ static RELEASE: Kept = OnceLock::new();
 /// Reads such a text once: the kernel takes longer to describe its processors than a small process is stopped for.
 fn once(kept: &Kept, max: usize, read: impl Fn() -> Vec<u8>) -> Vec<u8> {
     let (limit, text) = kept.get_or_init(|| (max, read()));
-    if *limit == max { text.clone() } else { read() }
+    if *limit == max { heap::copied(text) } else { read() }
 }
 
 /// What kind of machine this is.

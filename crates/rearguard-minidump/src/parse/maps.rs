@@ -4,6 +4,7 @@
 
 use core::ops::Range;
 
+use crate::heap;
 use crate::text;
 
 /// One line of the file.
@@ -38,7 +39,8 @@ impl Mapping {
 ///
 /// The last line counts only when it ends with a newline: a cut line has a cut name.
 pub(crate) fn parse(text: &[u8]) -> (Vec<Mapping>, u64) {
-    let mut mappings: Vec<Mapping> = Vec::with_capacity(text.len() / 80);
+    let mut mappings = Vec::new();
+    heap::reserve(&mut mappings, text.len() / 80);
     let mut damaged = 0;
     let mut at = 0;
     let mut lowest = 0;
@@ -47,7 +49,7 @@ pub(crate) fn parse(text: &[u8]) -> (Vec<Mapping>, u64) {
             // Whoever searches relies on the order, which the kernel keeps.
             Some(mapping) if mapping.start >= lowest => {
                 lowest = mapping.end;
-                mappings.push(mapping);
+                heap::add(&mut mappings, mapping);
             }
             Some(_) | None => damaged += 1,
         }

@@ -1,0 +1,48 @@
+//! Bytes, texts and lists on the heap, by functions that end the process where there is no memory for them.
+//!
+//! The standard library's own may unwind, by their type, and whoever holds anything needs a landing pad around each call of theirs.
+//! Nobody here could go on without memory.
+//! In a program whose panics unwind, the pads and their tables were a tenth of the crate.
+
+#![expect(improper_ctypes_definitions, reason = "nothing of C calls these; the ABI is the one that doesn't unwind")]
+
+/// Appends bytes.
+#[inline(never)]
+pub(crate) extern "C" fn append(bytes: &mut Vec<u8>, part: &[u8]) {
+    bytes.extend_from_slice(part);
+}
+
+/// Makes bytes longer, by copies of one, or shorter.
+#[inline(never)]
+pub(crate) extern "C" fn resize(bytes: &mut Vec<u8>, len: usize, byte: u8) {
+    bytes.resize(len, byte);
+}
+
+/// Bytes of one's own.
+#[inline(never)]
+pub(crate) extern "C" fn copied(bytes: &[u8]) -> Vec<u8> {
+    bytes.to_vec()
+}
+
+/// A text of one's own; what is no UTF-8 becomes U+FFFD.
+#[inline(never)]
+pub(crate) extern "C" fn lossy(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+/// Makes room for more items, so that the list isn't moved for each of them.
+pub(crate) extern "C" fn reserve<T>(list: &mut Vec<T>, more: usize) {
+    list.reserve(more);
+}
+
+/// Adds an item to a list.
+pub(crate) fn add<T>(list: &mut Vec<T>, item: T) {
+    if cfg!(panic = "unwind") {
+        reserve(list, 1);
+        // Never; it tells the compiler that `push` has nothing left that could fail.
+        if list.len() == list.capacity() {
+            std::process::abort();
+        }
+    }
+    list.push(item);
+}
