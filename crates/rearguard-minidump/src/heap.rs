@@ -31,6 +31,7 @@ pub(crate) extern "C" fn lossy(bytes: &[u8]) -> String {
 }
 
 /// Makes room for more items, so that the list isn't moved for each of them.
+#[inline(never)]
 pub(crate) extern "C" fn reserve<T>(list: &mut Vec<T>, more: usize) {
     list.reserve(more);
 }

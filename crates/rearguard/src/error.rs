@@ -3,7 +3,8 @@
 use std::fmt;
 use std::path::Path;
 
-use crate::heap::owned;
+use crate::heap::{PutText, lossy, owned, system_reason};
+use crate::text::joined;
 
 /// Why something could not be done.
 ///
@@ -40,7 +41,7 @@ impl Error {
 
     /// As [`Error::system`], with 0 for what the system gave no number.
     pub(crate) fn file(operation: &'static str, object: &Path, code: i32) -> Error {
-        let object = object.to_string_lossy();
+        let object = lossy(object.as_os_str().as_encoded_bytes());
         match code {
             0 => Error::refused(operation, &object, "not possible"),
             code => Error::system(operation, &object, code),
@@ -68,27 +69,30 @@ impl Error {
     }
 }
 
+impl Error {
+    /// What it shows as.
+    pub(crate) fn text(&self) -> String {
+        let mut text = match self.kind {
+            Kind::Setting(_) => joined(&["setting `", self.operation, "`"]),
+            Kind::System(_) | Kind::Refused(_) => owned(self.operation),
+        };
+        if !self.object.is_empty() {
+            text.put(" \"");
+            text.put(&self.object);
+            text.put("\"");
+        }
+        text.put(": ");
+        match self.kind {
+            Kind::Setting(reason) | Kind::Refused(reason) => text.put(reason),
+            Kind::System(code) => text.put(&system_reason(code)),
+        }
+        text
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Kind::Setting(_) = self.kind {
-            formatter.write_str("setting `")?;
-            formatter.write_str(self.operation)?;
-            formatter.write_str("`")?;
-        } else {
-            formatter.write_str(self.operation)?;
-        }
-        if !self.object.is_empty() {
-            formatter.write_str(" \"")?;
-            formatter.write_str(&self.object)?;
-            formatter.write_str("\"")?;
-        }
-        formatter.write_str(": ")?;
-        match self.kind {
-            Kind::Setting(reason) | Kind::Refused(reason) => formatter.write_str(reason),
-            Kind::System(code) => {
-                fmt::Display::fmt(&std::io::Error::from_raw_os_error(code), formatter)
-            }
-        }
+        formatter.write_str(&self.text())
     }
 }
 

@@ -10,7 +10,7 @@ use rearguard_crashpath::black_box::{
 };
 use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
-use crate::heap::{add, lossy, zeros};
+use crate::heap::{PutBytes, add, copied, lossy, zeros};
 use crate::limits::LOG_BYTES_MAX;
 use crate::order::insertion_sort;
 use crate::sys::words::Crash;
@@ -127,12 +127,14 @@ pub(crate) fn log(black_box: &BlackBox) -> String {
     let written = ring.written.load(Ordering::Acquire);
     let mut bytes = zeros(written.min(LOG_BYTES_MAX as u64) as usize);
     ring.ring.load(&mut bytes);
-    if written > LOG_BYTES_MAX as u64 {
-        bytes.rotate_left((written % LOG_BYTES_MAX as u64) as usize);
-        let first_whole_line = bytes.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-        bytes.drain(..first_whole_line);
+    if written <= LOG_BYTES_MAX as u64 {
+        return lossy(&bytes);
     }
-    lossy(&bytes)
+    let oldest = (written % LOG_BYTES_MAX as u64) as usize;
+    let mut lines = copied(bytes.get(oldest..).unwrap_or_default());
+    lines.put(bytes.get(..oldest).unwrap_or_default());
+    let first_whole = lines.iter().position(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    lossy(lines.get(first_whole..).unwrap_or_default())
 }
 
 /// Reads what the application left for its next life.

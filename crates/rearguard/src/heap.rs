@@ -64,6 +64,12 @@ pub(crate) extern "C" fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// The system's words for an error number.
+#[inline(never)]
+pub(crate) extern "C" fn system_reason(code: i32) -> String {
+    std::io::Error::from_raw_os_error(code).to_string()
+}
+
 /// Bytes of one's own.
 #[inline(never)]
 pub(crate) extern "C" fn copied(bytes: &[u8]) -> Vec<u8> {
@@ -98,6 +104,7 @@ pub(crate) fn add<T>(list: &mut Vec<T>, item: T) {
     list.push(item);
 }
 
+#[inline(never)]
 extern "C" fn make_room<T>(list: &mut Vec<T>) {
     list.reserve(1);
 }

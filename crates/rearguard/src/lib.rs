@@ -291,12 +291,12 @@ impl Handle {
                 &mut remarks,
                 "turned off: a privileged program needs an absolute store of its own choice",
             ),
-            (Some(Off::Failed(error)), _) => remark(&mut remarks, &error.to_string()),
+            (Some(Off::Failed(error)), _) => remark(&mut remarks, &error.text()),
             (None, Some(black_box)) => self.guard_remarks(black_box, &mut remarks),
             (None, None) => false,
         };
         if let Some(error) = &self.worker.arm_error {
-            remarks.push(error.to_string());
+            remarks.push(error.text());
         }
         let storing = self.store_remarks(&mut remarks);
         if self.worker.streams_lost {
@@ -313,7 +313,7 @@ impl Handle {
     /// Says what is wrong with the store, as far as a guard has tried it.
     fn store_remarks(&self, remarks: &mut Vec<String>) -> bool {
         if let Some(error) = &self.worker.store_error {
-            remarks.push(error.to_string());
+            remarks.push(error.text());
             return false;
         }
         // Who has no guard has nobody to write a report.
@@ -323,7 +323,7 @@ impl Handle {
             return true;
         }
         let code = i32::try_from(state - store_state::FAILED).unwrap_or(0);
-        remarks.push(Error::system("making the store", &self.worker.store, code).to_string());
+        remarks.push(Error::system("making the store", &self.worker.store, code).text());
         false
     }
 
@@ -344,7 +344,7 @@ impl Handle {
             text.push_str(" guards did not take their place");
             if standing.last_errno != 0 {
                 text.push_str(": ");
-                text.push_str(&std::io::Error::from_raw_os_error(standing.last_errno).to_string());
+                text.push_str(&heap::system_reason(standing.last_errno));
             }
             remarks.push(text);
         }

@@ -4,7 +4,7 @@
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
 use crate::heap::{PutBytes, copied};
-use crate::text::number;
+use crate::text::{after, number};
 
 /// What a guard argument begins with.
 pub const GUARD_ARGUMENT_PREFIX: &str = "--rearguard-guard";
@@ -62,17 +62,17 @@ pub(crate) fn role_of(arguments: &[Vec<u8>]) -> Role {
 
 /// Reads `=<protocol>:<nonce>`.
 fn parse(rest: &[u8]) -> Result<u64, &'static str> {
-    let rest = rest.strip_prefix(b"=").ok_or("its value is missing")?;
+    let rest = after(rest, b"=").ok_or("its value is missing")?;
     if rest.is_empty() {
         return Err("its value is empty");
     }
     let colon = rest.iter().position(|byte| *byte == b':').ok_or("its value is cut short")?;
-    let (protocol, nonce) = rest.split_at(colon);
+    let protocol = rest.get(..colon).unwrap_or_default();
     let protocol = number(protocol, 10).ok_or("its version is no number")?;
     if protocol != u64::from(PROTOCOL) {
         return Err("it is of another version");
     }
-    let nonce = nonce.get(1..).unwrap_or_default();
+    let nonce = rest.get(colon + 1..).unwrap_or_default();
     if nonce.len() != 16 {
         return Err("its nonce is cut short or too long");
     }

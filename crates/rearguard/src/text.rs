@@ -31,9 +31,10 @@ pub(crate) fn push_signed(text: &mut String, value: i64) {
 
 /// Appends `value`, which has at most so many digits, with exactly so many.
 pub(crate) fn push_padded(text: &mut String, value: u64, digits: u32) {
-    for digit in (0..digits).rev() {
-        text.put_char(char::from(b'0' + (value / 10u64.pow(digit) % 10) as u8));
+    if digits > 1 {
+        push_padded(text, value / 10, digits - 1);
     }
+    text.put_char(char::from(b'0' + (value % 10) as u8));
 }
 
 /// The number that the whole of `text` is, in a radix of at most 16.
@@ -47,6 +48,11 @@ pub(crate) fn number(text: &[u8], radix: u32) -> Option<u64> {
         value = value.checked_mul(u64::from(radix))?.checked_add(u64::from(digit))?;
     }
     Some(value)
+}
+
+/// What follows a beginning, if `text` begins so.
+pub(crate) fn after<'a>(text: &'a [u8], beginning: &[u8]) -> Option<&'a [u8]> {
+    if text.starts_with(beginning) { text.get(beginning.len()..) } else { None }
 }
 
 /// Whether `part`, which isn't empty, stands somewhere in `text`.

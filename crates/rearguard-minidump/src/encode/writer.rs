@@ -2,6 +2,7 @@
 //!
 //! What would go over the limit isn't written and marks the file as full; callers ask for room first where a part may be left out.
 
+use crate::bytes::copy;
 use crate::heap;
 
 /// The offset of something in the file.
@@ -96,7 +97,7 @@ impl Writer {
     pub(crate) fn patch(&mut self, at: Rva, bytes: &[u8]) {
         let start = at as usize;
         if let Some(place) = start.checked_add(bytes.len()).and_then(|end| self.out.get_mut(start..end)) {
-            place.copy_from_slice(bytes);
+            copy(place, bytes);
         }
     }
 

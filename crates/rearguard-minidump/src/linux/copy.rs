@@ -64,7 +64,7 @@ impl Copied {
             heap::append(&mut self.arena, &buffer);
         }
         // Three pieces of stack for each, in the order of the plan, then the code.
-        let (stacks, code) = pieces.split_at(pieces.len().min(owners.len() * 3));
+        let (stacks, code) = pieces.split_at_checked(owners.len() * 3).unwrap_or((&pieces, &[]));
         for (owner, stack) in owners.iter().zip(stacks.chunks_exact(3)) {
             let [below, near, far] = stack else { continue };
             heap::add(&mut self.stacks, (owner.tid, joined(below, near, base)));

@@ -92,11 +92,8 @@ impl Freeze<'_, '_> {
         self.proc.and_then(Proc::thread_count) == Some(1 + others)
     }
 
-    /// Tells the probe.
     fn step(&self, step: Step) {
-        if let Some(probe) = self.request.probe {
-            probe(step);
-        }
+        super::step(self.request, step);
     }
 
     fn stopped(&self) -> impl Iterator<Item = &Held> {

@@ -9,6 +9,7 @@ use std::os::fd::OwnedFd;
 use super::procfs::Proc;
 use super::ptrace;
 use super::sys::{self, Errno, REMOTES_MAX};
+use crate::bytes::copy;
 use crate::heap;
 
 /// A piece to read, where it goes in the buffer, and how much of it came.
@@ -141,7 +142,7 @@ impl<'p> TargetMemory<'p> {
             for word in place.chunks_mut(8) {
                 let Ok(value) = ptrace::peek(tid, address.saturating_add(got as u64)) else { break };
                 let bytes = value.to_le_bytes();
-                word.copy_from_slice(bytes.get(..word.len()).unwrap_or_default());
+                copy(word, &bytes);
                 got += word.len();
             }
             Ok(got)

@@ -122,8 +122,9 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
     Ok(Capture { snapshot, times })
 }
 
-/// Tells the probe.
-fn step(request: &Request<'_>, step: Step) {
+/// Tells the probe; a panic in it ends the process, and with that lets the threads go.
+#[expect(improper_ctypes_definitions, reason = "nothing of C calls it; the ABI is the one that doesn't unwind")]
+extern "C" fn step(request: &Request<'_>, step: Step) {
     if let Some(probe) = request.probe {
         probe(step);
     }

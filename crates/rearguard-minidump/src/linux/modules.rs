@@ -143,7 +143,10 @@ fn head_bytes(candidate: &Candidate<'_>) -> usize {
 }
 
 fn module(candidate: &Candidate<'_>) -> Module {
-    let path = candidate.name.strip_suffix(DELETED).unwrap_or(candidate.name);
+    let mut path = candidate.name;
+    if path.ends_with(DELETED) {
+        path = path.get(..path.len() - DELETED.len()).unwrap_or_default();
+    }
     Module { start: candidate.start, end: candidate.end, path: heap::copied(path), build_id: Vec::new() }
 }
 

@@ -66,7 +66,7 @@ pub(crate) fn find(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
 
 /// One line; `at` is where it starts in the text.
 fn mapping(line: &[u8], at: usize) -> Option<Mapping> {
-    let line = line.strip_suffix(b"\n")?;
+    let line = line.get(..line.len().checked_sub(1)?).filter(|_| line.ends_with(b"\n"))?;
     let mut fields = line.splitn(6, |byte| *byte == b' ');
     let (start, end) = pair(fields.next()?, b'-')?;
     if start >= end {

@@ -1,5 +1,6 @@
 //! `/proc/<pid>/stat`, `status` and `syscall`: one line, one field, one pair of registers.
 
+use crate::bytes::after;
 use crate::text;
 
 /// What the dump needs of `/proc/<pid>/stat`; see proc_pid_stat(5) for the units.
@@ -46,15 +47,15 @@ pub(crate) fn stat(line: &[u8]) -> Option<Stat> {
 /// The number behind `key` (with its colon) in the text of `status`.
 pub(crate) fn status_number(text: &[u8], key: &[u8]) -> Option<u64> {
     text.split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(key))
+        .find_map(|line| after(line, key))
         .and_then(|value| text::decimal(value.trim_ascii()))
 }
 
 /// Stack pointer and instruction pointer out of `syscall`, which a running thread doesn't have.
 pub(crate) fn syscall_pointers(line: &[u8]) -> Option<(u64, u64)> {
     let mut fields = line.trim_ascii().rsplit(|byte| *byte == b' ');
-    let instruction = text::hex(fields.next()?.strip_prefix(b"0x")?)?;
-    let stack = text::hex(fields.next()?.strip_prefix(b"0x")?)?;
+    let instruction = text::hex(after(fields.next()?, b"0x")?)?;
+    let stack = text::hex(after(fields.next()?, b"0x")?)?;
     fields.next()?;
     Some((stack, instruction))
 }

@@ -1,5 +1,6 @@
 //! x86_64: the orders of the kernel's arrays, and CONTEXT_AMD64 of the minidump format.
 
+use crate::bytes::copy;
 use crate::encode::writer::Writer;
 
 /// The size of CONTEXT_AMD64.
@@ -155,7 +156,7 @@ pub(crate) fn processor_info(_cpuinfo: &[u8]) -> (u16, u16, [u8; 24]) {
     let words = [ebx, edx, ecx, version, features, extended];
     let mut info = [0_u8; 24];
     for (place, word) in info.chunks_exact_mut(4).zip(words) {
-        place.copy_from_slice(&word.to_le_bytes());
+        copy(place, &word.to_le_bytes());
     }
     let base_family = version >> 8 & 0xf;
     let family = if base_family == 0xf { base_family + (version >> 20 & 0xff) } else { base_family };

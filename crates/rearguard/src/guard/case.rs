@@ -8,7 +8,7 @@ use rearguard_crashpath::black_box::{BlackBox, flags};
 
 use crate::config::{ExitClass, PANIC_CODE, signal_name};
 use crate::evidence;
-use crate::heap::{PutText, add, owned};
+use crate::heap::{PutText, add, lossy, owned, system_reason};
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
 use crate::metadata::{Delivery, Metadata, Timeline, read_back, with_delivery};
@@ -214,7 +214,7 @@ impl Case {
         }
         match Store::open(&process::path(&self.record.store)) {
             Ok(store) => self.store = Some(store),
-            Err(error) => self.soft_error(error.to_string()),
+            Err(error) => self.soft_error(error.text()),
         }
     }
 
@@ -234,7 +234,7 @@ impl Case {
                     self.give_back();
                     self.store = None;
                 }
-                Err(error) => self.soft_error(error.to_string()),
+                Err(error) => self.soft_error(error.text()),
             }
         }
         false
@@ -263,8 +263,7 @@ impl Case {
 
     /// Notes a start that failed.
     pub(crate) fn start_failed(&mut self, errno: i32) {
-        let reason = std::io::Error::from_raw_os_error(errno).to_string();
-        self.soft_error(joined(&["starting the next worker: ", &reason]));
+        self.soft_error(joined(&["starting the next worker: ", &system_reason(errno)]));
     }
 
     /// Whether an end of this class leaves a report, for the next worker to know.
@@ -390,7 +389,7 @@ impl Case {
             line.put("; report ");
             line.put(&metadata.uuid);
             line.put(" in ");
-            line.put(&process::path(&self.record.store).to_string_lossy());
+            line.put(&lossy(&self.record.store));
         } else {
             line.put("; no report could be written");
         }

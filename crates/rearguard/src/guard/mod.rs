@@ -365,7 +365,7 @@ impl Guard {
                 StarterOutcome::Made
             }
             Err(error) => {
-                self.case.soft_error(error.to_string());
+                self.case.soft_error(error.text());
                 StarterOutcome::Failed
             }
         };

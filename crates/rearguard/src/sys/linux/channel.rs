@@ -13,7 +13,7 @@ use rearguard_crashpath::stack::{self, Stack};
 use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
 use super::process::last_errno;
-use super::strings::{CText, StringArray, string_array};
+use super::strings::{CText, string_array};
 use super::{file, memfd, process};
 use crate::error::Error;
 use crate::launch::{LIFE_VARIABLE, Succession};
@@ -334,10 +334,6 @@ fn guard_plan(
     [box_fd, record_fd, pidfd]: [&OwnedFd; 3],
     executable: Option<&OwnedFd>,
 ) -> Result<Plan, i32> {
-    let slices = |strings: &[Vec<u8>]| -> Result<StringArray, i32> {
-        let slices: Vec<&[u8]> = strings.iter().map(Vec::as_slice).collect();
-        string_array(&slices, false)
-    };
     let mut handed = [Handed::NONE; HANDOVER_MAX];
     let given = [
         (BLACK_BOX_PLACE, Some(box_fd)),
@@ -354,8 +350,8 @@ fn guard_plan(
     Ok(Plan {
         path: core::ptr::null(),
         executable_place: EXECUTABLE_PLACE,
-        arguments: slices(&request.arguments)?.0,
-        environment: slices(&request.environment)?.0,
+        arguments: string_array(&request.arguments, None)?.0,
+        environment: string_array(&request.environment, None)?.0,
         streams: [-1; 3],
         handed,
         signal_mask: 0,
@@ -508,7 +504,7 @@ pub(crate) fn disarm() {
 
 /// Takes what an old guard left for this life, and every trace of it out of the environment and the descriptor table.
 pub(crate) fn take_succession() -> Option<Succession> {
-    let name = CText::new(LIFE_VARIABLE.strip_suffix(b"=")?);
+    let name = CText::new(LIFE_VARIABLE.get(..LIFE_VARIABLE.len() - 1)?);
     let pid = number(&process::variable(name.as_c_str().to_bytes())?, 10);
     // SAFETY: the name is NUL-terminated; `start()` is called before other threads could change the environment.
     unsafe { libc::unsetenv(name.as_c_str().as_ptr()) };

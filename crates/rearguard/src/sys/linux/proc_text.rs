@@ -5,7 +5,7 @@ use std::path::Path;
 use super::file;
 use crate::heap::{PutText, owned};
 use crate::limits::PROC_BYTES_MAX;
-use crate::text::{number, push_number};
+use crate::text::{after, number, push_number};
 
 /// Reads a `/proc` file; `None` where there is no `/proc` or no right to read it.
 pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
@@ -24,7 +24,7 @@ pub(crate) fn of_process(pid: u32, name: &str) -> String {
 /// The value after `key` at the beginning of a line, without the white space around it.
 pub(crate) fn field<'a>(text: &'a [u8], key: &str) -> Option<&'a [u8]> {
     text.split(|byte| *byte == b'\n')
-        .find_map(|line| line.strip_prefix(key.as_bytes()))
+        .find_map(|line| after(line, key.as_bytes()))
         .map(<[u8]>::trim_ascii)
 }
 
@@ -35,7 +35,7 @@ pub(crate) fn words(line: &[u8]) -> impl Iterator<Item = &[u8]> {
 
 /// The decimal number, negative or not, that the whole of `text` is.
 fn signed(text: &[u8]) -> Option<i32> {
-    match text.strip_prefix(b"-") {
+    match after(text, b"-") {
         Some(digits) => i32::try_from(-i64::try_from(number(digits, 10)?).ok()?).ok(),
         None => i32::try_from(number(text, 10)?).ok(),
     }

@@ -11,7 +11,7 @@ use super::{file, proc_text};
 use crate::config::StartBlock;
 use crate::heap::{add, below, copied, lossy, owned, zeros};
 use crate::sys::words::Surroundings;
-use crate::text::{contains, joined, number};
+use crate::text::{after, contains, joined, number};
 
 /// The last error of the C library.
 pub(crate) fn last_errno() -> i32 {
@@ -42,7 +42,7 @@ pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
     let mut found = None;
     each_variable(&mut |entry| {
         if found.is_none()
-            && let Some(value) = entry.strip_prefix(name).and_then(|rest| rest.strip_prefix(b"="))
+            && let Some(value) = after(entry, name).and_then(|rest| after(rest, b"="))
         {
             found = Some(copied(value));
         }

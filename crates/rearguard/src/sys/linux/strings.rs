@@ -34,10 +34,11 @@ impl CText {
 pub(crate) struct StringArray(pub(crate) *const *const u8);
 
 /// Copies `strings` into new read-only memory; a string is cut at its first NUL byte.
-/// With `writable` the memory stays writable.
-pub(crate) fn string_array(strings: &[&[u8]], writable: bool) -> Result<StringArray, i32> {
-    let pointers_bytes = (strings.len() + 1) * size_of::<*const u8>();
-    let bytes = pointers_bytes + strings.iter().map(|string| string.len() + 1).sum::<usize>();
+/// With `last`, that is the last of them, and the memory stays writable.
+pub(crate) fn string_array(strings: &[Vec<u8>], last: Option<&[u8]>) -> Result<StringArray, i32> {
+    let all = || strings.iter().map(Vec::as_slice).chain(last);
+    let pointers_bytes = (all().count() + 1) * size_of::<*const u8>();
+    let bytes = pointers_bytes + all().map(|string| string.len() + 1).sum::<usize>();
     // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
     let start = unsafe {
         libc::mmap(
@@ -54,18 +55,24 @@ pub(crate) fn string_array(strings: &[&[u8]], writable: bool) -> Result<StringAr
     }
     // SAFETY: the mapping has this length, is zeroed, and nobody else knows it.
     let memory = unsafe { core::slice::from_raw_parts_mut(start.cast::<u8>(), bytes) };
-    let (pointers, mut rest) = memory.split_at_mut(pointers_bytes);
-    for (string, pointer) in strings.iter().zip(pointers.chunks_exact_mut(size_of::<usize>())) {
-        let (place, after) = rest.split_at_mut(string.len() + 1);
-        for (to, from) in place.iter_mut().zip(*string) {
-            *to = *from;
-        }
-        pointer.copy_from_slice(&(place.as_ptr() as usize).to_ne_bytes());
-        rest = after;
+    let mut pointer_at = 0;
+    let mut string_at = pointers_bytes;
+    for string in all() {
+        put_at(memory, pointer_at, &(start as usize + string_at).to_ne_bytes());
+        put_at(memory, string_at, string);
+        pointer_at += size_of::<usize>();
+        string_at += string.len() + 1;
     }
-    if !writable {
+    if last.is_none() {
         // SAFETY: the mapping is ours, and nothing of it is borrowed any more.
         unsafe { libc::mprotect(start, bytes, libc::PROT_READ) };
     }
     Ok(StringArray(start.cast_const().cast()))
+}
+
+/// Puts bytes at a place that has room for them.
+fn put_at(memory: &mut [u8], at: usize, bytes: &[u8]) {
+    for (to, from) in memory.iter_mut().skip(at).zip(bytes) {
+        *to = *from;
+    }
 }

@@ -51,11 +51,8 @@ impl Recipe {
         let around = &record.surroundings;
         let mut life = copied(LIFE_VARIABLE);
         life.put(b"0000000000");
-        let mut environment: Vec<&[u8]> = around.environment.iter().map(Vec::as_slice).collect();
-        environment.push(&life);
-        let place_of_life = environment.len() - 1;
-        let environment = string_array(&environment, true).map_err(failed)?.0;
-        let arguments: Vec<&[u8]> = around.arguments.iter().map(Vec::as_slice).collect();
+        let place_of_life = around.environment.len();
+        let environment = string_array(&around.environment, Some(&life)).map_err(failed)?.0;
         // SAFETY: the array has an entry at this place, just put there.
         let life = unsafe { environment.add(place_of_life) };
         // SAFETY: as above.
@@ -66,7 +63,7 @@ impl Recipe {
         Ok(Recipe {
             path: leaked(&around.program),
             directory: leaked(&around.directory),
-            arguments: string_array(&arguments, false).map_err(failed)?.0,
+            arguments: string_array(&around.arguments, None).map_err(failed)?.0,
             environment,
             pid_digits,
             stacks: [stack()?, stack()?],

@@ -17,9 +17,8 @@ pub(crate) fn post(post: &Post<'_>) -> Answer {
 /// Reads `Retry-After` from one header line; dates are left to the schedule.
 fn retry_after(line: &[u8]) -> Option<u64> {
     let colon = line.iter().position(|byte| *byte == b':')?;
-    let (name, value) = line.split_at(colon);
-    if !name.eq_ignore_ascii_case(b"retry-after") {
+    if !line.get(..colon)?.eq_ignore_ascii_case(b"retry-after") {
         return None;
     }
-    number(value.get(1..)?.trim_ascii(), 10)
+    number(line.get(colon + 1..)?.trim_ascii(), 10)
 }
