@@ -4,6 +4,7 @@
 
 use core::fmt;
 
+use crate::heap::{append, copied, lossy};
 use crate::text::Decimal;
 
 /// Why no dump could be taken.
@@ -51,18 +52,28 @@ impl Error {
     }
 }
 
+impl From<&Error> for String {
+    fn from(error: &Error) -> String {
+        let mut text = copied(b"dump process ");
+        if error.pid < 0 {
+            append(&mut text, b"-");
+        }
+        append(&mut text, Decimal::new(u64::from(error.pid.unsigned_abs())).as_bytes());
+        append(
+            &mut text,
+            match error.kind {
+                Kind::Unsupported => b": not supported on this system",
+                Kind::Gone => b": no such process, or the thread isn't one of its threads",
+                Kind::BadId => b": not the id of a process",
+            },
+        );
+        lossy(&text)
+    }
+}
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("dump process ")?;
-        if self.pid < 0 {
-            f.write_str("-")?;
-        }
-        f.write_str(Decimal::new(u64::from(self.pid.unsigned_abs())).as_str())?;
-        f.write_str(match self.kind {
-            Kind::Unsupported => ": not supported on this system",
-            Kind::Gone => ": no such process, or the thread isn't one of its threads",
-            Kind::BadId => ": not the id of a process",
-        })
+        f.write_str(&String::from(self))
     }
 }
 

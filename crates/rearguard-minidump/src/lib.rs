@@ -69,6 +69,8 @@ on_supported_systems! {
 on_other_systems! {
     #[expect(dead_code, reason = "most of its kinds are for the supported systems")]
     mod error;
+    #[expect(dead_code, reason = "only errors are put into words")]
+    mod heap;
     #[expect(dead_code, reason = "only the public type is needed")]
     mod soft_error;
     #[expect(dead_code, reason = "no text of a kernel is read")]

@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::heap::{add, append};
+use crate::heap::{add, append, copied, lossy};
 use crate::text::{Decimal, push_hex};
 
 /// One thing that could not be read or done.
@@ -73,31 +73,35 @@ impl SoftError {
     }
 }
 
-impl fmt::Display for SoftError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.operation)?;
-        let mut object = Vec::new();
-        match self.object {
+impl From<&SoftError> for String {
+    fn from(error: &SoftError) -> String {
+        let mut text = copied(error.operation.as_bytes());
+        match error.object {
             Object::Process => {}
             Object::Thread(tid) => {
-                append(&mut object, b" ");
-                append(&mut object, Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+                append(&mut text, b" ");
+                append(&mut text, Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
             }
             Object::Address(address) => {
-                append(&mut object, b" ");
-                push_hex(&mut object, address);
+                append(&mut text, b" ");
+                push_hex(&mut text, address);
             }
             Object::Count(count) => {
-                append(&mut object, b" ");
-                append(&mut object, Decimal::new(count).as_bytes());
+                append(&mut text, b" ");
+                append(&mut text, Decimal::new(count).as_bytes());
             }
         }
-        f.write_str(core::str::from_utf8(&object).unwrap_or_default())?;
-        if self.errno != 0 {
-            f.write_str(": error number ")?;
-            f.write_str(Decimal::new(u64::from(self.errno.unsigned_abs())).as_str())?;
+        if error.errno != 0 {
+            append(&mut text, b": error number ");
+            append(&mut text, Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes());
         }
-        Ok(())
+        lossy(&text)
+    }
+}
+
+impl fmt::Display for SoftError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&String::from(self))
     }
 }
 

@@ -32,10 +32,6 @@ impl Decimal {
     pub(crate) fn as_bytes(&self) -> &[u8] {
         self.bytes.get(self.start..).unwrap_or_default()
     }
-
-    pub(crate) fn as_str(&self) -> &str {
-        core::str::from_utf8(self.as_bytes()).unwrap_or_default()
-    }
 }
 
 /// Appends `0x` and the hexadecimal digits.

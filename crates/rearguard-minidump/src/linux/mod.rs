@@ -250,12 +250,12 @@ fn describe(
     modules::read(&mut memory, &maps, &auxiliary, limits.modules_max, snapshot);
     snapshot.linker = linker::read(&mut memory, &auxiliary, limits.modules_max);
     step(request, Step::ModulesRead);
-    let cpuinfo = system::cpuinfo(limits.text_bytes_max);
+    let fixed = system::fixed(limits.text_bytes_max);
     snapshot.pid = request.pid;
     snapshot.exception = exception(request);
-    system::machine(&cpuinfo, &mut snapshot.system);
+    system::machine(&fixed, &mut snapshot.system);
     snapshot.process = system::process(&stat);
-    snapshot.texts = system::texts(proc, request.pid, auxiliary, maps, cpuinfo, limits.text_bytes_max);
+    snapshot.texts = system::texts(proc, request.pid, auxiliary, maps, fixed, limits.text_bytes_max);
     snapshot.report_id = request.report_id;
     for (key, value) in request.annotations {
         let entry = (heap::lossy(key.as_bytes()), heap::lossy(value.as_bytes()));

@@ -19,65 +19,68 @@ pub(super) fn texts(
     pid: i32,
     auxiliary: Vec<u8>,
     maps: Vec<u8>,
-    cpuinfo: Vec<u8>,
+    fixed: Fixed,
     max: usize,
 ) -> Vec<(u32, Vec<u8>)> {
     let of_process = proc.and_then(|proc| proc.read_thread(pid, b"status", max).ok());
     let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
-    let release = once(&RELEASE, max, || {
-        procfs::read_path(c"/etc/lsb-release", max)
-            .or_else(|_| procfs::read_path(c"/etc/os-release", max))
-            .unwrap_or_default()
-    });
     // Those that are empty are left out when the file is made.
     vec![
         (LINUX_AUXV, auxiliary),
         (LINUX_PROC_STATUS, status.unwrap_or_default()),
-        (LINUX_LSB_RELEASE, release),
-        (LINUX_CPU_INFO, cpuinfo),
+        (LINUX_LSB_RELEASE, fixed.release),
+        (LINUX_CPU_INFO, fixed.cpuinfo),
         (LINUX_MAPS, maps),
     ]
 }
 
-/// The kernel's description of the processors: as many whole lines as the limit allows.
-pub(super) fn cpuinfo(max: usize) -> Vec<u8> {
-    once(&PROCESSORS, max, || {
-        let mut text = procfs::read_path(c"/proc/cpuinfo", max).unwrap_or_default();
-        if text.len() == max {
-            let kept = whole_lines(&text, max.saturating_sub(1)).len();
-            text.truncate(kept);
-        }
-        text
-    })
+/// What doesn't change while this process lives, and the limit that its texts were read with.
+pub(super) struct Fixed {
+    limit: usize,
+    /// How many processors there are; the C library opens a file for it.
+    processors: u8,
+    /// The kernel's description of the processors: as many whole lines as the limit allows.
+    cpuinfo: Vec<u8>,
+    release: Vec<u8>,
 }
 
-/// A text that doesn't change while this process lives, and the limit that it was read with.
-type Kept = OnceLock<(usize, Vec<u8>)>;
+static FIXED: OnceLock<Fixed> = OnceLock::new();
 
-/// How many processors there are; the C library opens a file for it.
-static ONLINE: OnceLock<u8> = OnceLock::new();
+/// Reads it once: the kernel takes longer to describe its processors than a small process is stopped for.
+pub(super) fn fixed(max: usize) -> Fixed {
+    let kept = FIXED.get_or_init(|| Fixed::read(max));
+    if kept.limit != max {
+        return Fixed::read(max);
+    }
+    Fixed { cpuinfo: heap::copied(&kept.cpuinfo), release: heap::copied(&kept.release), ..*kept }
+}
 
-static PROCESSORS: Kept = OnceLock::new();
-static RELEASE: Kept = OnceLock::new();
-
-/// Reads such a text once: the kernel takes longer to describe its processors than a small process is stopped for.
-fn once(kept: &Kept, max: usize, read: impl Fn() -> Vec<u8>) -> Vec<u8> {
-    let (limit, text) = kept.get_or_init(|| (max, read()));
-    if *limit == max { heap::copied(text) } else { read() }
+impl Fixed {
+    #[inline(never)]
+    fn read(max: usize) -> Fixed {
+        let mut cpuinfo = procfs::read_path(c"/proc/cpuinfo", max).unwrap_or_default();
+        if cpuinfo.len() == max {
+            let kept = whole_lines(&cpuinfo, max.saturating_sub(1)).len();
+            cpuinfo.truncate(kept);
+        }
+        let release = procfs::read_path(c"/etc/lsb-release", max)
+            .or_else(|_| procfs::read_path(c"/etc/os-release", max));
+        Fixed { limit: max, processors: sys::processors(), cpuinfo, release: release.unwrap_or_default() }
+    }
 }
 
 /// What kind of machine this is.
-pub(super) fn machine(cpuinfo: &[u8], system: &mut System) {
+pub(super) fn machine(fixed: &Fixed, system: &mut System) {
     let (description, release) = sys::kernel();
-    (system.level, system.revision, system.processor_info) = processor_info(cpuinfo);
+    (system.level, system.revision, system.processor_info) = processor_info(&fixed.cpuinfo);
     let release_text = description.get(release).unwrap_or_default();
     let mut parts = release_text.split(|byte| !byte.is_ascii_digit());
     for number in &mut system.release {
         *number = parts.next().and_then(text::decimal).unwrap_or(0) as u32;
     }
     system.description = description;
-    system.processors = *ONLINE.get_or_init(sys::processors);
+    system.processors = fixed.processors;
     system.now_s = (sys::clock_ns(libc::CLOCK_REALTIME) / 1_000_000_000) as u32;
 }
 

@@ -1,6 +1,6 @@
 //! The guard's side of the channel: what was inherited is checked and mapped, the place is taken, and the guard sleeps until something happens.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
@@ -312,7 +312,7 @@ pub(crate) fn take_streams(attached: &Attached, tid: i32) -> [Option<Stream>; 3]
         // SAFETY: no memory is involved.
         let fd = unsafe { libc::syscall(libc::SYS_pidfd_getfd, from, number, 0) };
         // SAFETY: the descriptor was just made and is nobody else's.
-        (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+        (fd >= 0).then(|| unsafe { memfd::take(fd as RawFd) })
     })
 }
 
@@ -332,7 +332,7 @@ fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
     // SAFETY: no memory is involved.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, tid, OF_A_THREAD) };
     // SAFETY: the descriptor was just made and is nobody else's.
-    (fd >= 0).then(|| unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    (fd >= 0).then(|| unsafe { memfd::take(fd as RawFd) })
 }
 
 /// Whether the worker gave up rights since its launch, so that a late guard, which inherited that, must not start the next one.

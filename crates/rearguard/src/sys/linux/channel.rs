@@ -2,7 +2,7 @@
 //!
 //! All descriptors are made by the keeper, in a descriptor table of its own, so that the application's table never shows them.
 
-use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC, store};
@@ -285,7 +285,7 @@ fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
         return fd;
     }
     // SAFETY: the descriptor was just made and is nobody else's.
-    unsafe { OwnedFd::from_raw_fd(higher) }
+    unsafe { memfd::take(higher) }
 }
 
 /// Makes and maps the black box.
@@ -319,7 +319,7 @@ fn own_pidfd() -> Result<OwnedFd, i32> {
         return Err(last_errno());
     }
     // SAFETY: the descriptor was just made and is nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as RawFd) })
+    Ok(unsafe { memfd::take(fd as RawFd) })
 }
 
 /// Holds the executable's inode, so that a guard is the same program although the file was replaced meanwhile.

@@ -2,7 +2,7 @@
 
 use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
-use crate::heap::owned;
+use crate::heap::{add, owned};
 use crate::limits::DUMP_BYTES_MAX;
 use crate::sys::words::{Dump, Subject};
 
@@ -14,8 +14,10 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
     let Some(registers) = Registers::from_signal_context(&crash.general, &crash.floating) else {
         return Err(owned("the crash slot holds no registers"));
     };
-    let annotations: Vec<(&str, &str)> =
-        subject.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str())).collect();
+    let mut annotations = Vec::new();
+    for (key, value) in subject.annotations {
+        add(&mut annotations, (key.as_str(), value.as_str()));
+    }
     let at_step = |step: Step| probe(step_name(step));
     let stack_copy =
         (!crash.stack.is_empty()).then_some((crash.stack_address, crash.stack.as_slice()));
@@ -36,10 +38,13 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
         probe: if cfg!(feature = "fail-spots") { Some(&at_step) } else { None },
         ..Request::new(pid as i32)
     };
-    let captured = capture(&request).map_err(|error| error.to_string())?;
+    let captured = capture(&request).map_err(|error| String::from(&error))?;
     let times = captured.times();
     let threads = captured.thread_count();
-    let soft_errors = captured.soft_errors().iter().map(ToString::to_string).collect();
+    let mut soft_errors = Vec::new();
+    for error in captured.soft_errors() {
+        add(&mut soft_errors, error.into());
+    }
     Ok(Dump {
         bytes: captured.encode(),
         threads_stopped_ns: times.threads_stopped_ns,

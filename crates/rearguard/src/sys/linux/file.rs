@@ -5,7 +5,7 @@
 
 use std::ffi::{CStr, OsString};
 use std::fs::File;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -53,7 +53,7 @@ fn open_at(directory: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd, i32> {
     };
     checked(fd)?;
     // SAFETY: the descriptor was just made and is nobody else's.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+    Ok(unsafe { memfd::take(fd) })
 }
 
 pub(super) fn open(path: &Path, flags: i32) -> Result<OwnedFd, i32> {

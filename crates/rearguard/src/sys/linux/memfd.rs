@@ -15,6 +15,17 @@ pub(crate) const SIZE_SEALS: i32 = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | lib
 /// What keeps the content too.
 pub(crate) const ALL_SEALS: i32 = SIZE_SEALS | libc::F_SEAL_WRITE;
 
+/// Owns a descriptor that was just made.
+///
+/// # Safety
+///
+/// It is nobody else's.
+#[inline(never)]
+pub(super) unsafe extern "C" fn take(fd: RawFd) -> OwnedFd {
+    // SAFETY: as the caller says.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
 /// Makes `bytes` of memory; the error is the system's number.
 pub(crate) fn create(name: &CStr, bytes: usize) -> Result<OwnedFd, i32> {
     let flags = libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING;
@@ -28,7 +39,7 @@ pub(crate) fn create(name: &CStr, bytes: usize) -> Result<OwnedFd, i32> {
         return Err(last_errno());
     }
     // SAFETY: the descriptor was just made and is nobody else's.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let fd = unsafe { take(fd) };
     // SAFETY: no memory is involved.
     if unsafe { libc::ftruncate(fd.as_raw_fd(), bytes as libc::off_t) } != 0 {
         return Err(last_errno());

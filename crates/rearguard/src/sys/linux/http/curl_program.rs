@@ -1,6 +1,6 @@
 //! The `curl` program, where libcurl isn't.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, OwnedFd};
 
 use rearguard_crashpath::{syscall, time};
 
@@ -31,9 +31,9 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
         return Answer::Failed(owned("no descriptor for the upload"));
     }
     // SAFETY: the descriptor was just made and is nobody else's.
-    let read_end = unsafe { OwnedFd::from_raw_fd(ends[0]) };
+    let read_end = unsafe { memfd::take(ends[0]) };
     // SAFETY: as above.
-    let write_end = unsafe { OwnedFd::from_raw_fd(ends[1]) };
+    let write_end = unsafe { memfd::take(ends[1]) };
     let Some(pid) = start(&arguments(post), &body, &write_end) else { return Answer::NoBackEnd };
     drop(write_end);
     let deadline_ns = time::monotonic_ns() + (post.timeout_ms + OVERRUN_MS) * 1_000_000;
