@@ -5,7 +5,7 @@
 use core::fmt;
 
 use crate::heap::{append, copied, lossy};
-use crate::text::Decimal;
+use crate::text::push_id;
 
 /// Why no dump could be taken.
 ///
@@ -58,7 +58,7 @@ impl From<&Error> for String {
         if error.pid < 0 {
             append(&mut text, b"-");
         }
-        append(&mut text, Decimal::new(u64::from(error.pid.unsigned_abs())).as_bytes());
+        push_id(&mut text, error.pid);
         append(
             &mut text,
             match error.kind {

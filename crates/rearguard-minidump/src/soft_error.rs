@@ -6,7 +6,7 @@
 use core::fmt;
 
 use crate::heap::{add, append, copied, lossy};
-use crate::text::{Decimal, push_hex};
+use crate::text::{push_decimal, push_hex, push_id};
 
 /// One thing that could not be read or done.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,7 +58,7 @@ impl SoftError {
             Object::Process => {}
             Object::Thread(tid) => {
                 append(out, b",\"thread\":");
-                append(out, Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+                push_id(out, tid);
             }
             Object::Address(address) => {
                 append(out, b",\"address\":\"");
@@ -67,7 +67,7 @@ impl SoftError {
             }
             Object::Count(count) => {
                 append(out, b",\"count\":");
-                append(out, Decimal::new(count).as_bytes());
+                push_decimal(out, count);
             }
         }
     }
@@ -80,7 +80,7 @@ impl From<&SoftError> for String {
             Object::Process => {}
             Object::Thread(tid) => {
                 append(&mut text, b" ");
-                append(&mut text, Decimal::new(u64::from(tid.unsigned_abs())).as_bytes());
+                push_id(&mut text, tid);
             }
             Object::Address(address) => {
                 append(&mut text, b" ");
@@ -88,12 +88,12 @@ impl From<&SoftError> for String {
             }
             Object::Count(count) => {
                 append(&mut text, b" ");
-                append(&mut text, Decimal::new(count).as_bytes());
+                push_decimal(&mut text, count);
             }
         }
         if error.errno != 0 {
             append(&mut text, b": error number ");
-            append(&mut text, Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes());
+            push_id(&mut text, error.errno);
         }
         lossy(&text)
     }
@@ -145,13 +145,13 @@ impl SoftErrors {
             error.push_object(&mut out);
             if error.errno != 0 {
                 append(&mut out, b",\"errno\":");
-                append(&mut out, Decimal::new(u64::from(error.errno.unsigned_abs())).as_bytes());
+                push_id(&mut out, error.errno);
             }
             append(&mut out, b"}");
         }
         if self.left_out > 0 {
             append(&mut out, b",{\"operation\":\"keep soft errors\",\"count\":");
-            append(&mut out, Decimal::new(self.left_out).as_bytes());
+            push_decimal(&mut out, self.left_out);
             append(&mut out, b"}");
         }
         append(&mut out, b"]");

@@ -5,33 +5,17 @@
 
 use crate::heap::append;
 
-/// The longest decimal text of a `u64`.
-const DECIMAL_BYTES: usize = 20;
-
-/// A number as decimal text, on the stack.
-pub(crate) struct Decimal {
-    bytes: [u8; DECIMAL_BYTES],
-    start: usize,
+/// Appends a number in decimal.
+pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {
+    if value >= 10 {
+        push_decimal(out, value / 10);
+    }
+    append(out, &[b'0' + (value % 10) as u8]);
 }
 
-impl Decimal {
-    pub(crate) fn new(value: u64) -> Decimal {
-        let mut decimal = Decimal { bytes: [b'0'; DECIMAL_BYTES], start: DECIMAL_BYTES };
-        let mut rest = value;
-        for (at, byte) in decimal.bytes.iter_mut().enumerate().rev() {
-            *byte = b'0' + (rest % 10) as u8;
-            decimal.start = at;
-            rest /= 10;
-            if rest == 0 {
-                break;
-            }
-        }
-        decimal
-    }
-
-    pub(crate) fn as_bytes(&self) -> &[u8] {
-        self.bytes.get(self.start..).unwrap_or_default()
-    }
+/// The same without regard to the sign: an id that a kernel gave, which is never negative.
+pub(crate) fn push_id(out: &mut Vec<u8>, id: i32) {
+    push_decimal(out, u64::from(id.unsigned_abs()));
 }
 
 /// Appends `0x` and the hexadecimal digits.
@@ -73,8 +57,10 @@ mod tests {
     #[test]
     fn numbers_survive_a_round_trip() {
         for value in [0, 1, 9, 10, 4096, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
-            assert_eq!(decimal(Decimal::new(value).as_bytes()), Some(value));
             let mut text = Vec::new();
+            push_decimal(&mut text, value);
+            assert_eq!(decimal(&text), Some(value));
+            text.clear();
             push_hex(&mut text, value);
             assert_eq!(hex(&text[2..]), Some(value));
         }

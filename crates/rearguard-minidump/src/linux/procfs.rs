@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use super::sys::{self, Errno};
 use crate::heap;
 use crate::parse::{directory, process};
-use crate::text::Decimal;
+use crate::text::push_id;
 
 /// How much one read asks for; the kernel gives at most one page of most of these files at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
@@ -26,7 +26,7 @@ pub(super) struct Proc {
 impl Proc {
     /// Opens the directory of a thread.
     pub(super) fn open(tid: i32) -> Result<Proc, Errno> {
-        let path = path(&[b"/proc/", id(tid).as_bytes()]);
+        let path = path(b"/proc/", tid, b"");
         let directory = sys::open(None, as_c_str(&path), libc::O_DIRECTORY)?;
         let task = sys::open(Some(&directory), c"task", libc::O_DIRECTORY)?;
         Ok(Proc { directory, task })
@@ -39,7 +39,7 @@ impl Proc {
 
     /// Reads a file of one of the target's threads.
     pub(super) fn read_thread(&self, tid: i32, name: &[u8], max: usize) -> Result<Vec<u8>, Errno> {
-        let path = path(&[id(tid).as_bytes(), b"/", name]);
+        let path = path(b"", tid, name);
         read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max)
     }
 
@@ -125,17 +125,12 @@ fn read_file(file: &OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// An id that a kernel gave, which is never negative.
-fn id(tid: i32) -> Decimal {
-    Decimal::new(u64::from(tid.unsigned_abs()))
-}
-
-/// A path of several parts, with its NUL.
-fn path(parts: &[&[u8]]) -> Vec<u8> {
-    let mut path = Vec::new();
-    for part in parts {
-        heap::append(&mut path, part);
-    }
+/// What is before an id, the id, and what is below it; with a NUL.
+fn path(before: &[u8], id: i32, below: &[u8]) -> Vec<u8> {
+    let mut path = heap::copied(before);
+    push_id(&mut path, id);
+    heap::append(&mut path, b"/");
+    heap::append(&mut path, below);
     heap::append(&mut path, &[0]);
     path
 }
