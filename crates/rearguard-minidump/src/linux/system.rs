@@ -86,7 +86,7 @@ pub(super) fn machine(fixed: &Fixed, system: &mut System) {
 
 /// When the process started and how much time it has used.
 pub(super) fn process(stat: &Stat) -> Process {
-    let ticks = sys::ticks_per_second();
+    let ticks = sys::ticks_per_second().max(1);
     let seconds = |count: u64| u32::try_from(count / ticks).unwrap_or(u32::MAX);
     let second_ns = 1_000_000_000;
     let now_s = sys::clock_ns(libc::CLOCK_REALTIME) / second_ns;

@@ -6,7 +6,6 @@
 mod case;
 mod fail_spots;
 
-use std::collections::VecDeque;
 use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{crash, foreground, store};
@@ -14,6 +13,7 @@ use rearguard_crashpath::black_box::{crash, foreground, store};
 use crate::config::{ExitClass, StartBlock};
 use crate::error::Error;
 use crate::evidence;
+use crate::heap::add;
 use crate::launch::Succession;
 use crate::limits;
 use crate::role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED};
@@ -74,7 +74,7 @@ struct Guard {
     /// The report of the end that this guard deals with.
     case: Case,
     /// What happened and was not told to the supervisor yet.
-    events: VecDeque<Event>,
+    events: Vec<Event>,
     /// Until when the full exit is awaited, once a crash has its answer.
     end_deadline_ns: Option<u64>,
     /// The worker's streams, from its crash until the start is settled.
@@ -116,7 +116,7 @@ impl Guard {
             recipe: Recipe::new(record),
             attached,
             spots,
-            events: VecDeque::new(),
+            events: Vec::new(),
             end_deadline_ns: None,
             streams: [None, None, None],
             starter: None,
@@ -160,15 +160,23 @@ impl Guard {
     #[inline(never)]
     fn turn(&mut self) {
         // A request to stop goes before what has happened meanwhile.
-        if !self.events.is_empty() && attach::stop_requested() {
-            self.events.push_front(Event::StopRequested);
-        }
-        let event = self.events.pop_front();
-        let Some(event) = event.or_else(|| self.listen()) else { return };
+        let event = if self.events.is_empty() {
+            self.listen()
+        } else if attach::stop_requested() {
+            Some(Event::StopRequested)
+        } else {
+            Some(self.events.remove(0))
+        };
+        let Some(event) = event else { return };
         let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
         for action in self.supervisor.handle(event, now) {
             self.perform(action);
         }
+    }
+
+    /// Notes what has happened, for the supervisor to hear next.
+    fn tell(&mut self, event: Event) {
+        add(&mut self.events, event);
     }
 
     /// Sleeps until something happens.
@@ -212,11 +220,11 @@ impl Guard {
         self.spots.pass("crash-heard");
         self.survived = control.survived.load(Ordering::Acquire);
         if control.ready.load(Ordering::Acquire) != 0 {
-            self.events.push_back(Event::ReadySeen);
+            self.tell(Event::ReadySeen);
         }
         let signal = self.case.open_crash(black_box);
         self.class = ExitClass::Crash(signal);
-        self.events.push_back(Event::Crashed { signal });
+        self.tell(Event::Crashed { signal });
     }
 
     /// The full exit: asks how it ended.
@@ -247,12 +255,12 @@ impl Guard {
         let without_a_crash = self.case.crashed_thread() == 0;
         if without_a_crash && control.foreground.load(Ordering::Relaxed) == foreground::JOB {
             // A crash was asked while it waited; of any other end only the worker itself could tell.
-            self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
+            self.tell(Event::BlockSeen(StartBlock::ForegroundJob));
         }
         if without_a_crash {
             self.look_for_block();
         }
-        self.events.push_back(Event::WorkerGone {
+        self.tell(Event::WorkerGone {
             class,
             panicked: black_box.panics.count.load(Ordering::Acquire) != 0,
             ready: control.ready.load(Ordering::Acquire) != 0,
@@ -282,7 +290,7 @@ impl Guard {
             Action::Deliver { deadline_ms } => {
                 let outcome = self.case.deliver(deadline_ms);
                 self.spots.pass("delivered");
-                self.events.push_back(Event::DeliveryFinished(outcome));
+                self.tell(Event::DeliveryFinished(outcome));
             }
             Action::Note(Note::Decided(decision)) => self.note(decision),
             Action::Note(Note::Impossible(_)) => {}
@@ -317,17 +325,17 @@ impl Guard {
         self.streams = attach::take_streams(self.attached, self.case.crashed_thread());
         self.spots.pass("streams-taken");
         if attach::is_foreground_job(self.attached) {
-            self.events.push_back(Event::BlockSeen(StartBlock::ForegroundJob));
+            self.tell(Event::BlockSeen(StartBlock::ForegroundJob));
         }
         self.look_for_block();
         let outcome = if written { DumpOutcome::Written } else { DumpOutcome::Failed };
-        self.events.push_back(Event::DumpFinished(outcome));
+        self.tell(Event::DumpFinished(outcome));
     }
 
     /// Asks the system what forbids a restart.
     fn look_for_block(&mut self) {
         if let Some(block) = attach::restart_block(&self.attached.record) {
-            self.events.push_back(Event::BlockSeen(block));
+            self.tell(Event::BlockSeen(block));
         }
     }
 
@@ -337,7 +345,7 @@ impl Guard {
     fn make_starter(&mut self, delay_ms: u64) {
         if attach::CAN_SURVIVE && self.case.timeline().full_exit == 0 && self.case.may_be_survived()
         {
-            return self.events.push_back(Event::StarterMade(StarterOutcome::Failed));
+            return self.tell(Event::StarterMade(StarterOutcome::Failed));
         }
         let record = &self.attached.record;
         let succession = Succession {
@@ -353,9 +361,13 @@ impl Guard {
         };
         let when = When { delay_ms, at_crash: self.case.timeline().full_exit == 0 };
         let black_box = self.attached.black_box;
-        let made = self.recipe.as_ref().map_err(Clone::clone).and_then(|recipe| {
-            successor::prepare(recipe, record, &succession, &mut self.streams, when, black_box)
-        });
+        let made = match &self.recipe {
+            Ok(recipe) => {
+                successor::prepare(recipe, record, &succession, &mut self.streams, when, black_box)
+                    .map_err(|error| error.text())
+            }
+            Err(error) => Err(error.text()),
+        };
         self.spots.pass("starter-made");
         let outcome = match made {
             Ok(starter) => {
@@ -364,12 +376,12 @@ impl Guard {
                 self.start_wait_ns = wait_ms.saturating_mul(1_000_000);
                 StarterOutcome::Made
             }
-            Err(error) => {
-                self.case.soft_error(error.text());
+            Err(text) => {
+                self.case.soft_error(text);
                 StarterOutcome::Failed
             }
         };
-        self.events.push_back(Event::StarterMade(outcome));
+        self.tell(Event::StarterMade(outcome));
     }
 
     /// Makes sure that nobody starts the next worker, if nobody has.
@@ -411,7 +423,7 @@ impl Guard {
     /// Waits for our own starter, in slices, so that a request to stop is heard.
     fn await_start(&mut self) {
         let Some(starter) = self.starter.take() else {
-            self.events.push_back(Event::StartFinished(StartOutcome::Failed));
+            self.tell(Event::StartFinished(StartOutcome::Failed));
             return;
         };
         // From here on, since the starter's time begins with the full exit; a core dump may have taken minutes before it.
@@ -422,7 +434,7 @@ impl Guard {
             match starter.wait(slice_ns.min(deadline_ns)) {
                 Started::NotYet if now_ns < deadline_ns && attach::stop_requested() => {
                     self.starter = Some(starter);
-                    self.events.push_back(Event::StopRequested);
+                    self.tell(Event::StopRequested);
                     return;
                 }
                 Started::NotYet if now_ns < deadline_ns => {}
@@ -445,7 +457,7 @@ impl Guard {
             StartOutcome::Failed => self.streams = starter.into_streams(),
             StartOutcome::Late => self.starter = Some(starter),
         }
-        self.events.push_back(Event::StartFinished(outcome));
+        self.tell(Event::StartFinished(outcome));
     }
 
     /// What a starter's end means, noted in the report.
@@ -472,11 +484,11 @@ impl Guard {
             process::monotonic_ns().saturating_add(delay_ms.saturating_mul(1_000_000));
         loop {
             if attach::stop_requested() {
-                return self.events.push_back(Event::StopRequested);
+                return self.tell(Event::StopRequested);
             }
             let left_ms = deadline_ns.saturating_sub(process::monotonic_ns()) / 1_000_000;
             if left_ms == 0 {
-                return self.events.push_back(Event::RetryDue);
+                return self.tell(Event::RetryDue);
             }
             process::sleep_ms(left_ms.min(limits::STOP_HEARD_MS_MAX));
         }
@@ -487,6 +499,6 @@ impl Guard {
         let durable = self.case.make_durable(self.attached.black_box);
         self.spots.pass("durable");
         let outcome = if durable { Durability::Durable } else { Durability::Failed };
-        self.events.push_back(Event::ReportDurable(outcome));
+        self.tell(Event::ReportDurable(outcome));
     }
 }

@@ -3,7 +3,7 @@
 //! By system calls: the standard library's functions are made for every system and every case, and take several times the room.
 //! An error is the system's number.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -66,9 +66,11 @@ pub(crate) fn create_directories(path: &Path) -> Result<(), i32> {
     if is_directory(path) {
         return Ok(());
     }
-    match path.parent() {
+    let bytes = path.as_os_str().as_bytes();
+    let parent = bytes.iter().rposition(|byte| *byte == b'/').filter(|at| *at > 0);
+    match parent.and_then(|at| bytes.get(..at)) {
         Some(parent) if error == libc::ENOENT => {
-            create_directories(parent)?;
+            create_directories(Path::new(OsStr::from_bytes(parent)))?;
             // Once: there are places where nothing can be made, and which say that something above is missing.
             match create_directory(path) {
                 Err(_) if is_directory(path) => Ok(()),
@@ -320,7 +322,8 @@ mod tests {
         let mode = |path: &Path| std::fs::metadata(path).expect("there").permissions().mode();
         assert_eq!((mode(&file) & 0o777, mode(&deep) & 0o777), (0o600, 0o700));
         rename(&file, &deep.join("other")).expect("it can be");
-        assert!(create_directories(&deep.join("other/x")).is_err());
+        assert_eq!(create_directories(&deep.join("other/x")), Err(libc::ENOTDIR));
+        assert_eq!(create_directories(Path::new("/proc/x/y")), Err(libc::ENOENT));
         remove(&deep.join("other")).expect("it is there");
         assert!(!exists(&deep.join("other")));
     }
