@@ -9,6 +9,7 @@
     reason = "nothing of C calls these; the ABI is the one that doesn't unwind"
 )]
 
+use core::mem::MaybeUninit;
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
@@ -90,6 +91,16 @@ pub(crate) fn below(directory: &Path, name: impl AsRef<OsStr>) -> PathBuf {
 #[inline(never)]
 extern "C" fn joined(directory: &Path, name: &OsStr) -> PathBuf {
     directory.join(name)
+}
+
+/// A value on the heap that nobody ever drops, unless it is made a box again.
+pub(crate) fn kept<T>(value: T) -> &'static mut T {
+    Box::leak(Box::write(room(), value))
+}
+
+#[inline(never)]
+extern "C" fn room<T>() -> Box<MaybeUninit<T>> {
+    Box::new_uninit()
 }
 
 /// Adds an item to a list.

@@ -13,7 +13,7 @@ use rearguard_crashpath::black_box::{crash, foreground, store};
 use crate::config::{ExitClass, StartBlock};
 use crate::error::Error;
 use crate::evidence;
-use crate::heap::add;
+use crate::heap::{add, kept};
 use crate::launch::Succession;
 use crate::limits;
 use crate::role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED};
@@ -42,7 +42,7 @@ pub(crate) fn refuse(reason: &str) -> ! {
 pub(crate) fn run(nonce: u64) -> ! {
     // It lives as long as the process, and so does the guard below: nothing of them is ever dropped as a whole.
     let attached: &'static Attached = match attach::attach(nonce) {
-        Ok(attached) => Box::leak(Box::new(attached)),
+        Ok(attached) => kept(attached),
         Err(reason) => refuse(reason),
     };
     attach::become_guard(&attached.record.name, attached.black_box);
@@ -59,7 +59,7 @@ pub(crate) fn run(nonce: u64) -> ! {
         process::exit(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
-    let guard: &'static mut Guard = Box::leak(Box::new(Guard::new(attached, spots, case)));
+    let guard = kept(Guard::new(attached, spots, case));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
     guard.rehearse();
@@ -93,6 +93,7 @@ struct Guard {
 }
 
 impl Guard {
+    #[inline(never)]
     fn new(attached: &'static Attached, spots: FailSpots, case: Case) -> Guard {
         let record = &attached.record;
         let mut seed = [0; 8];

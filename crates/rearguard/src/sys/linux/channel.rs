@@ -16,6 +16,7 @@ use super::process::last_errno;
 use super::strings::{CText, string_array};
 use super::{file, memfd, process};
 use crate::error::Error;
+use crate::heap::kept;
 use crate::launch::{LIFE_VARIABLE, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
 use crate::text::number;
@@ -94,7 +95,7 @@ impl Opening {
     /// Waits for the black box, and leaves the rest to the keeper: sealing the record, starting the guard.
     pub(crate) fn finish(self, request: Request) -> Result<&'static BlackBox, Error> {
         let exchange = &EXCHANGE;
-        exchange.request.store(Box::into_raw(Box::new(request)), Ordering::Release);
+        exchange.request.store(kept(request), Ordering::Release);
         exchange.asked.store(1, Ordering::Release);
         futex::wake_all(&exchange.asked);
         let made = wait_changed(&exchange.made, NOT_YET, LOOK_NS_MAX);
@@ -273,7 +274,7 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     for fd in [Some(box_fd), Some(record_fd), Some(pidfd), executable].into_iter().flatten() {
         let _ = fd.into_raw_fd();
     }
-    Ok(Keeping { black_box, plan: Box::into_raw(Box::new(plan)), resident: true })
+    Ok(Keeping { black_box, plan: kept(plan), resident: true })
 }
 
 /// Moves a descriptor to a higher number, so that low ones are free for a pipe even when the application has lowered its limit to a few.

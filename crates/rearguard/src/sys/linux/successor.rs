@@ -14,7 +14,7 @@ use super::attach::{EXECUTABLE_FD, PIDFD};
 use super::memfd;
 use super::strings::{CText, string_array};
 use crate::error::Error;
-use crate::heap::{PutBytes, copied};
+use crate::heap::{PutBytes, copied, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::sys::words::{Started, When};
 
@@ -111,7 +111,7 @@ pub(crate) fn prepare(
         stacks: recipe.stacks,
     };
     // Never given back, for the same reason as the recipe.
-    let plan = Box::into_raw(Box::new(plan));
+    let plan: *mut Plan = kept(plan);
     // SAFETY: plan and recipe live as long as this process and its memory.
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
     Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession })
