@@ -56,6 +56,7 @@ pub use error::Error;
 pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
 pub use settings::{Consent, Topology};
 pub use sys::channel::{CrashInfo, ThreadProtection};
+pub use worker::LastReport;
 
 use rearguard_crashpath::black_box::store as store_state;
 
@@ -157,7 +158,9 @@ impl Rearguard {
     pub fn start(self) -> Result<Handle, Error> {
         run_guard_if_asked();
         self.settings.check()?;
-        Ok(Handle { worker: worker::start(&self.settings)?, last_report: None }.with_last_report())
+        let mut handle = Handle { worker: Worker::default() };
+        worker::start(&self.settings, &mut handle.worker)?;
+        Ok(handle)
     }
 }
 
@@ -200,17 +203,9 @@ pub fn is_crashing_thread() -> bool {
 /// Dropping it changes nothing: the guard stays until the process ends.
 pub struct Handle {
     worker: Worker,
-    last_report: Option<LastReport>,
 }
 
 impl Handle {
-    fn with_last_report(mut self) -> Handle {
-        if let (Some(id), Some(exit_class)) = (&self.worker.last_report, self.worker.last_class) {
-            self.last_report = Some(LastReport { id: id.clone(), exit_class });
-        }
-        self
-    }
-
     /// Which life this is, from 0.
     #[must_use]
     pub fn incarnation(&self) -> u32 {
@@ -220,7 +215,7 @@ impl Handle {
     /// The report about the end of the life before, if there was one and it left one.
     #[must_use]
     pub fn last_report(&self) -> Option<&LastReport> {
-        self.last_report.as_ref()
+        self.worker.last_report.as_ref()
     }
 
     /// How the life before ended, if there was one.
@@ -378,29 +373,8 @@ impl fmt::Debug for Handle {
             .debug_struct("Handle")
             .field("incarnation", &self.incarnation())
             .field("guard_pid", &self.guard_pid())
-            .field("last_report", &self.last_report)
+            .field("last_report", &self.last_report())
             .finish_non_exhaustive()
-    }
-}
-
-/// The report about the end of the life before.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LastReport {
-    id: String,
-    exit_class: ExitClass,
-}
-
-impl LastReport {
-    /// The report's UUID, lower case with dashes; files of the report in the store are named by it.
-    #[must_use]
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
-    /// How the life that it is about ended.
-    #[must_use]
-    pub fn exit_class(&self) -> ExitClass {
-        self.exit_class
     }
 }
 

@@ -34,6 +34,7 @@ pub(crate) enum Off {
 }
 
 /// The worker's connection to its guard.
+#[derive(Default)]
 pub(crate) struct Worker {
     pub(crate) black_box: Option<&'static BlackBox>,
     pub(crate) off: Option<Off>,
@@ -43,17 +44,38 @@ pub(crate) struct Worker {
     pub(crate) arm_error: Option<Error>,
     pub(crate) incarnation: u32,
     pub(crate) last_class: Option<ExitClass>,
-    pub(crate) last_report: Option<String>,
+    pub(crate) last_report: Option<LastReport>,
     pub(crate) streams_lost: bool,
     pub(crate) recovery: Option<Vec<u8>>,
     /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
     writing: Mutex<()>,
 }
 
+/// The report about the end of the life before.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LastReport {
+    id: String,
+    exit_class: ExitClass,
+}
+
+impl LastReport {
+    /// The report's UUID, lower case with dashes; files of the report in the store are named by it.
+    #[must_use]
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// How the life that it is about ended.
+    #[must_use]
+    pub fn exit_class(&self) -> ExitClass {
+        self.exit_class
+    }
+}
+
 static STARTED: AtomicBool = AtomicBool::new(false);
 
-/// Steps 1 to 4. The settings have been checked.
-pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
+/// Steps 1 to 4, noted in `worker`. The settings have been checked.
+pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Error> {
     if STARTED.swap(true, Ordering::AcqRel) {
         return Err(Error::refused(
             "starting the guard",
@@ -62,29 +84,20 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
         ));
     }
     let succession = channel::take_succession();
-    let mut worker = Worker {
-        black_box: None,
-        off: None,
-        store: String::new(),
-        store_error: None,
-        arm_error: None,
-        incarnation: succession.as_ref().map_or(0, |succession| succession.incarnation),
-        last_class: succession.as_ref().map(|succession| succession.last_class),
-        last_report: succession
-            .as_ref()
-            .and_then(|succession| succession.last_report)
-            .map(uuid_text),
-        streams_lost: succession.as_ref().is_some_and(|succession| succession.streams_lost),
-        recovery: succession
-            .as_ref()
-            .and_then(|succession| succession.recovery.as_deref().map(|bytes| copied(bytes))),
-        writing: Mutex::new(()),
-    };
+    if let Some(succession) = &succession {
+        worker.incarnation = succession.incarnation;
+        worker.last_class = Some(succession.last_class);
+        worker.last_report = succession
+            .last_report
+            .map(|id| LastReport { id: uuid_text(id), exit_class: succession.last_class });
+        worker.streams_lost = succession.streams_lost;
+        worker.recovery = succession.recovery.as_deref().map(|bytes| copied(bytes));
+    }
     let status = process::Status::read();
     worker.off = reason_to_stay_alone(settings, &status);
     if worker.off.is_none() {
-        match guard_this_process(settings, &status, succession.as_ref(), &mut worker) {
-            Ok(()) => record_panics(worker.black_box),
+        match guard_this_process(settings, &status, succession.as_ref(), worker) {
+            Ok(()) => worker.black_box.map_or((), |black_box| record_panics(black_box)),
             Err(error) => worker.off = Some(Off::Failed(error)),
         }
     }
@@ -96,7 +109,7 @@ pub(crate) fn start(settings: &Settings) -> Result<Worker, Error> {
             channel::wait_store_tried(black_box, begun_ns.saturating_add(wait_ns));
         }
     }
-    Ok(worker)
+    Ok(())
 }
 
 /// Whether this process is to run without a guard.
@@ -120,12 +133,11 @@ fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option
 
 /// `<APP>_NO_CRASH_GUARD`, the name in capitals, everything else an underscore.
 fn opt_out_variable(name: &str) -> String {
-    let mut variable: String =
-        name.chars()
-            .map(|character| {
-                if character.is_ascii_alphanumeric() { character.to_ascii_uppercase() } else { '_' }
-            })
-            .collect();
+    let mut variable = String::new();
+    for character in name.chars() {
+        let is_usable = character.is_ascii_alphanumeric();
+        variable.put_char(if is_usable { character.to_ascii_uppercase() } else { '_' });
+    }
     variable.put("_NO_CRASH_GUARD");
     variable
 }
@@ -143,7 +155,10 @@ fn guard_this_process(
     let mut nonce = [0; 8];
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
-    let mut arguments = surroundings.arguments.get(..1).unwrap_or_default().to_vec();
+    let mut arguments = Vec::new();
+    if let Some(own_name) = surroundings.arguments.first() {
+        add(&mut arguments, copied(own_name));
+    }
     add(&mut arguments, role::guard_argument(nonce));
     let record = LaunchRecord::of_this_worker(
         settings,
@@ -216,8 +231,9 @@ fn is_end_of_a_pipe(info: &std::panic::PanicHookInfo<'_>) -> bool {
 }
 
 /// Lets every panic leave its message, place and thread in the black box, then goes on to the hook that was there.
-fn record_panics(black_box: Option<&'static BlackBox>) {
-    let Some(black_box) = black_box else { return };
+///
+/// It doesn't unwind: the only panic in it is that of setting a hook while the thread panics, and a second panic ends the process anyway.
+extern "C" fn record_panics(black_box: &'static BlackBox) {
     let earlier = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if is_end_of_a_pipe(info) {

@@ -33,40 +33,47 @@ pub(crate) fn arguments() -> Vec<Vec<u8>> {
 /// The environment as it is, malformed entries included.
 fn environment() -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
-    each_variable(&mut |entry| add(&mut entries, copied(entry)));
+    for entry in Variables::all() {
+        add(&mut entries, copied(entry));
+    }
     entries
 }
 
 /// The value of an environment variable.
 pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
-    let mut found = None;
-    each_variable(&mut |entry| {
-        if found.is_none()
-            && let Some(value) = after(entry, name).and_then(|rest| after(rest, b"="))
-        {
-            found = Some(copied(value));
-        }
-    });
-    found
+    let value = Variables::all().find_map(|entry| after(after(entry, name)?, b"="));
+    value.map(|value| copied(value))
 }
 
-/// Calls `each` for every entry of the environment.
-fn each_variable(each: &mut dyn FnMut(&[u8])) {
-    unsafe extern "C" {
-        static environ: *const *const libc::c_char;
-    }
-    // SAFETY: the C library keeps this array; `start()` is called before other threads could change it.
-    let mut at = unsafe { environ };
-    while !at.is_null() {
-        // SAFETY: the array is null-terminated, and we have not passed its end.
-        let entry = unsafe { at.read() };
-        if entry.is_null() {
-            return;
+/// The entries of the environment; `start()` is called before other threads could change it.
+struct Variables(*const *const libc::c_char);
+
+impl Variables {
+    fn all() -> Variables {
+        unsafe extern "C" {
+            static environ: *const *const libc::c_char;
         }
-        // SAFETY: every entry is NUL-terminated.
-        each(unsafe { CStr::from_ptr(entry) }.to_bytes());
+        // SAFETY: the C library keeps this array.
+        Variables(unsafe { environ })
+    }
+}
+
+impl Iterator for Variables {
+    type Item = &'static [u8];
+
+    fn next(&mut self) -> Option<&'static [u8]> {
+        if self.0.is_null() {
+            return None;
+        }
+        // SAFETY: the array is null-terminated, and we have not passed its end.
+        let entry = unsafe { self.0.read() };
+        if entry.is_null() {
+            return None;
+        }
         // SAFETY: the entry wasn't the last, so there is one more.
-        at = unsafe { at.add(1) };
+        self.0 = unsafe { self.0.add(1) };
+        // SAFETY: every entry is NUL-terminated.
+        Some(unsafe { CStr::from_ptr(entry) }.to_bytes())
     }
 }
 
