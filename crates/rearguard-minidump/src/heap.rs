@@ -36,6 +36,12 @@ pub(crate) extern "C" fn reserve<T>(list: &mut Vec<T>, more: usize) {
     list.reserve(more);
 }
 
+/// Puts an id into a list.
+#[inline(never)]
+pub(crate) extern "C" fn insert(ids: &mut Vec<i32>, at: usize, id: i32) {
+    ids.insert(at, id);
+}
+
 /// Adds an item to a list.
 pub(crate) fn add<T>(list: &mut Vec<T>, item: T) {
     if cfg!(panic = "unwind") {

@@ -73,11 +73,10 @@ impl Encoder {
             snapshot.soft_errors.add("keep the linker's list within the file's limit", Object::Process, 0);
             return;
         }
-        let names: Vec<u32> = linker
-            .links
-            .iter()
-            .map(|link| self.out.string(&heap::lossy(&link.name)).unwrap_or(0))
-            .collect();
+        let mut names: Vec<u32> = Vec::new();
+        for link in &linker.links {
+            heap::add(&mut names, self.out.string(&heap::lossy(&link.name)).unwrap_or(0));
+        }
         self.out.align();
         let map = self.out.rva();
         for (link, name) in linker.links.iter().zip(names) {

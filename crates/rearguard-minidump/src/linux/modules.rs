@@ -186,11 +186,14 @@ fn note_pieces(
 }
 
 /// Brings the module with the program headers that the kernel gave to the loader to the front.
-fn main_first(modules: &mut Vec<Module>, auxiliary: &[u8]) {
+fn main_first(modules: &mut [Module], auxiliary: &[u8]) {
     let Some(headers) = auxv::value(auxiliary, auxv::PHDR) else { return };
     if let Some(main) = modules.iter().position(|module| module.start <= headers && headers < module.end) {
-        let main = modules.remove(main);
-        modules.insert(0, main);
+        // The one that is carried takes each place in turn, from the first to that of the main executable.
+        let mut carried = modules.get_mut(main).map(core::mem::take).unwrap_or_default();
+        for module in modules.iter_mut().take(main + 1) {
+            core::mem::swap(module, &mut carried);
+        }
     }
 }
 

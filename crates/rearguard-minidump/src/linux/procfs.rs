@@ -96,7 +96,7 @@ impl Proc {
 /// The sort of the standard library costs the guard 6 KB.
 pub(super) fn insert_sorted(ids: &mut Vec<i32>, id: i32) {
     if let Err(at) = ids.binary_search(&id) {
-        ids.insert(at, id);
+        heap::insert(ids, at, id);
     }
 }
 

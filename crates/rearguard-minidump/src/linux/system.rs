@@ -26,13 +26,13 @@ pub(super) fn texts(
     let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
     // Those that are empty are left out when the file is made.
-    vec![
-        (LINUX_AUXV, auxiliary),
-        (LINUX_PROC_STATUS, status.unwrap_or_default()),
-        (LINUX_LSB_RELEASE, fixed.release),
-        (LINUX_CPU_INFO, fixed.cpuinfo),
-        (LINUX_MAPS, maps),
-    ]
+    let mut texts = Vec::new();
+    heap::add(&mut texts, (LINUX_AUXV, auxiliary));
+    heap::add(&mut texts, (LINUX_PROC_STATUS, status.unwrap_or_default()));
+    heap::add(&mut texts, (LINUX_LSB_RELEASE, fixed.release));
+    heap::add(&mut texts, (LINUX_CPU_INFO, fixed.cpuinfo));
+    heap::add(&mut texts, (LINUX_MAPS, maps));
+    texts
 }
 
 /// What doesn't change while this process lives, and the limit that its texts were read with.
@@ -49,11 +49,16 @@ static FIXED: OnceLock<Fixed> = OnceLock::new();
 
 /// Reads it once: the kernel takes longer to describe its processors than a small process is stopped for.
 pub(super) fn fixed(max: usize) -> Fixed {
-    let kept = FIXED.get_or_init(|| Fixed::read(max));
+    let kept = kept(max);
     if kept.limit != max {
         return Fixed::read(max);
     }
     Fixed { cpuinfo: heap::copied(&kept.cpuinfo), release: heap::copied(&kept.release), ..*kept }
+}
+
+/// Without unwinding, as the functions of `heap`.
+extern "C" fn kept(max: usize) -> &'static Fixed {
+    FIXED.get_or_init(|| Fixed::read(max))
 }
 
 impl Fixed {
