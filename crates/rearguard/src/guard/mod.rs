@@ -170,7 +170,7 @@ impl Guard {
         };
         let Some(event) = event else { return };
         let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
-        for action in self.supervisor.handle(event, now) {
+        for action in self.supervisor.handle(event, now).list().iter().flatten() {
             self.perform(action);
         }
     }
@@ -270,8 +270,8 @@ impl Guard {
 
     /// Does what the supervisor says.
     #[inline(never)]
-    fn perform(&mut self, action: Action) {
-        match action {
+    fn perform(&mut self, action: &Action) {
+        match *action {
             Action::TakeDump => self.take_dump(),
             Action::MakeStarter { delay_ms } => self.make_starter(delay_ms),
             Action::CloseStart(_) => self.close_start(),

@@ -187,6 +187,11 @@ impl Actions {
         self.len
     }
 
+    /// The actions in their order; the empty places are behind them.
+    pub(crate) fn list(&self) -> &[Option<Action>] {
+        &self.list
+    }
+
     pub(super) fn push(&mut self, action: Action) {
         if let Some(slot) = self.list.get_mut(self.len) {
             *slot = Some(action);
@@ -199,6 +204,8 @@ impl Actions {
     }
 }
 
+/// For the tests; the shell goes through the list by [`Actions::list`].
+#[cfg(test)]
 impl IntoIterator for Actions {
     type Item = Action;
     type IntoIter = core::iter::Flatten<core::array::IntoIter<Option<Action>, ACTIONS_MAX>>;
