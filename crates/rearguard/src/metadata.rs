@@ -5,6 +5,7 @@ use crate::evidence::{self, Panic};
 use crate::heap::{PutBytes, PutText, add, copied};
 use crate::json::{Json, hexadecimal};
 use crate::report_id::readable_time;
+use crate::sys::exit_status::signal_name;
 use crate::sys::words::Crash;
 use crate::text::joined;
 
@@ -123,9 +124,7 @@ impl Metadata {
             None => json.null("value"),
         }
         let name = match class {
-            ExitClass::Crash(signal) | ExitClass::Killed(signal) => {
-                Some(crate::config::signal_name(signal))
-            }
+            ExitClass::Crash(signal) | ExitClass::Killed(signal) => Some(signal_name(signal)),
             ExitClass::Clean | ExitClass::Code(_) | ExitClass::Hang | ExitClass::Unknown => None,
         };
         json.optional_text("signal", name);
@@ -136,7 +135,7 @@ impl Metadata {
         let Some(crash) = &self.crash else { return json.null("crash") };
         json.object("crash");
         json.signed("signal", shown(crash.signal));
-        json.text("signal_name", crate::config::signal_name(crash.signal));
+        json.text("signal_name", signal_name(crash.signal));
         json.signed("code", i64::from(crash.code));
         json.text("address", &hexadecimal(crash.address));
         json.signed("thread", i64::from(crash.tid));

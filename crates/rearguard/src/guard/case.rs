@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{BlackBox, flags};
 
-use crate::config::{ExitClass, PANIC_CODE, signal_name};
+use crate::config::{ExitClass, PANIC_CODE};
 use crate::evidence;
 use crate::heap::{PutText, add, lossy, owned, system_reason};
 use crate::json::hexadecimal;
@@ -16,6 +16,7 @@ use crate::report_id::uuid_text;
 use crate::settings::Consent;
 use crate::store::{Report, Store};
 use crate::supervisor::DeliveryOutcome;
+use crate::sys::exit_status::signal_name;
 use crate::sys::words::{Crash, Subject};
 use crate::sys::{dumper, process};
 use crate::text::{joined, push_number};

@@ -3,6 +3,7 @@
 //! In this order: the zombie's own `stat`, the pidfd after the real parent has reaped, nothing.
 //! The first needs the zombie to be still there, the second a kernel of 6.15 or later.
 
+pub(crate) use crate::config::linux_signal_name as signal_name;
 use std::os::fd::RawFd;
 use std::path::Path;
 

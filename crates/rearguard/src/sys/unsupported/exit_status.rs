@@ -1,6 +1,7 @@
 //! How a process ended: not known.
 
 use crate::config::ExitClass;
+pub(crate) use crate::config::signal_name;
 
 /// Nothing: this system isn't asked.
 pub(crate) fn of_worker(

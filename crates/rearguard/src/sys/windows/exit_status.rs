@@ -1,5 +1,6 @@
 //! How the worker ended, by the exit code that its process handle keeps.
 
+pub(crate) use crate::config::signal_name;
 use windows_sys::Win32::System::Threading::GetExitCodeProcess;
 
 use super::attach;
