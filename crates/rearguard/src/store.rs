@@ -148,12 +148,24 @@ impl Store {
 
     /// Makes everything for a report of this UUID that doesn't need the report itself.
     pub(crate) fn reserve(&mut self, real_ns: u64, uuid: &str) -> Result<(), i32> {
-        let path = self.building_path(&report_name(real_ns, uuid));
-        let lock = begin_building(&path)?;
-        let dump = file::create_new(&below(&path, file_name(uuid, "dmp")))?;
-        let metadata = file::create_new(&below(&path, file_name(uuid, "json")))?;
-        self.reserved = Some(Reservation { uuid: owned(uuid), path, lock, dump, metadata });
+        self.reserved = Some(self.prepare(&report_name(real_ns, uuid), uuid)?);
         Ok(())
+    }
+
+    fn prepare(&self, name: &str, uuid: &str) -> Result<Reservation, i32> {
+        let path = self.building_path(name);
+        let lock = begin_building(&path)?;
+        let dump = file::create_new(&below(&path, file_name(uuid, "dmp")));
+        let metadata = file::create_new(&below(&path, file_name(uuid, "json")));
+        match (dump, metadata) {
+            (Ok(dump), Ok(metadata)) => {
+                Ok(Reservation { uuid: owned(uuid), path, lock, dump, metadata })
+            }
+            (Err(failed), _) | (_, Err(failed)) => {
+                let _ = file::remove_directory(&path);
+                Err(failed)
+            }
+        }
     }
 
     /// Removes what was reserved and not used.
@@ -209,27 +221,14 @@ impl Store {
         metadata: &[u8],
     ) -> Result<Report, Error> {
         let name = report_name(real_ns, uuid);
-        if let Some(reserved) = self.reserved.take_if(|reserved| reserved.uuid == uuid) {
-            // Should it fail, everything is made anew by the caller's second attempt.
-            return self
-                .fill(reserved, name, dump, metadata)
-                .map_err(|failed| Error::file("writing a report", &self.root, failed));
-        }
-        let building = self.building_path(&name);
-        let error = |failed| Error::file("writing a report", &building, failed);
-        let lock = Some(begin_building(&building).map_err(error)?);
-        let mut written = Ok(());
-        if let Some(dump) = dump {
-            written = file::write_new(&below(&building, file_name(uuid, "dmp")), dump);
-        }
-        let written = written
-            .and_then(|()| file::write_new(&below(&building, file_name(uuid, "json")), metadata))
-            .and_then(|()| file::rename(&building, &self.path(Stage::New, &name)));
-        if let Err(failed) = written {
-            let _ = file::remove_directory(&building);
-            return Err(error(failed));
-        }
-        Ok(Report { uuid: owned(uuid), name, stage: Stage::New, _lock: lock })
+        // Should what was reserved fail, everything is made anew by the caller's second attempt.
+        let prepared = match self.reserved.take_if(|reserved| reserved.uuid == uuid) {
+            Some(reserved) => Ok(reserved),
+            None => self.prepare(&name, uuid),
+        };
+        prepared
+            .and_then(|reserved| self.fill(reserved, name, dump, metadata))
+            .map_err(|failed| Error::file("writing a report", &self.root, failed))
     }
 
     /// Replaces a report's metadata by one rename.
@@ -307,25 +306,23 @@ impl Store {
     /// Where the other doesn't come to its end, the next newcomer makes the room.
     fn make_room(&self, newcomer: &Report) {
         let Some(_lock) = self.lock_for_room() else { return };
-        let mut kept = Vec::new();
+        let (mut count, mut bytes) = (0, 0);
         for stage in [Stage::Completed, Stage::Pending] {
             for name in self.names(stage) {
-                let bytes = directory_bytes(&self.path(stage, &name));
-                add(&mut kept, (stage, name, bytes));
+                count += 1;
+                bytes += directory_bytes(&self.path(stage, &name));
             }
         }
-        let mut count = kept.len();
-        let mut bytes: u64 = kept.iter().map(|(_, _, bytes)| *bytes).sum();
-        for (stage, name, size) in kept {
-            if count <= limits::REPORTS_MAX && bytes <= limits::STORE_BYTES_MAX {
-                return;
-            }
-            if name == newcomer.name {
-                continue;
-            }
-            if self.remove(stage, &name) {
-                count -= 1;
-                bytes = bytes.saturating_sub(size);
+        for stage in [Stage::Completed, Stage::Pending] {
+            for name in self.names(stage) {
+                if count <= limits::REPORTS_MAX && bytes <= limits::STORE_BYTES_MAX {
+                    return;
+                }
+                let size = directory_bytes(&self.path(stage, &name));
+                if name != newcomer.name && self.remove(stage, &name) {
+                    count -= 1;
+                    bytes = bytes.saturating_sub(size);
+                }
             }
         }
     }
