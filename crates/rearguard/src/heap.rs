@@ -11,7 +11,7 @@
 
 use core::mem::MaybeUninit;
 use std::ffi::OsStr;
-use std::path::{Path, PathBuf};
+use std::path::{MAIN_SEPARATOR_STR, Path, PathBuf};
 
 /// Adding to a text.
 pub(crate) trait PutText {
@@ -83,14 +83,17 @@ pub(crate) extern "C" fn zeros(count: usize) -> Vec<u8> {
     vec![0; count]
 }
 
-/// A path below a directory.
+/// A path below a directory; `name` is no path of its own.
 pub(crate) fn below(directory: &Path, name: impl AsRef<OsStr>) -> PathBuf {
     joined(directory, name.as_ref())
 }
 
 #[inline(never)]
 extern "C" fn joined(directory: &Path, name: &OsStr) -> PathBuf {
-    directory.join(name)
+    let mut path = directory.as_os_str().to_owned();
+    path.push(MAIN_SEPARATOR_STR);
+    path.push(name);
+    PathBuf::from(path)
 }
 
 /// A value on the heap that nobody ever drops, unless it is made a box again.

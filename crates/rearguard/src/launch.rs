@@ -5,7 +5,7 @@
 //! The **succession record** is what the next worker learns of the lives before it.
 
 use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
-use crate::heap::{add, copied, owned};
+use crate::heap::{add, copied};
 use crate::settings::{Consent, Settings};
 use crate::sys::words::Surroundings;
 use crate::wire::{Reader, Writer};
@@ -51,44 +51,6 @@ pub(crate) struct LaunchRecord {
 }
 
 impl LaunchRecord {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let mut writer = Writer::new();
-        writer.u64(LAUNCH_MAGIC);
-        writer.u32(RECORD_VERSION);
-        writer.u64(self.nonce);
-        writer.u32(self.worker_pid);
-        writer.u32(self.incarnation);
-        writer.u64(self.started_boot_ns);
-        writer.bytes(self.name.as_bytes());
-        writer.bytes(self.version.as_bytes());
-        writer.bytes(&self.store);
-        writer.optional(self.collector.as_ref().map(|url| url.as_bytes()));
-        writer.bool(self.consent == Consent::Granted);
-        writer.words(&self.policy.to_words());
-        writer.words(&self.history.to_words());
-        writer.u32(self.block.map_or(0, |block| block.number()));
-        writer.optional(self.fail_spot.as_ref().map(|spot| spot.as_bytes()));
-        let around = &self.surroundings;
-        writer.bytes(&around.program);
-        writer.list(&around.arguments);
-        writer.list(&around.environment);
-        writer.bytes(&around.directory);
-        writer.u32(around.umask);
-        writer.u64(around.signal_mask);
-        writer.u64(around.ignored_signals);
-        writer.u32(around.user);
-        writer.u32(around.seccomp);
-        let mut limits = Vec::new();
-        for (name, soft, hard) in &around.rlimits {
-            for word in [*name as u64, *soft, *hard] {
-                add(&mut limits, word);
-            }
-        }
-        writer.words(&limits);
-        writer.words(&around.streams);
-        writer.finish()
-    }
-
     pub(crate) fn decode(bytes: &[u8]) -> Option<LaunchRecord> {
         let mut record = LaunchRecord::default();
         record.read(Reader::new(bytes))?;
@@ -136,37 +98,69 @@ impl LaunchRecord {
         reader.words(&mut around.streams)?;
         reader.end()
     }
+}
 
-    /// Makes the record of a worker that begins now.
-    pub(crate) fn of_this_worker(
-        settings: &Settings,
-        mut surroundings: Surroundings,
-        store: Vec<u8>,
-        succession: Option<&Succession>,
-        (nonce, started_boot_ns): (u64, u64),
-        block: Option<StartBlock>,
-    ) -> LaunchRecord {
-        surroundings.environment.retain(|entry| {
-            !entry.starts_with(LIFE_VARIABLE)
-                && !SINGLE_USE.iter().any(|single_use| entry.starts_with(single_use))
-        });
-        LaunchRecord {
-            nonce,
-            worker_pid: std::process::id(),
-            incarnation: succession.map_or(0, |succession| succession.incarnation),
-            started_boot_ns,
-            name: owned(&settings.name),
-            version: owned(&settings.version),
-            store,
-            collector: settings.collector.as_deref().map(|url| owned(url)),
-            consent: settings.consent,
-            policy: settings.restart,
-            history: succession.map_or_else(History::default, |succession| succession.history),
-            block,
-            fail_spot: settings.fail_spot.as_deref().map(|spot| owned(spot)),
-            surroundings,
+/// A life that begins now, and what its launch record is written from.
+pub(crate) struct Life<'a> {
+    pub(crate) nonce: u64,
+    pub(crate) started_boot_ns: u64,
+    pub(crate) settings: &'a Settings,
+    pub(crate) store: &'a [u8],
+    pub(crate) succession: Option<&'a Succession>,
+    pub(crate) block: Option<StartBlock>,
+    pub(crate) surroundings: &'a Surroundings,
+}
+
+impl Life<'_> {
+    /// The launch record, as [`LaunchRecord::decode`] reads it.
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let settings = self.settings;
+        let mut writer = Writer::new();
+        writer.u64(LAUNCH_MAGIC);
+        writer.u32(RECORD_VERSION);
+        writer.u64(self.nonce);
+        writer.u32(std::process::id());
+        writer.u32(self.succession.map_or(0, |succession| succession.incarnation));
+        writer.u64(self.started_boot_ns);
+        writer.bytes(settings.name.as_bytes());
+        writer.bytes(settings.version.as_bytes());
+        writer.bytes(self.store);
+        writer.optional(settings.collector.as_ref().map(|url| url.as_bytes()));
+        writer.bool(settings.consent == Consent::Granted);
+        writer.words(&settings.restart.to_words());
+        let history =
+            self.succession.map_or_else(History::default, |succession| succession.history);
+        writer.words(&history.to_words());
+        writer.u32(self.block.map_or(0, |block| block.number()));
+        writer.optional(settings.fail_spot.as_ref().map(|spot| spot.as_bytes()));
+        let around = self.surroundings;
+        writer.bytes(&around.program);
+        writer.list(&around.arguments);
+        writer.list(&around.environment);
+        writer.bytes(&around.directory);
+        writer.u32(around.umask);
+        writer.u64(around.signal_mask);
+        writer.u64(around.ignored_signals);
+        writer.u32(around.user);
+        writer.u32(around.seccomp);
+        let mut limits = Vec::new();
+        for (name, soft, hard) in &around.rlimits {
+            for word in [*name as u64, *soft, *hard] {
+                add(&mut limits, word);
+            }
         }
+        writer.words(&limits);
+        writer.words(&around.streams);
+        writer.finish()
     }
+}
+
+/// Takes out of an environment what was meant for one start only.
+pub(crate) fn remove_single_use(environment: &mut Vec<Vec<u8>>) {
+    environment.retain(|entry| {
+        !entry.starts_with(LIFE_VARIABLE)
+            && !SINGLE_USE.iter().any(|single_use| entry.starts_with(single_use))
+    });
 }
 
 /// What the next worker learns of the lives before it.

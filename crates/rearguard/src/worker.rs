@@ -11,7 +11,7 @@ use rearguard_crashpath::black_box::{BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_W
 use crate::config::ExitClass;
 use crate::error::Error;
 use crate::heap::{PutText, add, copied, lossy};
-use crate::launch::{LaunchRecord, Succession};
+use crate::launch::{Life, Succession, remove_single_use};
 use crate::report_id::uuid_text;
 use crate::role;
 use crate::settings::Settings;
@@ -151,7 +151,8 @@ fn guard_this_process(
 ) -> Result<(), Error> {
     let opening = channel::begin()?;
     let store = choose_store(settings, worker);
-    let surroundings = process::surroundings(status);
+    let mut surroundings = process::surroundings(status);
+    remove_single_use(&mut surroundings.environment);
     let mut nonce = [0; 8];
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
@@ -160,19 +161,20 @@ fn guard_this_process(
         add(&mut arguments, copied(own_name));
     }
     add(&mut arguments, role::guard_argument(nonce));
-    let record = LaunchRecord::of_this_worker(
+    let life = Life {
+        nonce,
+        started_boot_ns: process::boot_ns(),
         settings,
-        surroundings,
-        store,
+        store: &store,
         succession,
-        (nonce, process::boot_ns()),
-        process::outer_supervisor(),
-    );
+        block: process::outer_supervisor(),
+        surroundings: &surroundings,
+    };
     let black_box = opening.finish(channel::Request {
         nonce,
-        record: record.encode(),
+        record: life.encode(),
         arguments,
-        environment: record.surroundings.environment,
+        environment: surroundings.environment,
     })?;
     worker.black_box = Some(black_box);
     note_foreground(black_box);

@@ -9,7 +9,7 @@ use rearguard_crashpath::{syscall, time};
 
 use super::{file, proc_text};
 use crate::config::StartBlock;
-use crate::heap::{add, below, copied, lossy, owned, zeros};
+use crate::heap::{PutBytes, add, below, copied, lossy, owned, zeros};
 use crate::sys::words::Surroundings;
 use crate::text::{after, contains, joined, number};
 
@@ -129,9 +129,22 @@ pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
     if path.as_os_str().is_empty() {
         return None;
     }
-    let mut whole = self::path(&directory());
-    whole.extend(path.components());
-    whole.is_absolute().then_some(whole)
+    let bytes = path.as_os_str().as_bytes();
+    let from = if bytes.starts_with(b"/") { Vec::new() } else { directory() };
+    if from.is_empty() && !bytes.starts_with(b"/") {
+        return None;
+    }
+    let mut whole = Vec::new();
+    for name in from.split(|byte| *byte == b'/').chain(bytes.split(|byte| *byte == b'/')) {
+        if !name.is_empty() && name != b"." {
+            whole.put(b"/");
+            whole.put(name);
+        }
+    }
+    if whole.is_empty() {
+        whole.put(b"/");
+    }
+    Some(self::path(&whole))
 }
 
 /// The path to start again: the package's own file where the program runs from a mounted image, else the executable.
@@ -368,4 +381,20 @@ pub(crate) fn stop_self() {
 /// Sleeps; for fail spots.
 pub(crate) fn sleep_ms(duration_ms: u64) {
     time::sleep_ns(duration_ms.saturating_mul(1_000_000));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // Goal: a path is made absolute as the standard library does it, whether it is there or not.
+    #[test]
+    fn paths_become_absolute() {
+        for path in ["a", "./a//b/.", "../a", "/", "//", "/a/./b//", "/a/../b", "."] {
+            let (ours, theirs) = (absolute(Path::new(path)), std::path::absolute(path));
+            let theirs = theirs.expect("it can be made");
+            assert_eq!(ours.as_deref(), Some(theirs.components().as_path()), "{path}");
+        }
+        assert_eq!(absolute(Path::new("")), None);
+    }
 }
