@@ -25,8 +25,48 @@ fn check(value: isize) -> Result {
 /// # Safety
 ///
 /// The call with these arguments must be sound: pointers valid for what the kernel does with them, and no memory or mapping of Rust's taken away.
+#[inline(always)]
 pub unsafe fn call(number: libc::c_long, arguments: [usize; 6]) -> Result {
     let [a, b, c, d, e, f] = arguments;
+    // Hardly any call has a sixth argument, and five go in registers.
+    check(if f == 0 {
+        // SAFETY: the caller answers for the call.
+        unsafe { call_with_five(number, a, b, c, d, e) }
+    } else {
+        // SAFETY: as above.
+        unsafe { enter(number, a, b, c, d, e, f) }
+    })
+}
+
+/// # Safety
+///
+/// As [`call`].
+#[inline(never)]
+unsafe fn call_with_five(
+    number: libc::c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+) -> isize {
+    // SAFETY: the caller answers for the call.
+    unsafe { enter(number, a, b, c, d, e, 0) }
+}
+
+/// # Safety
+///
+/// As [`call`].
+#[inline(always)]
+unsafe fn enter(
+    number: libc::c_long,
+    a: usize,
+    b: usize,
+    c: usize,
+    d: usize,
+    e: usize,
+    f: usize,
+) -> isize {
     let value: isize;
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the caller answers for the call; the clobbers are those of the kernel's convention (syscall(2)).
@@ -50,17 +90,18 @@ pub unsafe fn call(number: libc::c_long, arguments: [usize; 6]) -> Result {
             options(nostack),
         );
     }
-    check(value)
+    value
 }
 
 /// A system call whose arguments are plain numbers and which touches no memory of ours.
 macro_rules! plain {
-    ($number:expr $(, $argument:expr)*) => {{
-        let given: &[usize] = &[$($argument as usize),*];
-        let mut arguments = [0usize; 6];
-        for (place, value) in arguments.iter_mut().zip(given) {
-            *place = *value;
-        }
+    ($number:expr) => { plain!(@ $number, 0, 0, 0, 0) };
+    ($number:expr, $a:expr) => { plain!(@ $number, $a, 0, 0, 0) };
+    ($number:expr, $a:expr, $b:expr) => { plain!(@ $number, $a, $b, 0, 0) };
+    ($number:expr, $a:expr, $b:expr, $c:expr) => { plain!(@ $number, $a, $b, $c, 0) };
+    ($number:expr, $a:expr, $b:expr, $c:expr, $d:expr) => { plain!(@ $number, $a, $b, $c, $d) };
+    (@ $number:expr, $a:expr, $b:expr, $c:expr, $d:expr) => {{
+        let arguments = [$a as usize, $b as usize, $c as usize, $d as usize, 0, 0];
         // SAFETY: every argument is a number, none is a pointer, so no memory of ours is touched.
         unsafe { $crate::syscall::call($number, arguments) }
     }};
