@@ -308,6 +308,34 @@ pub struct Control {
     pub dumped_threads: AtomicU64,
 }
 
+impl Control {
+    /// Makes sure that nobody starts the next worker; false when the start was closed or taken already.
+    pub fn close_start(&self) -> bool {
+        self.change_start(start::OPEN, start::CLOSED)
+    }
+
+    /// Who starts or has started the next worker, if anybody does.
+    #[must_use]
+    pub fn chosen_start(&self) -> Option<u32> {
+        let word = self.start.load(Ordering::Acquire);
+        (word != start::OPEN && word != start::CLOSED).then_some(word)
+    }
+
+    /// Lets a worker that survived have a start again, after a cancelled one.
+    pub fn open_start(&self) {
+        self.change_start(start::CLOSED, start::OPEN);
+    }
+
+    /// Gives back a start that failed after this claim, so that it can be tried again.
+    pub fn give_back_start(&self, claim: u32) {
+        self.change_start(claim, start::OPEN);
+    }
+
+    fn change_start(&self, from: u32, to: u32) -> bool {
+        self.start.compare_exchange(from, to, Ordering::AcqRel, Ordering::Acquire).is_ok()
+    }
+}
+
 /// How many general registers a slot can hold: x86_64 has 23 in its signal context, aarch64 34.
 pub const GENERAL_WORDS: usize = 40;
 /// Room for the floating-point state: FXSAVE has 512 bytes, aarch64's FPSIMD 520.
@@ -446,6 +474,17 @@ impl BlackBox {
             && header.layout_version.load(Ordering::Relaxed) == LAYOUT_VERSION
             && header.size_bytes.load(Ordering::Relaxed) as usize == size_of::<BlackBox>()
             && header.nonce.load(Ordering::Relaxed) == nonce
+    }
+
+    /// Fills the header of a box that was just mapped in this worker, and makes it ready. The nonce comes when it is known.
+    pub fn begin(&self, worker_pid: u32, report_id: [u8; 16]) {
+        let header = &self.header;
+        header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
+        header.size_bytes.store(size_of::<BlackBox>() as u32, Ordering::Relaxed);
+        header.worker_pid.store(worker_pid, Ordering::Relaxed);
+        header.address.store(core::ptr::from_ref(self) as u64, Ordering::Relaxed);
+        self.make_ready(report_id);
+        header.magic.store(MAGIC, Ordering::Release);
     }
 
     /// Makes the slot ready for a crash, with the UUID that its report will have.

@@ -18,7 +18,11 @@
 extern crate std;
 
 pub mod black_box;
+mod callback;
+pub mod guards;
 pub mod limits;
+
+pub use callback::{Callback, CrashInfo};
 
 #[cfg(target_os = "linux")]
 mod linux;

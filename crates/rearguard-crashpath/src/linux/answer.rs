@@ -6,6 +6,7 @@ use core::sync::atomic::Ordering;
 
 use super::{futex, slot, standing, syscall, time};
 use crate::black_box::{BlackBox, answer, guard, owner};
+use crate::guards;
 use crate::limits;
 
 /// Waits for an answer from up to [`limits::GUARDS_PER_CRASH_MAX`] guards, each with a deadline, and ends the silent ones.
@@ -75,7 +76,7 @@ fn end_guard(black_box: &BlackBox, word: u32, tid: u32) -> bool {
         return true;
     }
     // The word lies in memory that the crash may have overwritten; only the process that our keeper started is ended.
-    if standing::guard_pid() != tid {
+    if guards::guard_pid() != tid {
         return false;
     }
     if syscall::kill(tid as i32, libc::SIGKILL).is_err() {

@@ -20,22 +20,7 @@ use super::syscall::{self, Errno, Result, call, plain};
 use super::{futex, time};
 use crate::black_box::{BlackBox, bell, crash, flags};
 use crate::limits;
-
-/// What the application's crash callback learns.
-#[derive(Clone, Copy, Debug)]
-pub struct CrashInfo {
-    /// The signal.
-    pub signal: i32,
-    /// `si_code`.
-    pub code: i32,
-    /// The address of the fault; zero where the signal has none.
-    pub address: u64,
-    /// The crashed thread.
-    pub tid: i32,
-}
-
-/// The type of the application's crash callback. It runs on the emergency stack in the crashed thread.
-pub type Callback = fn(&CrashInfo);
+use crate::{Callback, CrashInfo};
 
 /// What [`arm`] needs.
 pub struct Arming {

@@ -13,6 +13,7 @@ use super::standing;
 use super::syscall::{self, Errno, call, plain};
 use super::time;
 use crate::black_box::{BlackBox, FUTEX_WAITERS, answer, crash, guard, owner};
+use crate::guards::{self, Window};
 use crate::limits;
 
 /// The place among the handed descriptors of the pipe's end by which a guard's READY, or its end, is seen.
@@ -26,25 +27,6 @@ pub struct Keeping {
     pub plan: *mut Plan,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub resident: bool,
-}
-
-/// When guards were started lately, for the intensity.
-struct Window {
-    starts_ms: [u64; limits::RESPAWN_INTENSITY_MAX],
-    next: usize,
-}
-
-impl Window {
-    /// Notes a start; false when there were too many within the period.
-    fn admit(&mut self, now_ms: u64) -> bool {
-        let Some(oldest) = self.starts_ms.get_mut(self.next) else { return false };
-        if *oldest != 0 && now_ms.saturating_sub(*oldest) < limits::RESPAWN_PERIOD_MS {
-            return false;
-        }
-        *oldest = now_ms.max(1);
-        self.next = (self.next + 1) % limits::RESPAWN_INTENSITY_MAX;
-        true
-    }
 }
 
 /// The keeper's life. The calling thread becomes the keeper, and its descriptor table is the one that the plan's numbers mean.
@@ -66,7 +48,7 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
         );
     }
     standing::serve();
-    let mut window = Window { starts_ms: [0; limits::RESPAWN_INTENSITY_MAX], next: 0 };
+    let mut window = Window::default();
     let mut wanted = keeping.resident;
     let mut started_for_crash = 0;
     loop {
@@ -118,7 +100,7 @@ unsafe fn start_guard(keeping: &Keeping) {
     if let Some(place) = plan.handed.get_mut(READY_PLACE) {
         *place = spawn::Handed { fd: write_end, until_exec: false };
     }
-    standing::note_start();
+    guards::note_start();
     // SAFETY: as above.
     let started = unsafe { spawn::spawn(keeping.plan) };
     if write_end >= 0 {
@@ -126,12 +108,13 @@ unsafe fn start_guard(keeping: &Keeping) {
     }
     match started {
         Ok(pid) => {
-            standing::note_guard(pid as u32);
+            guards::note_guard(pid as u32);
             syscall::allow_tracer(pid as u32);
             await_ready(keeping, pid, read_end);
         }
         Err(Errno(error)) => {
-            standing::note_failure(error);
+            guards::note_failure(error);
+            guards::note_guard(0);
             back_off();
         }
     }
@@ -163,7 +146,8 @@ fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     }
     // The stacks and the plan may be used again only when the child has left them; one that the kernel doesn't end is waited for.
     while !outcome.wait(time::monotonic_ns().saturating_add(1_000_000_000)) {}
-    standing::note_failure(outcome.errno.load(Ordering::Acquire));
+    guards::note_failure(outcome.errno.load(Ordering::Acquire));
+    guards::note_guard(0);
     back_off();
 }
 

@@ -10,7 +10,7 @@ use crate::black_box::{BlackBox, answer};
 use crate::limits;
 
 /// How long one look lasts while the keeper may be putting another guard in its place, in milliseconds.
-const LOOK_MS: u64 = 20;
+const LOOK_MS: u32 = 20;
 
 /// Waits for an answer from up to [`limits::GUARDS_PER_CRASH_MAX`] guards, each with a deadline, and ends the silent ones.
 pub(super) fn await_answer(black_box: &BlackBox, wait_ms: u32) {
@@ -22,19 +22,13 @@ pub(super) fn await_answer(black_box: &BlackBox, wait_ms: u32) {
             return;
         }
         let deadline_ns = time::monotonic_ns().saturating_add(one_guard_ns);
-        let woken = standing::wait_two(ANSWERED.get(), guard, deadline_ns);
-        if control.answer.load(Ordering::Acquire) != answer::NONE {
-            return;
-        }
-        let gone = match woken {
-            Some(1) => true,
-            // A silent guard is ended, and only when that is proved is another called, so that there are never two.
-            Some(_) | None => standing::end_guard(guard, limits::GUARD_DEATH_MS_MAX),
-        };
-        if !gone {
-            return;
-        }
-        if control.answer.load(Ordering::Acquire) != answer::NONE {
+        let is_gone = standing::wait_two(ANSWERED.get(), guard, deadline_ns) == Some(1);
+        let is_answered = || control.answer.load(Ordering::Acquire) != answer::NONE;
+        // A silent guard is ended, and only when that is proved is another called, so that there are never two.
+        if is_answered()
+            || !(is_gone || standing::end_guard(guard, limits::GUARD_DEATH_MS_MAX))
+            || is_answered()
+        {
             return;
         }
     }
@@ -56,6 +50,6 @@ fn await_guard(black_box: &BlackBox) -> HANDLE {
             return core::ptr::null_mut();
         }
         // The keeper may just have taken the standby; its word comes in a moment.
-        time::sleep_ms(LOOK_MS as u32);
+        time::sleep_ms(LOOK_MS);
     }
 }

@@ -44,6 +44,12 @@ impl Fault {
         self.record().map_or(0, |record| record.ExceptionCode as u32)
     }
 
+    /// The exception's first parameter; zero where it has none.
+    #[must_use]
+    pub fn parameter(&self) -> usize {
+        self.record().map_or(0, |record| record.ExceptionInformation[0])
+    }
+
     /// The address that was accessed, where the exception has one, else the instruction's.
     #[must_use]
     pub fn address(&self) -> u64 {
@@ -67,8 +73,7 @@ impl Fault {
         slot.flags.store(remarks, Ordering::Relaxed);
         slot.tid.store(self.tid, Ordering::Relaxed);
         slot.signal.store(self.code() as i32, Ordering::Relaxed);
-        let parameters = self.record().map_or(0, |record| record.ExceptionInformation[0]);
-        slot.code.store(parameters as i32, Ordering::Relaxed);
+        slot.code.store(self.parameter() as i32, Ordering::Relaxed);
         slot.address.store(self.address(), Ordering::Relaxed);
         slot.seen_ns.store(self.seen_ns, Ordering::Relaxed);
         slot.seen_real_ns.store(time::real_ns(), Ordering::Relaxed);
@@ -90,7 +95,7 @@ pub fn with_context(code: u32, then: impl FnOnce(*const EXCEPTION_POINTERS)) {
         // EXCEPTION_NONCONTINUABLE
         ExceptionFlags: 1,
         ExceptionRecord: core::ptr::null_mut(),
-        ExceptionAddress: with_context_address(),
+        ExceptionAddress: here(),
         NumberParameters: 0,
         ExceptionInformation: [0; 15],
     };
@@ -102,8 +107,8 @@ pub fn with_context(code: u32, then: impl FnOnce(*const EXCEPTION_POINTERS)) {
 }
 
 /// An address in this module, near enough to the frame that the context shows.
-fn with_context_address() -> *mut core::ffi::c_void {
-    with_context_address as *const () as *mut core::ffi::c_void
+fn here() -> *mut core::ffi::c_void {
+    here as *const () as *mut core::ffi::c_void
 }
 
 /// The calling thread.

@@ -19,25 +19,10 @@ use super::standing::{self, CRASHED};
 use super::{runtime, threads, time};
 use crate::black_box::{BlackBox, crash, flags};
 use crate::limits;
+use crate::{Callback, CrashInfo};
 
 /// The heap manager found its structures torn; no filter sees it, a vectored handler does.
 const HEAP_CORRUPTION: u32 = 0xc000_0374;
-
-/// What the application's crash callback learns.
-#[derive(Clone, Copy, Debug)]
-pub struct CrashInfo {
-    /// The exception code (an NTSTATUS).
-    pub signal: i32,
-    /// The exception's first parameter, cut to 32 bits: for an access violation 0 is a read, 1 a write, 8 an execution.
-    pub code: i32,
-    /// The address of the fault.
-    pub address: u64,
-    /// The crashed thread.
-    pub tid: i32,
-}
-
-/// The type of the application's crash callback. It runs on the crashed thread's own stack.
-pub type Callback = fn(&CrashInfo);
 
 /// What [`arm`] needs.
 pub struct Arming {
@@ -257,7 +242,7 @@ fn run_callback(fault: &Fault) {
     let callback: Callback = unsafe { core::mem::transmute(callback) };
     callback(&CrashInfo {
         signal: fault.code() as i32,
-        code: 0,
+        code: fault.parameter() as i32,
         address: fault.address(),
         tid: fault.tid as i32,
     });

@@ -32,28 +32,33 @@ const RUNTIMES: [&[u16]; 3] =
 
 /// Installs our handlers in every runtime that is loaded.
 pub(super) fn arm() {
-    for name in RUNTIMES {
-        // SAFETY: the name ends with a NUL.
-        let module = unsafe { GetModuleHandleW(name.as_ptr()) };
-        if module.is_null() {
-            continue;
+    for module in loaded() {
+        let earlier = set_abort_handler(module, on_abort as *const () as usize);
+        if earlier > NO_HANDLER_MAX && earlier != on_abort as *const () as usize {
+            EARLIER_ABORT.store(earlier, Ordering::Release);
         }
-        if let Some(signal) = function(module, c"signal") {
-            // SAFETY: this is the function's type in every C runtime.
-            let signal: Signal = unsafe { core::mem::transmute(signal) };
-            // SAFETY: the handler may run in any state.
-            let earlier = unsafe { signal(SIGABRT, on_abort as *const () as usize) };
-            if earlier > NO_HANDLER_MAX && earlier != on_abort as *const () as usize {
-                EARLIER_ABORT.store(earlier, Ordering::Release);
-            }
-        }
-        set_handler(
-            module,
-            c"_set_invalid_parameter_handler",
-            on_invalid_parameter as *const () as usize,
-        );
+        let invalid_parameter = on_invalid_parameter as *const () as usize;
+        set_handler(module, c"_set_invalid_parameter_handler", invalid_parameter);
         set_handler(module, c"_set_purecall_handler", on_pure_call as *const () as usize);
     }
+}
+
+/// The runtimes that are loaded.
+fn loaded() -> impl Iterator<Item = *mut c_void> {
+    RUNTIMES.into_iter().filter_map(|name| {
+        // SAFETY: the name ends with a NUL.
+        let module = unsafe { GetModuleHandleW(name.as_ptr()) };
+        (!module.is_null()).then_some(module)
+    })
+}
+
+/// Sets what a runtime calls at an `abort`, and says what it was; zero, the default, also where there is no such function.
+fn set_abort_handler(module: *mut c_void, handler: usize) -> usize {
+    let Some(signal) = function(module, c"signal") else { return 0 };
+    // SAFETY: this is the function's type in every C runtime.
+    let signal: Signal = unsafe { core::mem::transmute(signal) };
+    // SAFETY: the handler is ours, which may run in any state, or what was there before.
+    unsafe { signal(SIGABRT, handler) }
 }
 
 fn set_handler(module: *mut c_void, name: &core::ffi::CStr, handler: usize) {
@@ -65,20 +70,10 @@ fn set_handler(module: *mut c_void, name: &core::ffi::CStr, handler: usize) {
     }
 }
 
-/// Puts the default back for `abort`; the other two have no default that a program could ask for.
+/// Puts the earlier handler back for `abort`; the other two have none that a program could ask for.
 pub(super) fn disarm() {
-    for name in RUNTIMES {
-        // SAFETY: the name ends with a NUL.
-        let module = unsafe { GetModuleHandleW(name.as_ptr()) };
-        if module.is_null() {
-            continue;
-        }
-        if let Some(signal) = function(module, c"signal") {
-            // SAFETY: this is the function's type in every C runtime.
-            let signal: Signal = unsafe { core::mem::transmute(signal) };
-            // SAFETY: the handler is the one that was there before, or zero, the default.
-            unsafe { signal(SIGABRT, EARLIER_ABORT.load(Ordering::Acquire)) };
-        }
+    for module in loaded() {
+        set_abort_handler(module, EARLIER_ABORT.load(Ordering::Acquire));
         set_handler(module, c"_set_invalid_parameter_handler", 0);
         set_handler(module, c"_set_purecall_handler", 0);
     }

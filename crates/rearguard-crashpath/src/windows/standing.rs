@@ -17,6 +17,7 @@ use windows_sys::Win32::System::Threading::{
 
 use super::time;
 use crate::black_box::{BlackBox, guard};
+use crate::guards;
 
 /// A handle that others may read at any moment; zero for none.
 pub struct Place(AtomicIsize);
@@ -54,50 +55,7 @@ static STANDBY_THREAD: Place = Place::EMPTY;
 /// The job that ends the standby when this process ends without having called it.
 static STANDBY_JOB: Place = Place::EMPTY;
 
-static GUARD_PID: AtomicU32 = AtomicU32::new(0);
 static STANDBY_PID: AtomicU32 = AtomicU32::new(0);
-/// How many guards were started.
-static STARTS: AtomicU32 = AtomicU32::new(0);
-/// How many of them didn't take their place.
-static FAILURES: AtomicU32 = AtomicU32::new(0);
-/// The error of the last start that failed; zero for none.
-static LAST_ERROR: AtomicU32 = AtomicU32::new(0);
-
-/// What the keeper knows of its guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Standing {
-    /// The guard that was started last; zero for none.
-    pub guard_pid: u32,
-    /// How many guards were started.
-    pub starts: u32,
-    /// How many of them didn't take their place.
-    pub failures: u32,
-    /// The error of the last start that failed; zero for none.
-    pub last_errno: i32,
-}
-
-/// What the keeper knows of its guards, for the worker's health.
-#[must_use]
-pub fn standing() -> Standing {
-    Standing {
-        guard_pid: GUARD_PID.load(Ordering::Acquire),
-        starts: STARTS.load(Ordering::Relaxed),
-        failures: FAILURES.load(Ordering::Relaxed),
-        last_errno: LAST_ERROR.load(Ordering::Relaxed) as i32,
-    }
-}
-
-/// Notes a guard that couldn't even be created.
-pub fn note_failed_start(error: u32) {
-    STARTS.fetch_add(1, Ordering::Relaxed);
-    note_failure(error);
-}
-
-/// Notes that a start failed.
-pub fn note_failure(error: u32) {
-    FAILURES.fetch_add(1, Ordering::Relaxed);
-    LAST_ERROR.store(error, Ordering::Relaxed);
-}
 
 /// Puts a process that was created suspended where a crash finds it. `job` ends its processes when its last handle is closed.
 pub fn put_standby(process: HANDLE, thread: HANDLE, job: HANDLE, pid: u32) {
@@ -137,9 +95,9 @@ pub fn call_standby(black_box: &BlackBox) -> bool {
         };
     }
     vacate(black_box);
-    GUARD_PID.store(STANDBY_PID.load(Ordering::Acquire), Ordering::Release);
+    guards::note_guard(STANDBY_PID.load(Ordering::Acquire));
     GUARD.put(STANDBY.take());
-    STARTS.fetch_add(1, Ordering::Relaxed);
+    guards::note_start();
     // SAFETY: the handle is the suspended thread's, and ours alone since the exchange.
     unsafe { ResumeThread(thread) != u32::MAX }
 }

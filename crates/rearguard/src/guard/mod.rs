@@ -305,7 +305,7 @@ impl Guard {
     /// Notes a decision in the report.
     fn note(&mut self, decision: Decision) {
         if decision.reason == Reason::StartLost
-            && let Some(pid) = successor::chosen(self.attached.black_box)
+            && let Some(pid) = self.attached.black_box.control.chosen_start()
         {
             // An earlier guard's starter was chosen; what was decided has happened all the same.
             self.case.timeline().restarted = process::monotonic_ns();
@@ -387,7 +387,7 @@ impl Guard {
 
     /// Makes sure that nobody starts the next worker, if nobody has.
     fn close_start(&mut self) {
-        self.closed_start |= successor::close_start(self.attached.black_box);
+        self.closed_start |= self.attached.black_box.control.close_start();
         if let Some(starter) = self.starter.take() {
             starter.end(self.attached.black_box);
             self.streams = starter.into_streams();
@@ -398,7 +398,7 @@ impl Guard {
     fn reopen_start(&mut self) {
         self.close_start();
         if core::mem::take(&mut self.closed_start) {
-            successor::open_start(self.attached.black_box);
+            self.attached.black_box.control.open_start();
         }
         self.streams = [None, None, None];
     }
@@ -471,7 +471,7 @@ impl Guard {
             }
             Started::Lost => StartOutcome::Lost,
             Started::Failed(errno) => {
-                successor::reclaim_start(self.attached.black_box, starter);
+                self.attached.black_box.control.give_back_start(starter.claim());
                 self.case.start_failed(errno);
                 StartOutcome::Failed
             }

@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
-use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC, store};
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, store};
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
 use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
@@ -21,7 +21,8 @@ use crate::launch::{LIFE_VARIABLE, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
 use crate::text::number;
 
-pub use rearguard_crashpath::handler::CrashInfo;
+pub use rearguard_crashpath::CrashInfo;
+pub(crate) use rearguard_crashpath::guards::standing;
 
 /// Where each thing lies among the descriptors that a guard gets, from number 3 on.
 pub(crate) const BLACK_BOX_PLACE: usize = 0;
@@ -296,20 +297,10 @@ fn make_black_box() -> Result<(&'static BlackBox, OwnedFd), i32> {
     let mapping = memfd::map(box_fd.as_raw_fd(), BLACK_BOX_BYTES)?;
     // SAFETY: the mapping is large enough, aligned to a page, zeroed, and never given back; every content is valid.
     let black_box = unsafe { &*mapping.cast::<BlackBox>() };
-    fill_header(black_box);
-    Ok((black_box, box_fd))
-}
-
-fn fill_header(black_box: &BlackBox) {
-    let header = &black_box.header;
-    header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
-    header.size_bytes.store(size_of::<BlackBox>() as u32, Ordering::Relaxed);
-    header.worker_pid.store(std::process::id(), Ordering::Relaxed);
-    header.address.store(core::ptr::from_ref(black_box) as u64, Ordering::Relaxed);
     let mut report_id = [0; 16];
     process::random(&mut report_id);
-    black_box.make_ready(report_id);
-    header.magic.store(MAGIC, Ordering::Release);
+    black_box.begin(std::process::id(), report_id);
+    Ok((black_box, box_fd))
 }
 
 /// A pidfd on ourselves: the guard inherits it, so it never depends on a number that could be used again.
@@ -476,11 +467,6 @@ pub(crate) fn protect_this_thread() -> Result<ThreadProtection, Error> {
 /// Whether the calling thread is the one whose crash is being handled.
 pub(crate) fn is_crashing_thread() -> bool {
     handler::crashing_thread().is_some_and(|tid| tid == syscall::gettid() as u32)
-}
-
-/// What the keeper knows of its guards.
-pub(crate) fn standing() -> standing::Standing {
-    standing::standing()
 }
 
 /// Waits until a guard is on duty.

@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rearguard_crashpath::black_box::foreground;
+pub(crate) use rearguard_crashpath::time::{boot_ns, monotonic_ns, real_ns};
 use rearguard_crashpath::{syscall, time};
 
 use super::{file, proc_text};
@@ -305,21 +306,6 @@ pub(crate) fn give_back_memory() {
     unsafe {
         libc::malloc_trim(0)
     };
-}
-
-/// CLOCK_MONOTONIC in nanoseconds.
-pub(crate) fn monotonic_ns() -> u64 {
-    time::monotonic_ns()
-}
-
-/// CLOCK_BOOTTIME in nanoseconds.
-pub(crate) fn boot_ns() -> u64 {
-    time::boot_ns()
-}
-
-/// CLOCK_REALTIME in nanoseconds.
-pub(crate) fn real_ns() -> u64 {
-    time::real_ns()
 }
 
 /// Ends the process at once, without exit handlers of the application's.

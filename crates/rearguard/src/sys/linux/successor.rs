@@ -4,7 +4,7 @@
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
-use rearguard_crashpath::black_box::{BlackBox, start};
+use rearguard_crashpath::black_box::BlackBox;
 use rearguard_crashpath::spawn::{self, Gate, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
 use rearguard_crashpath::stack::Stack;
 use rearguard_crashpath::{limits, syscall, time};
@@ -183,6 +183,11 @@ impl Starter {
         self.pid as u32
     }
 
+    /// By which value it claims the start.
+    pub(crate) fn claim(&self) -> u32 {
+        self.pid()
+    }
+
     /// Whether the recorded directory was gone, and `/` was entered instead.
     pub(crate) fn directory_gone(&self) -> bool {
         self.outcome().directory_gone.load(Ordering::Relaxed) != 0
@@ -203,31 +208,4 @@ impl Starter {
     pub(crate) fn into_streams(self) -> [Option<OwnedFd>; 3] {
         self.streams
     }
-}
-
-/// Makes sure that nobody starts the next worker; false when the start was closed or taken already.
-pub(crate) fn close_start(black_box: &BlackBox) -> bool {
-    black_box
-        .control
-        .start
-        .compare_exchange(start::OPEN, start::CLOSED, Ordering::AcqRel, Ordering::Acquire)
-        .is_ok()
-}
-
-/// The starter that was chosen, if one was.
-pub(crate) fn chosen(black_box: &BlackBox) -> Option<u32> {
-    let word = black_box.control.start.load(Ordering::Acquire);
-    (word != start::OPEN && word != start::CLOSED).then_some(word)
-}
-
-/// Lets a worker that survived have a start again, after a cancelled one.
-pub(crate) fn open_start(black_box: &BlackBox) {
-    let word = &black_box.control.start;
-    let _ = word.compare_exchange(start::CLOSED, start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
-}
-
-/// Gives back a start that failed after its claim, so that it can be tried again.
-pub(crate) fn reclaim_start(black_box: &BlackBox, starter: &Starter) {
-    let word = &black_box.control.start;
-    let _ = word.compare_exchange(starter.pid(), start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
 }

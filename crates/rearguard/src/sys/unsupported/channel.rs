@@ -3,24 +3,14 @@
 use std::convert::Infallible;
 use std::marker::PhantomData;
 
+pub use rearguard_crashpath::CrashInfo;
 use rearguard_crashpath::black_box::BlackBox;
+// No guard was ever started, so none failed either.
+pub(crate) use rearguard_crashpath::guards::standing;
 
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::Succession;
-
-/// What the application's crash callback learns; on this system it is never called.
-#[derive(Clone, Copy, Debug)]
-pub struct CrashInfo {
-    /// The signal.
-    pub signal: i32,
-    /// `si_code`.
-    pub code: i32,
-    /// The address of the fault; zero where the signal has none.
-    pub address: u64,
-    /// The crashed thread.
-    pub tid: i32,
-}
 
 /// An alternate signal stack for the calling thread; on this system there is no such value.
 #[derive(Debug)]
@@ -38,19 +28,6 @@ pub(crate) struct Request {
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
     pub(crate) environment: Vec<Vec<u8>>,
-}
-
-/// What a keeper knows of its guards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Standing {
-    /// The guard that was started last; zero for none.
-    pub(crate) guard_pid: u32,
-    /// How many guards were started.
-    pub(crate) starts: u32,
-    /// How many of them didn't take their place.
-    pub(crate) failures: u32,
-    /// The error of the last start that failed; zero for none.
-    pub(crate) last_errno: i32,
 }
 
 /// A channel that is being made; on this system there is no such value.
@@ -89,11 +66,6 @@ pub(crate) fn protect_this_thread() -> Result<ThreadProtection, Error> {
 /// False: no crash is ever handled.
 pub(crate) fn is_crashing_thread() -> bool {
     false
-}
-
-/// No guard was ever started, so none failed either.
-pub(crate) fn standing() -> Standing {
-    Standing { guard_pid: 0, starts: 0, failures: 0, last_errno: 0 }
 }
 
 /// False, at once: no guard will come.

@@ -28,7 +28,7 @@ const _: () = {
     let _ = (Succession::encode, Succession::decode);
     let _ = (limits::RECORD_BYTES_MAX, limits::SUCCESSION_BYTES_MAX);
     let _ = (limits::PROC_BYTES_MAX, limits::MAPS_BYTES_MAX, limits::EXEC_CHECK_MS);
-    let _ = (limits::EXIT_STATUS_MS_MAX, limits::TERMINAL_MS_MAX);
+    let _ = (limits::EXIT_STATUS_MS_MAX, limits::TERMINAL_MS_MAX, limits::SLOT_LOOK_NS_MAX);
     let _ = (limits::CONNECT_MS_MAX, limits::ANSWER_BYTES_MAX);
 };
 

@@ -44,6 +44,11 @@ impl Starter {
         match *self {}
     }
 
+    /// By which value it claims the start.
+    pub(crate) fn claim(&self) -> u32 {
+        match *self {}
+    }
+
     /// Whether the recorded directory was gone.
     pub(crate) fn directory_gone(&self) -> bool {
         match *self {}
@@ -58,22 +63,4 @@ impl Starter {
     pub(crate) fn into_streams(self) -> [Option<Stream>; 3] {
         match self {}
     }
-}
-
-/// True: nobody starts the next worker, since nobody can.
-pub(crate) fn close_start(_black_box: &BlackBox) -> bool {
-    true
-}
-
-/// Changes nothing, as no start was closed.
-pub(crate) fn open_start(_black_box: &BlackBox) {}
-
-/// Gives back a start that failed after its claim.
-pub(crate) fn reclaim_start(_black_box: &BlackBox, starter: &Starter) {
-    match *starter {}
-}
-
-/// Where nothing is started, nobody is chosen.
-pub(crate) fn chosen(_black_box: &BlackBox) -> Option<u32> {
-    None
 }

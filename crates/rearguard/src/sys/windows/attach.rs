@@ -85,7 +85,7 @@ pub(crate) fn attach(nonce: u64) -> Result<Attached, &'static str> {
     Ok(Attached { black_box, record, crashed: value(crashed) as HANDLE })
 }
 
-/// Whether this guard was asked to stop: the session is about to end. Asked where something is about to be waited for or started.
+/// False: Windows has no request that a process without a window could hear. That the session ends is asked by [`restart_block`].
 pub(crate) fn stop_requested() -> bool {
     false
 }

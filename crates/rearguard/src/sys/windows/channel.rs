@@ -1,15 +1,13 @@
 //! The worker's side of the channel: black box, launch record and events are made, the keeper is started, the crash handler armed.
 
-use rearguard_crashpath::black_box::{
-    BLACK_BOX_BYTES, BlackBox, LAYOUT_VERSION, MAGIC, store as store_word,
-};
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, store as store_word};
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::{fault, standing, threads, time};
 use std::os::windows::io::{IntoRawHandle, OwnedHandle};
 use std::sync::atomic::Ordering;
 
-pub use rearguard_crashpath::handler::CrashInfo;
-pub(crate) use rearguard_crashpath::standing::standing;
+pub use rearguard_crashpath::CrashInfo;
+pub(crate) use rearguard_crashpath::guards::standing;
 
 use super::handles::{self, raw};
 use super::keeper::{self, Keeping};
@@ -39,15 +37,9 @@ pub(crate) fn begin() -> Result<Opening, Error> {
     let view = handles::map(raw(&section), BLACK_BOX_BYTES, true).map_err(failed)?;
     // SAFETY: the view is large enough, aligned to a page, zeroed, and never given back; every content is valid.
     let black_box = unsafe { &*view.cast_const().cast::<BlackBox>() };
-    let header = &black_box.header;
-    header.layout_version.store(LAYOUT_VERSION, Ordering::Relaxed);
-    header.size_bytes.store(size_of::<BlackBox>() as u32, Ordering::Relaxed);
-    header.worker_pid.store(std::process::id(), Ordering::Relaxed);
-    header.address.store(core::ptr::from_ref(black_box) as u64, Ordering::Relaxed);
     let mut report_id = [0; 16];
     process::random(&mut report_id);
-    black_box.make_ready(report_id);
-    header.magic.store(MAGIC, Ordering::Release);
+    black_box.begin(std::process::id(), report_id);
     Ok(Opening { section, black_box })
 }
 

@@ -59,7 +59,7 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
     let write: WriteDump = unsafe { library.function(c"MiniDumpWriteDump") }
         .ok_or("dbghelp.dll has no MiniDumpWriteDump")?;
     probe("before-seize");
-    let snapshot = Snapshot::take(subject.crash.tid);
+    let snapshot = Snapshot::take();
     let stopped_ns = if snapshot.is_some() { time::monotonic_ns() } else { 0 };
     probe("released");
     let mut annotations = annotation_stream(subject);
@@ -175,7 +175,7 @@ struct Snapshot {
 
 impl Snapshot {
     /// Takes one, where the system can (Windows 8.1 and later; MSDN, PssCaptureSnapshot).
-    fn take(_crashed: i32) -> Option<Snapshot> {
+    fn take() -> Option<Snapshot> {
         /// A copy of the memory, the handles with their names, the threads with their contexts, and what else a dump tells.
         const VA_CLONE: u32 = 0x1;
         const HANDLES: u32 = 0x4 | 0x8 | 0x10 | 0x20;

@@ -8,6 +8,7 @@ use std::os::windows::io::{IntoRawHandle, OwnedHandle};
 use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{BlackBox, Handover, crash};
+use rearguard_crashpath::guards::{self, Window};
 use rearguard_crashpath::limits as crash_limits;
 use rearguard_crashpath::{standing, time};
 use windows_sys::Win32::Foundation::HANDLE;
@@ -78,33 +79,15 @@ unsafe extern "system" fn keeper_entry(argument: *mut core::ffi::c_void) -> u32 
     0
 }
 
-/// When guards were started lately, for the intensity.
-struct Window {
-    starts_ms: [u64; crash_limits::RESPAWN_INTENSITY_MAX],
-    next: usize,
-}
-
-impl Window {
-    /// Notes a start; false when there were too many within the period.
-    fn admit(&mut self, now_ms: u64) -> bool {
-        let Some(oldest) = self.starts_ms.get_mut(self.next) else { return false };
-        if *oldest != 0 && now_ms.saturating_sub(*oldest) < crash_limits::RESPAWN_PERIOD_MS {
-            return false;
-        }
-        *oldest = now_ms.max(1);
-        self.next = (self.next + 1) % crash_limits::RESPAWN_INTENSITY_MAX;
-        true
-    }
-}
-
 /// The keeper's life. Beyond the intensity it ends; a crash still finds the standby.
 fn keep(keeping: &Keeping) {
-    let mut window = Window { starts_ms: [0; crash_limits::RESPAWN_INTENSITY_MAX], next: 0 };
+    let mut window = Window::default();
     while window.admit(time::monotonic_ns() / 1_000_000) {
         if !standing::has_standby()
             && let Err(error) = make_standby(keeping)
         {
-            standing::note_failed_start(error);
+            guards::note_start();
+            guards::note_failure(error as i32);
             return;
         }
         standing::call_standby(keeping.black_box);
@@ -113,7 +96,7 @@ fn keep(keeping: &Keeping) {
         if !standing::has_standby()
             && let Err(error) = make_standby(keeping)
         {
-            standing::note_failure(error);
+            guards::note_failure(error as i32);
         }
         if !wait_for_end(guard) {
             return;
@@ -137,9 +120,9 @@ fn await_ready(guard: HANDLE) {
     let deadline_ns = time::monotonic_ns().saturating_add(wait_ns);
     match standing::wait_two(standing::READY.get(), guard, deadline_ns) {
         Some(0) => {}
-        Some(_) => standing::note_failure(0),
+        Some(_) => guards::note_failure(0),
         None => {
-            standing::note_failure(0);
+            guards::note_failure(0);
             standing::end_guard(guard, crash_limits::GUARD_DEATH_MS_MAX);
         }
     }
@@ -232,13 +215,11 @@ fn hand_over(keeping: &Keeping, created: &Created) -> Result<(), u32> {
     Ok(())
 }
 
-/// A place for a guard that is neither the one on duty nor the standby.
-fn free_place(black_box: &BlackBox) -> Option<&'static Handover> {
-    let in_use = standing::standing().guard_pid;
-    // SAFETY: the black box is never given back.
-    let places: &'static [Handover] = unsafe {
-        core::slice::from_raw_parts(black_box.handovers.as_ptr(), black_box.handovers.len())
-    };
-    let free = places.iter().find(|place| place.pid.load(Ordering::Relaxed) == 0);
-    free.or_else(|| places.iter().find(|place| place.pid.load(Ordering::Relaxed) != in_use))
+/// A place for a guard that isn't the one on duty.
+fn free_place(black_box: &'static BlackBox) -> Option<&'static Handover> {
+    let in_use = guards::guard_pid();
+    let holder = |place: &&Handover| place.pid.load(Ordering::Relaxed);
+    let places = &black_box.handovers;
+    let free = places.iter().find(|place| holder(place) == 0);
+    free.or_else(|| places.iter().find(|place| holder(place) != in_use))
 }

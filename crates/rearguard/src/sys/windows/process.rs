@@ -5,6 +5,7 @@ use std::os::windows::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rearguard_crashpath::black_box::foreground;
+pub(crate) use rearguard_crashpath::time::{boot_ns, monotonic_ns, real_ns};
 use rearguard_crashpath::{standing, time};
 use windows_sys::Win32::Security::Authentication::Identity::RtlGenRandom;
 use windows_sys::Win32::System::Console::{
@@ -179,21 +180,6 @@ pub(crate) fn random(bytes: &mut [u8]) {
 /// The calling thread, as the system numbers it.
 pub(crate) fn thread_id() -> u32 {
     rearguard_crashpath::fault::thread_id()
-}
-
-/// The performance counter in nanoseconds.
-pub(crate) fn monotonic_ns() -> u64 {
-    time::monotonic_ns()
-}
-
-/// Time since the system's start in nanoseconds, sleep included.
-pub(crate) fn boot_ns() -> u64 {
-    time::boot_ns()
-}
-
-/// Unix time in nanoseconds.
-pub(crate) fn real_ns() -> u64 {
-    time::real_ns()
 }
 
 /// Ends the process at once, without exit handlers of the application's.

@@ -106,8 +106,10 @@ impl Starter {
             return Started::NotYet;
         }
         let word = &self.black_box.control.start;
-        let own = std::process::id();
-        if word.compare_exchange(start::OPEN, own, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        if word
+            .compare_exchange(start::OPEN, self.claim(), Ordering::AcqRel, Ordering::Acquire)
+            .is_err()
+        {
             return Started::Lost;
         }
         match self.start() {
@@ -179,6 +181,11 @@ impl Starter {
         self.pid.get()
     }
 
+    /// By which value it claims the start: the guard's own, until there is a process.
+    pub(crate) fn claim(&self) -> u32 {
+        std::process::id()
+    }
+
     /// Whether the recorded directory was gone.
     pub(crate) fn directory_gone(&self) -> bool {
         self.directory_gone.get()
@@ -208,34 +215,6 @@ fn allow_foreground(pid: u32) {
         // SAFETY: no memory is involved.
         unsafe { allow(pid) };
     }
-}
-
-/// Makes sure that nobody starts the next worker; false when the start was closed or taken already.
-pub(crate) fn close_start(black_box: &BlackBox) -> bool {
-    black_box
-        .control
-        .start
-        .compare_exchange(start::OPEN, start::CLOSED, Ordering::AcqRel, Ordering::Acquire)
-        .is_ok()
-}
-
-/// The worker that was started, if one was.
-pub(crate) fn chosen(black_box: &BlackBox) -> Option<u32> {
-    let word = black_box.control.start.load(Ordering::Acquire);
-    (word != start::OPEN && word != start::CLOSED).then_some(word)
-}
-
-/// Opens a start again after a cancelled one.
-pub(crate) fn open_start(black_box: &BlackBox) {
-    let word = &black_box.control.start;
-    let _ = word.compare_exchange(start::CLOSED, start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
-}
-
-/// Gives back a start that failed after its claim, so that it can be tried again.
-pub(crate) fn reclaim_start(black_box: &BlackBox, _starter: &Starter) {
-    let word = &black_box.control.start;
-    let own = std::process::id();
-    let _ = word.compare_exchange(own, start::OPEN, Ordering::AcqRel, Ordering::Relaxed);
 }
 
 /// What the guard told this process, if one started it. The variable is taken away: children must not take it for theirs.
