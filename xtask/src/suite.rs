@@ -279,7 +279,7 @@ impl Place<'_> {
 }
 
 /// Waits until a program has ended, and ends it at the deadline.
-fn wait(child: &mut Child, wait_max: Duration) -> Result<Option<ExitStatus>, String> {
+pub(crate) fn wait(child: &mut Child, wait_max: Duration) -> Result<Option<ExitStatus>, String> {
     let deadline = Instant::now() + wait_max;
     loop {
         match child.try_wait().map_err(|error| error.to_string())? {

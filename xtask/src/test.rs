@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::shell::{self, cargo, find_program};
 use crate::suite::{self, Outcome, Stage, User};
-use crate::{leftovers, symbols, tools, windows};
+use crate::{leftovers, size, symbols, tools, windows};
 
 /// The course of one run.
 struct Run {
@@ -51,6 +51,19 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
     run.check("type-checks for other systems", |run| match windows::missing() {
         None => windows::type_checks(),
         Some(reason) => run.skip(&format!("type-checks for other systems: {reason}")),
+    });
+    run.check("the programs for Windows, under Wine", |run| {
+        match windows::missing().or_else(windows::missing_wine) {
+            None => run.windows(),
+            Some(reason) => run.skip(&format!("the programs for Windows: {reason}")),
+        }
+    });
+    run.check("the growth of an executable", |run| {
+        if !run.all {
+            return run
+                .skip("the growth of an executable: only with --all, it builds many programs");
+        }
+        size::run(true, None)
     });
     run.check("the benchmark's peers", |run| {
         if !run.all {
@@ -181,6 +194,16 @@ impl Run {
         let count = outcome.problems.len();
         for problem in &mut outcome.problems {
             *problem = format!("{name}: {problem}");
+        }
+        self.outcome.add(outcome);
+        if count == 0 { Ok(()) } else { Err(format!("{count} problems, told above")) }
+    }
+
+    fn windows(&mut self) -> Result<(), String> {
+        let mut outcome = windows::tests()?;
+        let count = outcome.problems.len();
+        for problem in &mut outcome.problems {
+            *problem = format!("under Wine: {problem}");
         }
         self.outcome.add(outcome);
         if count == 0 { Ok(()) } else { Err(format!("{count} problems, told above")) }

@@ -61,6 +61,9 @@ pub(crate) fn install() -> Result<(), String> {
     if windows::missing().is_some() {
         packages.extend(windows::TOOLCHAIN_PACKAGES);
     }
+    if windows::missing_wine().is_some() {
+        packages.extend(windows::WINE_PACKAGES);
+    }
     if !packages.is_empty() {
         if !rustix::process::geteuid().is_root() {
             return Err(format!("{} must be installed, which needs root", packages.join(", ")));

@@ -6,7 +6,7 @@
 
 use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
 use crate::heap::{add, copied};
-use crate::settings::{Consent, Settings};
+use crate::settings::{Consent, DumpSize, Settings};
 use crate::sys::words::Surroundings;
 use crate::wire::{Reader, Writer};
 
@@ -14,7 +14,7 @@ const LAUNCH_MAGIC: u64 = u64::from_le_bytes(*b"rg-launc");
 const SUCCESSION_MAGIC: u64 = u64::from_le_bytes(*b"rg-succe");
 
 /// Changes whenever one of the two records does.
-const RECORD_VERSION: u32 = 2;
+const RECORD_VERSION: u32 = 3;
 
 /// Variables that were meant for one start only: a second process that answers them would be an impostor.
 const SINGLE_USE: [&[u8]; 7] = [
@@ -43,6 +43,7 @@ pub(crate) struct LaunchRecord {
     pub(crate) store: Vec<u8>,
     pub(crate) collector: Option<String>,
     pub(crate) consent: Consent,
+    pub(crate) dump_size: DumpSize,
     pub(crate) policy: RestartPolicy,
     pub(crate) history: History,
     pub(crate) block: Option<StartBlock>,
@@ -70,6 +71,7 @@ impl LaunchRecord {
         reader.bytes_into(&mut self.store)?;
         reader.optional_text(&mut self.collector)?;
         self.consent = if reader.bool()? { Consent::Granted } else { Consent::Denied };
+        self.dump_size = DumpSize::from_number(reader.u32()?)?;
         let mut words = Vec::new();
         reader.words(&mut words)?;
         self.policy = RestartPolicy::from_words(&words)?;
@@ -127,6 +129,7 @@ impl Life<'_> {
         writer.bytes(self.store);
         writer.optional(settings.collector.as_ref().map(|url| url.as_bytes()));
         writer.bool(settings.consent == Consent::Granted);
+        writer.u32(settings.dump_size.number());
         writer.words(&settings.restart.to_words());
         let history =
             self.succession.map_or_else(History::default, |succession| succession.history);

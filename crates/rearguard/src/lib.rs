@@ -54,7 +54,7 @@ use std::time::Duration;
 pub use config::{ExitClass, RestartPolicy, RestartWhen, signal_name};
 pub use error::Error;
 pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
-pub use settings::{Consent, Topology};
+pub use settings::{Consent, DumpSize, Topology};
 pub use sys::channel::{CrashInfo, ThreadProtection};
 pub use worker::LastReport;
 
@@ -117,6 +117,12 @@ impl Rearguard {
     /// How long a crashed worker waits for its dump, 1 ms to 60 s; 5 s unless set. Afterwards the guard is ended and another is tried, at most three in all.
     pub fn dump_wait(mut self, wait_max: Duration) -> Rearguard {
         self.settings.dump_wait = wait_max;
+        self
+    }
+
+    /// How much a minidump holds; [`DumpSize::Standard`] unless set.
+    pub fn dump_size(mut self, size: DumpSize) -> Rearguard {
+        self.settings.dump_size = size;
         self
     }
 

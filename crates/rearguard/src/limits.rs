@@ -37,8 +37,12 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 4_096;
 /// The longest wait that a collector's `Retry-After` can ask for, in seconds.
 pub(crate) const RETRY_AFTER_S_MAX: u64 = 86_400;
 
-/// The largest minidump, in bytes. Collectors refuse more than 20 MiB; the writer drops the least useful parts first.
-pub(crate) const DUMP_BYTES_MAX: usize = 4 << 20;
+/// The largest minidump by the application's choice of its size, in bytes. The writer drops the least useful parts first.
+pub(crate) const SMALL_DUMP_BYTES_MAX: usize = 512 << 10;
+/// As above. Most dumps are under 1 MiB.
+pub(crate) const STANDARD_DUMP_BYTES_MAX: usize = 4 << 20;
+/// As above. Collectors refuse more than 20 MiB.
+pub(crate) const LARGE_DUMP_BYTES_MAX: usize = 16 << 20;
 
 /// How much of the log ring goes into a report, in bytes; the ring's size.
 pub(crate) const LOG_BYTES_MAX: usize = rearguard_crashpath::black_box::LOG_WORDS * 8;

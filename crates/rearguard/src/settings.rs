@@ -31,6 +31,52 @@ pub enum Consent {
     Granted,
 }
 
+/// How much a minidump holds, and how large it becomes at most.
+///
+/// What doesn't fit goes in the order of its worth; the crashing thread's stack is the last.
+/// Windows decides itself what a kind of dump holds: where that doesn't fit, the next smaller kind is taken, and the smallest one up to 16 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DumpSize {
+    /// At most 512 KiB: registers of all threads, 64 KiB of the crashing thread's stack, 8 KiB of each other.
+    /// Windows writes `MiniDumpNormal` with thread times and unloaded modules, each stack whole.
+    Small,
+    /// At most 4 MiB: 128 KiB of the crashing thread's stack, 32 KiB of each other.
+    /// Windows adds open handles and the memory that stacks refer to. The default.
+    #[default]
+    Standard,
+    /// At most 16 MiB, since collectors refuse more than 20: 1 MiB of the crashing thread's stack, 128 KiB of each other.
+    /// Windows adds the modules' global variables.
+    Large,
+}
+
+impl DumpSize {
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            DumpSize::Small => 0,
+            DumpSize::Standard => 1,
+            DumpSize::Large => 2,
+        }
+    }
+
+    pub(crate) const fn from_number(number: u32) -> Option<DumpSize> {
+        match number {
+            0 => Some(DumpSize::Small),
+            1 => Some(DumpSize::Standard),
+            2 => Some(DumpSize::Large),
+            _ => None,
+        }
+    }
+
+    /// The limit of the whole file, in bytes.
+    pub(crate) const fn bytes_max(self) -> usize {
+        match self {
+            DumpSize::Small => limits::SMALL_DUMP_BYTES_MAX,
+            DumpSize::Standard => limits::STANDARD_DUMP_BYTES_MAX,
+            DumpSize::Large => limits::LARGE_DUMP_BYTES_MAX,
+        }
+    }
+}
+
 /// The application's choices.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -43,6 +89,7 @@ pub(crate) struct Settings {
     pub(crate) topology: Topology,
     pub(crate) wait_ready: Option<Duration>,
     pub(crate) dump_wait: Duration,
+    pub(crate) dump_size: DumpSize,
     pub(crate) callback: Option<fn(&crate::CrashInfo)>,
     pub(crate) raise_dumpable: bool,
     pub(crate) fail_spot: Option<String>,
@@ -60,6 +107,7 @@ impl Settings {
             topology: Topology::WorkerFirst,
             wait_ready: None,
             dump_wait: Duration::from_millis(u64::from(DUMP_WAIT_MS_DEFAULT)),
+            dump_size: DumpSize::Standard,
             callback: None,
             raise_dumpable: false,
             fail_spot: None,

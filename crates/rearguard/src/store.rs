@@ -277,7 +277,7 @@ impl Store {
     /// A report's minidump, if it has one.
     pub(crate) fn read_dump(&self, report: &Report) -> Option<Vec<u8>> {
         let path = below(&self.directory(report), file_name(&report.uuid, "dmp"));
-        read_whole(&path, limits::DUMP_BYTES_MAX * 2)
+        read_whole(&path, limits::LARGE_DUMP_BYTES_MAX * 2)
     }
 
     /// A report's metadata, as far as a reasonable one goes.

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
-use rearguard::{RestartWhen, Topology};
+use rearguard::{DumpSize, RestartWhen, Topology};
 
 use crate::sys;
 use crate::ways::Way;
@@ -41,6 +41,7 @@ options for the project's own tests:
   --trace-start          one more line in the trace: start() is called next
   --fail-spot STEP:ACT   passed to rearguard: what happens to the guard at which step
   --dump-wait-ms N       how long the crashed worker waits for its dump
+  --dump-size NAME       small, standard (default), large
   --no-limit             restarts without end and without delay
   --default-limits       behind --lives: the library's own limits after all
   --intensity N          crashes within --period-ms (default 600000) before it gives up
@@ -87,6 +88,7 @@ pub(crate) struct Args {
     pub(crate) trace_start: bool,
     pub(crate) fail_spot: Option<String>,
     pub(crate) dump_wait: Option<Duration>,
+    pub(crate) dump_size: DumpSize,
     pub(crate) intensity: Option<u32>,
     pub(crate) period: Duration,
     pub(crate) in_a_row: Option<u32>,
@@ -121,6 +123,7 @@ impl Default for Args {
             trace_start: false,
             fail_spot: None,
             dump_wait: None,
+            dump_size: DumpSize::Standard,
             intensity: None,
             period: Duration::from_secs(600),
             in_a_row: None,
@@ -209,6 +212,7 @@ impl Args {
             "trace-start" => self.trace_start = true,
             "fail-spot" => self.fail_spot = Some(text(name, parser)?),
             "dump-wait-ms" => self.dump_wait = Some(millis(name, parser)?),
+            "dump-size" => self.dump_size = dump_size(&text(name, parser)?)?,
             "no-limit" => self.lift_limits(),
             "default-limits" => {
                 self.intensity = None;
@@ -297,6 +301,15 @@ fn thread(word: &str) -> Result<DyingThread, String> {
         "std" => Ok(DyingThread::Std),
         "foreign" => Ok(DyingThread::Foreign),
         _ => Err(format!("--thread: '{word}' is none of main, std, foreign")),
+    }
+}
+
+fn dump_size(word: &str) -> Result<DumpSize, String> {
+    match word {
+        "small" => Ok(DumpSize::Small),
+        "standard" => Ok(DumpSize::Standard),
+        "large" => Ok(DumpSize::Large),
+        _ => Err(format!("--dump-size: '{word}' is none of small, standard, large")),
     }
 }
 

@@ -156,6 +156,7 @@ fn builder(args: &Args) -> rearguard::Rearguard {
     if args.wait_ready {
         builder = builder.wait_ready(READY_WAIT);
     }
+    builder = builder.dump_size(args.dump_size);
     if let Some(wait) = args.dump_wait {
         builder = builder.dump_wait(wait);
     }

@@ -115,6 +115,18 @@ fn an_overflow_is_known_and_small() {
     assert!(module.ends_with("crashzoo"), "{module}");
 }
 
+// Goal: the application chooses how much of an endless stack its dump holds.
+#[test]
+fn the_size_of_a_dump_is_chosen() {
+    for (size, stack_bytes) in [("small", 64 << 10), ("standard", 128 << 10), ("large", 1 << 20)] {
+        let scene = Scene::new();
+        scene.run(&["--restart", "never", "--wait-ready", "--dump-size", size, "stack-overflow"]);
+        // Beside that stack there is a page around the instruction pointer, and what the sleeping keeper's stack holds.
+        let bytes = scene.report().memory_bytes();
+        assert!((stack_bytes..stack_bytes + (16 << 10)).contains(&bytes), "{size}: {bytes} bytes");
+    }
+}
+
 // Goal: a signal that another process sent ends the worker, which a runtime's own handler swallows, and the report says who.
 #[test]
 fn a_sent_signal_ends_the_worker() {

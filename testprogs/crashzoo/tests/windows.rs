@@ -1,13 +1,15 @@
 //! The scenarios on Windows: the program for Windows really dies, under Wine, and other people's reader looks at its dumps.
 //!
-//! `cargo xtask windows` builds that program, makes a Wine for it, and says in `REARGUARD_WINDOWS` where the programs are.
+//! `cargo xtask test --all` and `cargo xtask windows` build that program, make a Wine for it, and say in `REARGUARD_WINDOWS` where the programs are.
 
 #![expect(clippy::expect_used, reason = "what isn't there fails the test")]
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use minidump::{Minidump, MinidumpException, MinidumpModuleList, MinidumpThreadList, Module};
@@ -18,15 +20,24 @@ use tempfile::TempDir;
 const ACCESS_VIOLATION: u32 = 0xc000_0005;
 const FAST_FAIL: u32 = 0xc000_0409;
 
+/// How long the host waits for the program and for all that it has started.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// How long a test waits beyond that for the host itself.
+const HOST_END_MAX: Duration = Duration::from_secs(60);
+
 /// A directory of the test's own, and what is started in it.
 struct Scene {
     directory: TempDir,
+    patience: Duration,
 }
 
 /// What a run has left.
 struct Run {
     exit_code: u32,
     left: u64,
+    /// How many messages about the session's end the guard answered.
+    answers: u64,
     /// What the programs wrote to standard error.
     said: String,
     trace: Vec<Value>,
@@ -48,9 +59,24 @@ fn program(name: &str) -> PathBuf {
     PathBuf::from(place).join(name)
 }
 
+/// Waits for a program's end, with a deadline, at which it is ended.
+fn run_to_its_end(command: &mut Command, wait_max: Duration) {
+    let mut child = command.spawn().expect("wine starts");
+    let pid = child.id();
+    let (sender, end) = mpsc::channel();
+    let waiter = thread::spawn(move || sender.send(child.wait()));
+    let ended = end.recv_timeout(wait_max);
+    if ended.is_err() {
+        // It has not been waited for, so the number is still its own.
+        let _ = Command::new("kill").args(["-KILL", &pid.to_string()]).status();
+    }
+    let _ = waiter.join();
+    ended.expect("the host ends before the deadline").expect("the host is a child of ours");
+}
+
 impl Scene {
     fn new() -> Scene {
-        Scene { directory: tempfile::tempdir().expect("a directory") }
+        Scene { directory: tempfile::tempdir().expect("a directory"), patience: PATIENCE }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -60,17 +86,24 @@ impl Scene {
     /// Runs the zoo behind the host with these options of the host's.
     fn host(&self, options: &[&OsStr], zoo: &Path, arguments: &[&str]) -> Run {
         let mut command = Command::new("wine");
-        command.arg(program("winhost.exe")).args(["--deadline-ms", "240000"]).args(options);
+        let deadline_ms = self.patience.as_millis().to_string();
+        command.arg(program("winhost.exe")).args(["--deadline-ms", &deadline_ms]).args(options);
         command.arg(there(zoo)).args(arguments);
+        // Files rather than pipes: Wine may keep a process that was ended before it began, and that would keep a pipe open.
+        let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.path(name));
         command.stdin(Stdio::null()).current_dir(self.directory.path());
-        let output = command.output().expect("wine runs");
-        let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        let told: Value = serde_json::from_slice(&output.stdout)
-            .unwrap_or_else(|error| panic!("{error}: {:?} {said}", output.stdout));
+        command.stdout(File::create(&stdout).expect("a file"));
+        command.stderr(File::create(&stderr).expect("a file"));
+        run_to_its_end(&mut command, self.patience + HOST_END_MAX);
+        let stdout = fs::read(stdout).expect("readable");
+        let said = String::from_utf8_lossy(&fs::read(stderr).expect("readable")).into_owned();
+        let told: Value = serde_json::from_slice(&stdout)
+            .unwrap_or_else(|error| panic!("{error}: {stdout:?} {said}"));
         let code = told["exit_code"].as_u64().unwrap_or_else(|| panic!("no end: {told} {said}"));
         Run {
             exit_code: u32::try_from(code).expect("32 bits"),
             left: told["left"].as_u64().expect("a number"),
+            answers: told["answers"].as_u64().expect("a number"),
             said,
             trace: self.trace(),
             reports: self.reports(),
@@ -79,11 +112,16 @@ impl Scene {
 
     /// Runs the zoo with its store and its trace here.
     fn zoo(&self, arguments: &[&str]) -> Run {
+        self.zoo_behind(&[], arguments)
+    }
+
+    /// The same, with options of the host's.
+    fn zoo_behind(&self, options: &[&OsStr], arguments: &[&str]) -> Run {
         let (store, trace) = (there(&self.path("store")), there(&self.path("trace")));
         // A dump takes seconds under Wine.
         let mut all = vec!["--store", &store, "--trace", &trace, "--dump-wait-ms", "60000"];
         all.extend(arguments);
-        let run = self.host(&[], &program("crashzoo.exe"), &all);
+        let run = self.host(options, &program("crashzoo.exe"), &all);
         assert_eq!(run.left, 0, "something is left running: {}", run.said);
         run
     }
@@ -260,10 +298,12 @@ fn ends_that_are_no_crash() {
     }
 }
 
-// Goal: whatever becomes of the first guard, the standby takes its place: killed before and within the dump, or silent until the deadline.
+// Goal: whatever becomes of the first guard, the standby takes its place: killed before and within the dump, or silent until the deadline; and another stands behind the standby.
 #[test]
 fn the_standby_takes_over() {
-    for spot in ["crash-heard:kill", "before-seize:kill", "report-written:kill"] {
+    for spot in
+        ["crash-heard:kill", "crash-heard:kill*2", "before-seize:kill", "report-written:kill"]
+    {
         let scene = Scene::new();
         let run =
             scene.zoo(&["--wait-ready", "--after", "3000", "--fail-spot", spot, "null-write"]);
@@ -291,17 +331,51 @@ fn a_guard_is_replaced() {
     assert_eq!(run.second_life()["incarnation"], 1);
 }
 
+// Goal: the guard lets the session end, and restarts nothing then; the report is written all the same.
+#[test]
+fn the_session_ends() {
+    let scene = Scene::new();
+    let options = ["--end-session"].map(OsStr::new);
+    let run = scene.zoo_behind(&options, &["--wait-ready", "--after", "8000", "null-write"]);
+    assert_eq!((run.exit_code, run.answers), (ACCESS_VIOLATION, 2), "{}", run.said);
+    assert_eq!(run.count("main"), 1);
+    assert!(run.report().dump.is_some());
+    assert_eq!(run.report().metadata["decision"]["reason"], "the session ends");
+}
+
+// Goal: the application chooses how much a dump holds.
+#[test]
+fn sizes_of_dumps() {
+    let sizes = ["small", "standard", "large"].map(|size| {
+        let scene = Scene::new();
+        let run = scene.zoo(&[
+            "--wait-ready",
+            "--dump-size",
+            size,
+            "--annotate",
+            "fact=a value",
+            "null-write",
+        ]);
+        check_dump(run.report(), ACCESS_VIOLATION);
+        run.report().dump.as_ref().map_or(0, Vec::len)
+    });
+    // Wine writes the same for each kind.
+    assert!(sizes.is_sorted(), "{sizes:?}");
+}
+
 // Goal: a program that lets nobody live beside it, by a named mutex, is restarted twenty times and never refused.
 #[test]
 fn a_single_instance_is_never_refused() {
-    let scene = Scene::new();
+    let mut scene = Scene::new();
     let lock = there(&scene.path("lock"));
     let lives = std::env::var("REARGUARD_LIVES").unwrap_or_else(|_| "20".to_owned());
+    let count: u32 = lives.parse().expect("a number");
+    // A life takes about a second under Wine.
+    scene.patience += Duration::from_secs(5) * count;
     // Fast-fail: no dump, so that what is measured is the restart.
     let run = scene.zoo(&["--wait-ready", "--hold-lock", &lock, "--lives", &lives, "fast-fail"]);
     assert_eq!(run.exit_code, FAST_FAIL, "{}", run.said);
-    let lives: usize = lives.parse().expect("a number");
-    assert_eq!(run.count("main"), lives + 1, "{}", run.said);
+    assert_eq!(run.count("main"), count as usize + 1, "{}", run.said);
     assert!(!run.said.contains("locked"), "{}", run.said);
 }
 

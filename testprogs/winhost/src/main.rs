@@ -1,6 +1,7 @@
 //! Runs a Windows program for a test that doesn't run on Windows itself, and tells what the test can't see from there: the whole exit code, and what is left running.
 //!
-//! `winhost [--deadline-ms N] [--command-line FILE] [--directory DIR] PROGRAM [ARGUMENT...]` prints one JSON object.
+//! `winhost [--deadline-ms N] [--command-line FILE] [--directory DIR] [--end-session] PROGRAM [ARGUMENT...]` prints one JSON object.
+//! With `--end-session` it tells the guard's window that the session ends, as the system would, and what it answered is in the object.
 //! What stands in FILE, as UTF-16, is put behind the program's name to the letter.
 
 #[cfg(windows)]

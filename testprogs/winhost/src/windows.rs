@@ -16,6 +16,10 @@ use windows_sys::Win32::System::JobObjects::{
     QueryInformationJobObject, SetInformationJobObject,
 };
 use windows_sys::Win32::System::Threading::GetCurrentProcess;
+use windows_sys::Win32::UI::WindowsAndMessaging::{
+    FindWindowW, GetDesktopWindow, SMTO_NORMAL, SendMessageTimeoutW, WM_ENDSESSION,
+    WM_QUERYENDSESSION,
+};
 
 /// The program gets no console of ours: it would be taken for the foreground job of a shell.
 const DETACHED: u32 = 0x8;
@@ -25,6 +29,7 @@ struct Request {
     deadline: Duration,
     command_line: Option<OsString>,
     directory: Option<OsString>,
+    end_session: bool,
     program: OsString,
     arguments: Vec<OsString>,
 }
@@ -35,6 +40,7 @@ fn parse() -> Result<Request, String> {
         deadline: Duration::from_secs(60),
         command_line: None,
         directory: None,
+        end_session: false,
         program: OsString::new(),
         arguments: Vec::new(),
     };
@@ -48,6 +54,7 @@ fn parse() -> Result<Request, String> {
             }
             Some("--command-line") => request.command_line = Some(units_of(value()?)?),
             Some("--directory") => request.directory = Some(value()?),
+            Some("--end-session") => request.end_session = true,
             Some(_) | None => {
                 request.program = argument;
                 request.arguments = arguments.collect();
@@ -68,6 +75,9 @@ fn units_of(file: OsString) -> Result<OsString, String> {
 
 pub(crate) fn main() -> Result<(), String> {
     let request = parse()?;
+    // Wine starts a process for the desktop of whoever asks for it first; it must not be counted among the program's.
+    // SAFETY: no memory is involved.
+    unsafe { GetDesktopWindow() };
     let job = job_around_us()?;
     let mut command = Command::new(&request.program);
     command.args(&request.arguments).creation_flags(DETACHED).stdin(Stdio::null());
@@ -79,6 +89,7 @@ pub(crate) fn main() -> Result<(), String> {
     }
     let mut child = command.spawn().map_err(|error| format!("starting it: {error}"))?;
     let pid = child.id();
+    let answers = if request.end_session { end_session(request.deadline)? } else { 0 };
     let deadline = Instant::now() + request.deadline;
     let code = loop {
         match child.try_wait().map_err(|error| error.to_string())? {
@@ -92,7 +103,10 @@ pub(crate) fn main() -> Result<(), String> {
         std::thread::sleep(Duration::from_millis(10));
     }
     let code = code.map_or_else(|| String::from("null"), |code| (code as u32).to_string());
-    println!("{{\"pid\":{pid},\"exit_code\":{code},\"left\":{}}}", others(job));
+    println!(
+        "{{\"pid\":{pid},\"exit_code\":{code},\"answers\":{answers},\"left\":{}}}",
+        others(job)
+    );
     // The job ends with us, and with it whatever is left.
     Ok(())
 }
@@ -128,6 +142,43 @@ fn job_around_us() -> Result<HANDLE, String> {
         return Err(failed("entering the job"));
     }
     Ok(job)
+}
+
+/// Waits for the window of a guard, and asks and tells it the end of the session; returns how many of both it answered as one that lets it end.
+fn end_session(wait_max: Duration) -> Result<u32, String> {
+    const ANSWER_MS_MAX: u32 = 10_000;
+    let class: Vec<u16> = "RearguardSession\0".encode_utf16().collect();
+    let deadline = Instant::now() + wait_max;
+    let window = loop {
+        // SAFETY: the name ends with a zero.
+        let window = unsafe { FindWindowW(class.as_ptr(), core::ptr::null()) };
+        if !window.is_null() {
+            break window;
+        }
+        if Instant::now() > deadline {
+            return Err(String::from("no guard has a window"));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    };
+    let mut answers = 0;
+    for (message, expected) in [(WM_QUERYENDSESSION, 1), (WM_ENDSESSION, 0)] {
+        let mut answer = usize::MAX;
+        let first = usize::from(message == WM_ENDSESSION);
+        // SAFETY: the answer goes into a living place.
+        let sent = unsafe {
+            SendMessageTimeoutW(
+                window,
+                message,
+                first,
+                0,
+                SMTO_NORMAL,
+                ANSWER_MS_MAX,
+                &raw mut answer,
+            )
+        };
+        answers += u32::from(sent != 0 && answer == expected);
+    }
+    Ok(answers)
 }
 
 /// How many processes are in the job beside us.

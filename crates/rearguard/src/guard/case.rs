@@ -118,6 +118,7 @@ impl Case {
             pid: self.metadata.worker_pid,
             keeper_tid: black_box.header.keeper_tid.load(Ordering::Relaxed) as i32,
             crash,
+            size: self.record.dump_size,
             report_id: evidence::report_id(black_box),
             annotations: &self.metadata.annotations,
         };

@@ -1,6 +1,6 @@
 //! Places where a test can make a guard end, stop or wait. Without the feature `fail-spots` there are none.
 //!
-//! A spot is `step:action`, with `@n` behind it for one incarnation and `*` at the end for every guard of it, not the first alone.
+//! A spot is `step:action`, with `@n` behind it for one incarnation, and at the end `*n` for its first n guards, or `*` for all of them, rather than the first alone.
 
 use crate::sys::process;
 
@@ -21,10 +21,10 @@ pub(crate) struct FailSpots {
 }
 
 impl FailSpots {
-    /// Reads a spot for the guard of an incarnation; `first` says whether it is that life's first guard.
-    pub(crate) fn new(spot: Option<&str>, incarnation: u32, first: bool) -> FailSpots {
+    /// Reads a spot for the guard of an incarnation; `earlier` says how many guards that life has had before.
+    pub(crate) fn new(spot: Option<&str>, incarnation: u32, earlier: u32) -> FailSpots {
         let spot = if cfg!(feature = "fail-spots") {
-            spot.and_then(|spot| parse(spot, incarnation, first))
+            spot.and_then(|spot| parse(spot, incarnation, earlier))
         } else {
             None
         };
@@ -57,10 +57,11 @@ impl FailSpots {
     }
 }
 
-fn parse(spot: &str, incarnation: u32, first: bool) -> Option<(String, Action)> {
-    let (spot, every_guard) = match spot.strip_suffix('*') {
-        Some(spot) => (spot, true),
-        None => (spot, false),
+fn parse(spot: &str, incarnation: u32, earlier: u32) -> Option<(String, Action)> {
+    let (spot, guards) = match spot.split_once('*') {
+        Some((spot, "")) => (spot, u32::MAX),
+        Some((spot, number)) => (spot, number.parse::<u32>().ok()?),
+        None => (spot, 1),
     };
     let (spot, wanted) = match spot.split_once('@') {
         Some((spot, number)) => (spot, Some(number.parse::<u32>().ok()?)),
@@ -73,7 +74,7 @@ fn parse(spot: &str, incarnation: u32, first: bool) -> Option<(String, Action)> 
         "off" => Action::Off,
         other => Action::Sleep(other.strip_prefix("sleep=")?.parse().ok()?),
     };
-    let applies = wanted.is_none_or(|wanted| wanted == incarnation) && (first || every_guard);
+    let applies = wanted.is_none_or(|wanted| wanted == incarnation) && earlier < guards;
     applies.then(|| (step.to_owned(), action))
 }
 
@@ -85,14 +86,18 @@ mod tests {
     #[test]
     fn spots() {
         let kill = Some(("stopped".to_owned(), Action::Kill));
-        assert_eq!(parse("stopped:kill", 3, true), kill);
-        assert_eq!(parse("stopped:kill", 3, false), None);
-        assert_eq!(parse("stopped:kill*", 3, false), kill);
-        assert_eq!(parse("stopped:kill@3", 3, true), kill);
-        assert_eq!(parse("stopped:kill@2", 3, true), None);
-        assert_eq!(parse("x:sleep=50@0*", 0, false), Some(("x".into(), Action::Sleep(50))));
-        for nonsense in ["", "stopped", "stopped:fly", "stopped:sleep", "stopped:kill@x"] {
-            assert_eq!(parse(nonsense, 0, true), None, "{nonsense}");
+        assert_eq!(parse("stopped:kill", 3, 0), kill);
+        assert_eq!(parse("stopped:kill", 3, 1), None);
+        assert_eq!(parse("stopped:kill*", 3, 1), kill);
+        assert_eq!(parse("stopped:kill*2", 3, 1), kill);
+        assert_eq!(parse("stopped:kill*2", 3, 2), None);
+        assert_eq!(parse("stopped:kill@3", 3, 0), kill);
+        assert_eq!(parse("stopped:kill@2", 3, 0), None);
+        assert_eq!(parse("x:sleep=50@0*", 0, 1), Some(("x".into(), Action::Sleep(50))));
+        for nonsense in
+            ["", "stopped", "stopped:fly", "stopped:sleep", "stopped:kill@x", "x:kill*y"]
+        {
+            assert_eq!(parse(nonsense, 0, 0), None, "{nonsense}");
         }
     }
 }

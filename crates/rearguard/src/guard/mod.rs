@@ -50,7 +50,7 @@ pub(crate) fn run(nonce: u64) -> ! {
     let spots = FailSpots::new(
         attached.record.fail_spot.as_deref(),
         attached.record.incarnation,
-        earlier_guards == 0,
+        earlier_guards,
     );
     spots.pass("attached");
     let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE;

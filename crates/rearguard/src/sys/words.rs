@@ -1,5 +1,7 @@
 //! What a port and the rest of the crate say to each other: values without a system call, the same on every system.
 
+use crate::settings::DumpSize;
+
 /// What a process was started with and in.
 #[derive(Default)]
 pub(crate) struct Surroundings {
@@ -57,6 +59,7 @@ pub(crate) struct Subject<'a> {
     /// The keeper's thread, which needn't be stopped.
     pub(crate) keeper_tid: i32,
     pub(crate) crash: &'a Crash,
+    pub(crate) size: DumpSize,
     pub(crate) report_id: [u8; 16],
     pub(crate) annotations: &'a [(String, String)],
 }

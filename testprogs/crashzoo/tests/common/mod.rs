@@ -373,6 +373,13 @@ impl Report {
         dump.get_stream::<minidump::MinidumpThreadList<'_>>().expect("threads").threads.len()
     }
 
+    /// How much memory the dump holds.
+    pub(crate) fn memory_bytes(&self) -> u64 {
+        let dump = self.minidump();
+        let memory = dump.get_stream::<minidump::MinidumpMemoryList<'_>>().expect("memory");
+        memory.iter().map(|range| range.size).sum()
+    }
+
     /// The module that holds the crashed thread's instruction pointer.
     pub(crate) fn crash_module(&self) -> Option<String> {
         let dump = self.minidump();

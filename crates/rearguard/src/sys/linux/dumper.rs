@@ -3,7 +3,7 @@
 use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
 use crate::heap::{add, owned};
-use crate::limits::DUMP_BYTES_MAX;
+use crate::settings::DumpSize;
 use crate::sys::words::{Dump, Subject};
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name, where there are fail spots.
@@ -31,7 +31,7 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
             registers,
             stack_copy,
         }),
-        limits: Limits { file_bytes_max: DUMP_BYTES_MAX, ..Limits::default() },
+        limits: limits_of(subject.size),
         exempt: &[keeper_tid],
         report_id: subject.report_id,
         annotations: &annotations,
@@ -52,6 +52,19 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
         threads,
         soft_errors,
     })
+}
+
+/// What each size means for the writer.
+fn limits_of(size: DumpSize) -> Limits {
+    let mut limits = Limits { file_bytes_max: size.bytes_max(), ..Limits::default() };
+    let (crashed, others) = match size {
+        DumpSize::Small => (64 << 10, 8 << 10),
+        DumpSize::Standard => return limits,
+        DumpSize::Large => (1 << 20, 128 << 10),
+    };
+    limits.crash_stack_bytes_max = crashed;
+    limits.stack_bytes_per_thread_max = others;
+    limits
 }
 
 /// Takes a dump of this guard itself, and forgets it.

@@ -18,7 +18,7 @@ use windows_sys::Win32::System::Threading::{
     GetProcessId, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
-use super::{handles, process};
+use super::{handles, process, session};
 use crate::config::StartBlock;
 use crate::launch::LaunchRecord;
 use crate::limits;
@@ -85,7 +85,7 @@ pub(crate) fn attach(nonce: u64) -> Result<Attached, &'static str> {
     Ok(Attached { black_box, record, crashed: value(crashed) as HANDLE })
 }
 
-/// False: Windows has no request that a process without a window could hear. That the session ends is asked by [`restart_block`].
+/// False: what Windows tells a process, that its session ends, forbids the restart ([`restart_block`]) and lets the rest be finished.
 pub(crate) fn stop_requested() -> bool {
     false
 }
@@ -94,6 +94,7 @@ pub(crate) fn stop_requested() -> bool {
 pub(crate) fn become_guard(_application: &str, _black_box: &'static BlackBox) {
     // SAFETY: no memory is involved.
     unsafe { SetErrorMode(SEM_FAILCRITICALERRORS | SEM_NOGPFAULTERRORBOX) };
+    session::listen();
 }
 
 /// Takes the guard's place; false when it is taken.
@@ -146,8 +147,10 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
             return Heard::Crash;
         }
         let handles = [worker_process(), attached.crashed];
+        session::set_at_work(false);
         // SAFETY: the array has two handles.
         let woken = unsafe { WaitForMultipleObjects(2, handles.as_ptr(), 0, INFINITE) };
+        session::set_at_work(true);
         match woken.wrapping_sub(WAIT_OBJECT_0) {
             0 => return Heard::Gone,
             1 => {}
@@ -199,7 +202,7 @@ pub(crate) fn take_streams(attached: &Attached, _tid: i32) -> [Option<Stream>; 3
     })
 }
 
-/// What forbids a restart: the end of the session.
+/// What forbids a restart: the end of the session, or of the program for an update.
 pub(crate) fn restart_block(_record: &LaunchRecord) -> Option<StartBlock> {
-    process::is_shutting_down().then_some(StartBlock::SessionEnd)
+    (session::is_ending() || process::is_shutting_down()).then_some(StartBlock::SessionEnd)
 }

@@ -13,16 +13,16 @@ use windows_sys::Win32::System::Diagnostics::Debug::{
     EXCEPTION_POINTERS, IsProcessSnapshotCallback, MINIDUMP_CALLBACK_INFORMATION,
     MINIDUMP_CALLBACK_INPUT, MINIDUMP_CALLBACK_OUTPUT, MINIDUMP_EXCEPTION_INFORMATION,
     MINIDUMP_TYPE, MINIDUMP_USER_STREAM, MINIDUMP_USER_STREAM_INFORMATION,
-    MiniDumpIgnoreInaccessibleMemory, MiniDumpNormal, MiniDumpScanMemory, MiniDumpWithHandleData,
-    MiniDumpWithIndirectlyReferencedMemory, MiniDumpWithProcessThreadData, MiniDumpWithThreadInfo,
-    MiniDumpWithUnloadedModules,
+    MiniDumpIgnoreInaccessibleMemory, MiniDumpNormal, MiniDumpScanMemory, MiniDumpWithDataSegs,
+    MiniDumpWithHandleData, MiniDumpWithIndirectlyReferencedMemory, MiniDumpWithProcessThreadData,
+    MiniDumpWithThreadInfo, MiniDumpWithUnloadedModules,
 };
 
 use super::attach::worker_process;
 use super::file::scratch;
 use super::handles::{last_error, this_process};
 use super::libraries::Library;
-use crate::limits::DUMP_BYTES_MAX;
+use crate::settings::DumpSize;
 use crate::sys::words::{Dump, Subject};
 
 /// The stream by which readers know annotations: Crashpad's.
@@ -40,17 +40,24 @@ type WriteDump = unsafe extern "system" fn(
 type CaptureSnapshot = unsafe extern "system" fn(HANDLE, u32, u32, *mut HANDLE) -> u32;
 type FreeSnapshot = unsafe extern "system" fn(HANDLE, HANDLE) -> u32;
 
-/// The presets, from what is wanted to what fits: the next is tried when a dump is larger than the limit.
-const PRESETS: [MINIDUMP_TYPE; 2] = [
-    MiniDumpWithThreadInfo
-        | MiniDumpWithUnloadedModules
-        | MiniDumpWithProcessThreadData
-        | MiniDumpWithHandleData
-        | MiniDumpWithIndirectlyReferencedMemory
-        | MiniDumpScanMemory
-        | MiniDumpIgnoreInaccessibleMemory,
-    MiniDumpNormal | MiniDumpWithThreadInfo | MiniDumpWithUnloadedModules,
-];
+/// What the system is asked for, from the smallest kind to the largest; a kind that doesn't fit is followed by the next smaller one.
+const KINDS: [MINIDUMP_TYPE; 3] = [SMALL, STANDARD, STANDARD | MiniDumpWithDataSegs];
+const SMALL: MINIDUMP_TYPE = MiniDumpNormal | MiniDumpWithThreadInfo | MiniDumpWithUnloadedModules;
+const STANDARD: MINIDUMP_TYPE = SMALL
+    | MiniDumpWithProcessThreadData
+    | MiniDumpWithHandleData
+    | MiniDumpWithIndirectlyReferencedMemory
+    | MiniDumpScanMemory
+    | MiniDumpIgnoreInaccessibleMemory;
+
+/// How many kinds a size may try.
+const fn kinds_of(size: DumpSize) -> usize {
+    match size {
+        DumpSize::Small => 1,
+        DumpSize::Standard => 2,
+        DumpSize::Large => 3,
+    }
+}
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
 pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
@@ -63,9 +70,12 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
     let stopped_ns = if snapshot.is_some() { time::monotonic_ns() } else { 0 };
     probe("released");
     let mut annotations = annotation_stream(subject);
-    let mut failed = String::from("no preset was tried");
-    for preset in PRESETS {
-        match attempt(write, preset, snapshot.as_ref(), subject, &mut annotations) {
+    let mut failed = String::from("no kind was tried");
+    for (number, kind) in KINDS.iter().enumerate().take(kinds_of(subject.size)).rev() {
+        // Behind the smallest kind there is none; too large a dump is better than none, as far as collectors take it.
+        let size = if number == 0 { DumpSize::Large } else { subject.size };
+        match attempt(write, *kind, size.bytes_max(), snapshot.as_ref(), subject, &mut annotations)
+        {
             Ok(bytes) => {
                 let bytes = with_places(bytes, &annotations);
                 probe("before-encode");
@@ -88,10 +98,11 @@ pub(crate) fn rehearse() {
     let _ = Library::load("dbghelp.dll");
 }
 
-/// One try with one preset.
+/// One try with one kind.
 fn attempt(
     write: WriteDump,
-    preset: MINIDUMP_TYPE,
+    kind: MINIDUMP_TYPE,
+    bytes_max: usize,
     snapshot: Option<&Snapshot>,
     subject: &Subject<'_>,
     annotations: &mut [u8],
@@ -127,7 +138,7 @@ fn attempt(
             process,
             subject.pid,
             file.as_raw_handle().cast(),
-            preset,
+            kind,
             exception,
             &raw const streams,
             callback,
@@ -138,12 +149,13 @@ fn attempt(
         reason.push_str(&last_error().to_string());
         return Err(reason);
     }
-    read_back(&mut file).ok_or_else(|| String::from("the minidump is larger than the limit"))
+    read_back(&mut file, bytes_max)
+        .ok_or_else(|| String::from("the minidump is larger than the limit"))
 }
 
-fn read_back(file: &mut File) -> Option<Vec<u8>> {
+fn read_back(file: &mut File, bytes_max: usize) -> Option<Vec<u8>> {
     let length = file.seek(SeekFrom::End(0)).ok()?;
-    if length > DUMP_BYTES_MAX as u64 {
+    if length > bytes_max as u64 {
         return None;
     }
     file.seek(SeekFrom::Start(0)).ok()?;

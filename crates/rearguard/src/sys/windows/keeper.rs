@@ -102,9 +102,25 @@ fn keep(keeping: &Keeping) {
             return;
         }
         if keeping.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE {
-            // The crashed thread deals with guards by itself, and this process ends.
+            return stand_behind_the_crash(keeping);
+        }
+    }
+}
+
+/// A guard has ended at a crash. The crashed thread calls the standby by itself; another is put behind that one, if this process can still create something.
+/// Where the heap is locked this thread never comes back, and is missed by nobody.
+fn stand_behind_the_crash(keeping: &Keeping) {
+    const LOOK_MS: u32 = 20;
+    let wait_ns = u64::from(crash_limits::GUARD_READY_MS_MAX) * 1_000_000;
+    let deadline_ns = time::monotonic_ns().saturating_add(wait_ns);
+    while standing::has_standby() {
+        if time::monotonic_ns() >= deadline_ns {
             return;
         }
+        time::sleep_ms(LOOK_MS);
+    }
+    if let Err(error) = make_standby(keeping) {
+        guards::note_failure(error as i32);
     }
 }
 

@@ -15,6 +15,7 @@ pub(crate) mod terminal;
 mod handles;
 mod keeper;
 mod libraries;
+mod session;
 mod spawn;
 mod wide;
 
