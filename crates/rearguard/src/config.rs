@@ -21,11 +21,64 @@ pub(crate) const PERIOD_MS_MAX: u64 = 604_800_000;
 /// The largest jitter, in percent of the delay. Beyond half of it the doubling would no longer be seen; a larger value is a builder error.
 pub(crate) const JITTER_PERCENT_MAX: u32 = 50;
 
+/// The largest minidump by the application's choice of its size, in bytes. The writer drops the least useful parts first.
+pub(crate) const SMALL_DUMP_BYTES_MAX: usize = 512 << 10;
+/// As above. Most dumps are under 1 MiB.
+pub(crate) const STANDARD_DUMP_BYTES_MAX: usize = 4 << 20;
+/// As above. Collectors refuse more than 20 MiB.
+pub(crate) const LARGE_DUMP_BYTES_MAX: usize = 16 << 20;
+
 /// The exit code of a process whose main thread ended by a Rust panic.
 pub(crate) const PANIC_CODE: i32 = 101;
 
 /// Nanoseconds in a millisecond.
 pub(crate) const NS_PER_MS: u64 = 1_000_000;
+
+/// How much a minidump holds, and how large it becomes at most.
+///
+/// What doesn't fit goes in the order of its worth; the crashing thread's stack is the last.
+/// Windows decides itself what a kind of dump holds: where that doesn't fit, the next smaller kind is taken, and the smallest one up to 16 MiB.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DumpSize {
+    /// At most 512 KiB: registers of all threads, 64 KiB of the crashing thread's stack, 8 KiB of each other.
+    /// Windows writes `MiniDumpNormal` with thread times and unloaded modules, each stack whole.
+    Small,
+    /// At most 4 MiB: 128 KiB of the crashing thread's stack, 32 KiB of each other.
+    /// Windows adds open handles and the memory that stacks refer to. The default.
+    #[default]
+    Standard,
+    /// At most 16 MiB, since collectors refuse more than 20: 1 MiB of the crashing thread's stack, 128 KiB of each other.
+    /// Windows adds the modules' global variables.
+    Large,
+}
+
+impl DumpSize {
+    pub(crate) const fn number(self) -> u32 {
+        match self {
+            DumpSize::Small => 0,
+            DumpSize::Standard => 1,
+            DumpSize::Large => 2,
+        }
+    }
+
+    pub(crate) const fn from_number(number: u32) -> Option<DumpSize> {
+        match number {
+            0 => Some(DumpSize::Small),
+            1 => Some(DumpSize::Standard),
+            2 => Some(DumpSize::Large),
+            _ => None,
+        }
+    }
+
+    /// The limit of the whole file, in bytes.
+    pub(crate) const fn bytes_max(self) -> usize {
+        match self {
+            DumpSize::Small => SMALL_DUMP_BYTES_MAX,
+            DumpSize::Standard => STANDARD_DUMP_BYTES_MAX,
+            DumpSize::Large => LARGE_DUMP_BYTES_MAX,
+        }
+    }
+}
 
 /// How one life of the worker ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -492,11 +545,13 @@ pub(crate) enum StartBlock {
     NoLaunchRecord,
     /// The user's session ends, and all programs with it.
     SessionEnd,
+    /// The program was asked to stop, and ended otherwise than it should have.
+    StopAsked,
 }
 
 impl StartBlock {
     /// Every block, in the order of its number.
-    pub(crate) const ALL: [StartBlock; 10] = [
+    pub(crate) const ALL: [StartBlock; 11] = [
         StartBlock::ForegroundJob,
         StartBlock::Service,
         StartBlock::Kubernetes,
@@ -507,6 +562,7 @@ impl StartBlock {
         StartBlock::OptOut,
         StartBlock::NoLaunchRecord,
         StartBlock::SessionEnd,
+        StartBlock::StopAsked,
     ];
 
     /// The reason as a clause for a person.
@@ -522,6 +578,7 @@ impl StartBlock {
             StartBlock::OptOut => "guard was turned off by the user",
             StartBlock::NoLaunchRecord => "launch record is missing",
             StartBlock::SessionEnd => "the session ends",
+            StartBlock::StopAsked => "worker had been asked to stop",
         }
     }
 
@@ -536,7 +593,8 @@ impl StartBlock {
             | StartBlock::Debugger
             | StartBlock::OptOut
             | StartBlock::NoLaunchRecord
-            | StartBlock::SessionEnd => false,
+            | StartBlock::SessionEnd
+            | StartBlock::StopAsked => false,
         }
     }
 
@@ -657,7 +715,7 @@ mod tests {
         for block in StartBlock::ALL {
             assert_eq!(StartBlock::from_number(block.number()), Some(block));
         }
-        assert_eq!(StartBlock::from_number(11), None);
+        assert_eq!(StartBlock::from_number(12), None);
     }
 
     // Goal: the window forgets a crash after exactly one period, and a clock that goes back makes it stricter only.

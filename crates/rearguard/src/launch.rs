@@ -4,9 +4,9 @@
 //! It is sealed before application code runs, so a late guard, which inherits what the worker has become, still starts the next worker as the first one was started.
 //! The **succession record** is what the next worker learns of the lives before it.
 
-use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
+use crate::config::{DumpSize, ExitClass, History, RestartPolicy, StartBlock};
 use crate::heap::{add, copied};
-use crate::settings::{Consent, DumpSize, Settings};
+use crate::settings::{Consent, Settings};
 use crate::sys::words::Surroundings;
 use crate::wire::{Reader, Writer};
 

@@ -51,10 +51,10 @@ use std::path::PathBuf;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-pub use config::{ExitClass, RestartPolicy, RestartWhen, signal_name};
+pub use config::{DumpSize, ExitClass, RestartPolicy, RestartWhen, signal_name};
 pub use error::Error;
 pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
-pub use settings::{Consent, DumpSize, Topology};
+pub use settings::{Consent, Topology};
 pub use sys::channel::{CrashInfo, ThreadProtection};
 pub use worker::LastReport;
 
@@ -108,7 +108,7 @@ impl Rearguard {
         self
     }
 
-    /// Lets [`Rearguard::start`] wait until the guard is on duty, at most this long. By default it doesn't wait: from its return on, a crash finds at least a guard that is started for it.
+    /// Lets [`Rearguard::start`] wait until the guard is on duty, at most this long; with [`Topology::AtCrash`], until a crash can start one. By default it doesn't wait: from its return on, a crash finds at least a guard that is started for it.
     pub fn wait_ready(mut self, wait_max: Duration) -> Rearguard {
         self.settings.wait_ready = Some(wait_max);
         self
@@ -179,6 +179,7 @@ pub fn run_guard_if_asked() {
     match role::role_of(&process::arguments()) {
         role::Role::Worker => {}
         role::Role::Guard { nonce } => guard::run(nonce),
+        role::Role::Front { worker } => guard::front(worker),
         role::Role::Refused(reason) => guard::refuse(reason),
     }
 }
@@ -222,6 +223,12 @@ impl Handle {
     #[must_use]
     pub fn last_report(&self) -> Option<&LastReport> {
         self.worker.last_report.as_ref()
+    }
+
+    /// Where the guard stands, and why there: what [`Topology::Auto`] has found, or that the application chose it.
+    #[must_use]
+    pub fn topology(&self) -> (Topology, &'static str) {
+        (self.worker.topology, self.worker.topology_reason)
     }
 
     /// How the life before ended, if there was one.
@@ -271,10 +278,10 @@ impl Handle {
         rearguard_crashpath::black_box::owner(word)
     }
 
-    /// Waits until a guard is on duty; false when none is after `wait_max`.
+    /// Waits until a guard is on duty, or, with [`Topology::AtCrash`], until a crash can start one whatever it has torn; false when that isn't so after `wait_max`.
     #[must_use]
     pub fn wait_guarded(&self, wait_max: Duration) -> bool {
-        self.worker.black_box.is_some_and(|black_box| worker::wait_guarded(black_box, wait_max))
+        self.worker.wait_guarded(wait_max)
     }
 
     /// How well this process is guarded, and why not better.
@@ -349,7 +356,9 @@ impl Handle {
             }
             remarks.push(text);
         }
-        if !guarded {
+        if !guarded && self.worker.topology == Topology::AtCrash {
+            remarks.push(String::from("no guard stands by; a crash starts one"));
+        } else if !guarded {
             remarks.push(String::from(if standing.failures == 0 {
                 "the guard is on its way; a crash waits for it"
             } else {

@@ -37,13 +37,6 @@ pub(crate) const ANSWER_BYTES_MAX: usize = 4_096;
 /// The longest wait that a collector's `Retry-After` can ask for, in seconds.
 pub(crate) const RETRY_AFTER_S_MAX: u64 = 86_400;
 
-/// The largest minidump by the application's choice of its size, in bytes. The writer drops the least useful parts first.
-pub(crate) const SMALL_DUMP_BYTES_MAX: usize = 512 << 10;
-/// As above. Most dumps are under 1 MiB.
-pub(crate) const STANDARD_DUMP_BYTES_MAX: usize = 4 << 20;
-/// As above. Collectors refuse more than 20 MiB.
-pub(crate) const LARGE_DUMP_BYTES_MAX: usize = 16 << 20;
-
 /// How much of the log ring goes into a report, in bytes; the ring's size.
 pub(crate) const LOG_BYTES_MAX: usize = rearguard_crashpath::black_box::LOG_WORDS * 8;
 
@@ -76,6 +69,9 @@ pub(crate) const MAPS_BYTES_MAX: usize = 16 << 20;
 
 /// How long a line to the user's terminal may block, in milliseconds. A terminal that was stopped with Ctrl-S must not hold the guard.
 pub(crate) const TERMINAL_MS_MAX: u32 = 200;
+
+/// How long after a request to stop (SIGINT, SIGTERM, SIGQUIT, SIGHUP) a crash counts as its consequence, in milliseconds. What a program does while it ends may fail; nobody wants it back then.
+pub(crate) const STOP_MEMORY_MS: u64 = 30_000;
 
 /// How long a starter may take beyond its delay, in milliseconds. An exec takes one; beyond ten seconds the start is closed and given up.
 pub(crate) const START_MS_MAX: u64 = 10_000;

@@ -4,7 +4,7 @@
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
 use crate::heap::{PutBytes, copied};
-use crate::text::{after, number};
+use crate::text::{after, number, push_number};
 
 /// What a guard argument begins with.
 pub const GUARD_ARGUMENT_PREFIX: &str = "--rearguard-guard";
@@ -27,6 +27,11 @@ pub(crate) enum Role {
     Guard {
         /// Random; also in black box and launch record.
         nonce: u64,
+    },
+    /// The guard in front of a worker that it has started.
+    Front {
+        /// The worker's process id.
+        worker: u32,
     },
     /// A guard argument that can't be used, and why.
     Refused(&'static str),
@@ -51,17 +56,17 @@ pub(crate) fn role_of(arguments: &[Vec<u8>]) -> Role {
     if ours.next().is_some() {
         return Role::Refused("it is repeated");
     }
-    if arguments.len() > 2 {
-        return Role::Refused("other arguments follow it");
-    }
     match parse(argument.get(prefix.len()..).unwrap_or_default()) {
-        Ok(nonce) => Role::Guard { nonce },
+        // Behind it are the worker's, for who lists the processes.
+        Ok(front @ Role::Front { .. }) => front,
+        Ok(_) if arguments.len() > 2 => Role::Refused("other arguments follow it"),
+        Ok(role) => role,
         Err(reason) => Role::Refused(reason),
     }
 }
 
-/// Reads `=<protocol>:<nonce>`.
-fn parse(rest: &[u8]) -> Result<u64, &'static str> {
+/// Reads `=<protocol>:<nonce>` or `=<protocol>:front:<pid>`.
+fn parse(rest: &[u8]) -> Result<Role, &'static str> {
     let rest = after(rest, b"=").ok_or("its value is missing")?;
     if rest.is_empty() {
         return Err("its value is empty");
@@ -73,10 +78,29 @@ fn parse(rest: &[u8]) -> Result<u64, &'static str> {
         return Err("it is of another version");
     }
     let nonce = rest.get(colon + 1..).unwrap_or_default();
+    if let Some(worker) = after(nonce, FRONT) {
+        let worker = number(worker, 10).and_then(|worker| u32::try_from(worker).ok());
+        return worker.map(|worker| Role::Front { worker }).ok_or("its process id is no number");
+    }
     if nonce.len() != 16 {
         return Err("its nonce is cut short or too long");
     }
-    number(nonce, 16).ok_or("its nonce is no hexadecimal number")
+    let nonce = number(nonce, 16).ok_or("its nonce is no hexadecimal number")?;
+    Ok(Role::Guard { nonce })
+}
+
+/// What stands in the place of the nonce in the argument of a front.
+const FRONT: &[u8] = b"front:";
+
+/// Writes the guard argument of the process in front of a worker.
+pub(crate) fn front_argument(worker: u32) -> Vec<u8> {
+    let mut pid = String::new();
+    push_number(&mut pid, worker.into());
+    let mut argument = copied(GUARD_ARGUMENT_PREFIX.as_bytes());
+    argument.put(b"=1:");
+    argument.put(FRONT);
+    argument.put(pid.as_bytes());
+    argument
 }
 
 /// Writes the guard argument.
@@ -125,12 +149,19 @@ mod tests {
             &["--rearguard-guard=2:0123456789abcdef"],
             &["--rearguard-guard=x:0123456789abcdef"],
             &["--rearguard-guardian"],
+            &["--rearguard-guard=1:front:"],
+            &["--rearguard-guard=1:front:x"],
+            &["--rearguard-guard=1:front:4294967296"],
+            &["--rearguard-guard=1:front"],
             &[good, good],
             &["file", good],
             &[good, "file"],
         ] {
             assert!(matches!(role(arguments), Role::Refused(_)), "{arguments:?}");
         }
+        let front = String::from_utf8(front_argument(17)).unwrap();
+        assert_eq!(role(&[&front, "file", "--other"]), Role::Front { worker: 17 });
+        assert!(matches!(role(&["file", &front]), Role::Refused(_)));
         assert_eq!(role(&[]), Role::Worker);
         assert_eq!(role(&["file", "--other"]), Role::Worker);
     }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use rearguard_crashpath::limits::{DUMP_WAIT_MS_DEFAULT, DUMP_WAIT_MS_MAX};
 
-use crate::config::RestartPolicy;
+use crate::config::{DumpSize, RestartPolicy};
 use crate::error::Error;
 use crate::limits;
+use crate::sys::front;
 
 /// Where the guard stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -15,10 +16,12 @@ pub enum Topology {
     /// The application is the first process and starts its guard. For desktop programs; the default.
     #[default]
     WorkerFirst,
-    /// The first process becomes the guard and starts the application below it. Not built yet: a builder error.
+    /// The first process becomes the guard and starts the application below it. For programs of the terminal, services and process 1 of a container: process id, exit status, signals and terminal of the first process mean what they meant, and a restart happens in place. Linux only so far; a builder error elsewhere.
     GuardFirst,
-    /// No guard until a crash; the crashing worker starts one. Not built yet: a builder error.
+    /// No guard until a crash; the crashing worker starts one. No other process stands beside the application, but an end without a crash (an exit code, a kill, a panic that exits) is seen by nobody.
     AtCrash,
+    /// Guard-first as process 1 and as a terminal's foreground job, at-crash under a service manager, worker-first elsewhere. [`Handle::topology`](crate::Handle::topology) says what was chosen, and why.
+    Auto,
 }
 
 /// Whether reports may leave this machine.
@@ -29,52 +32,6 @@ pub enum Consent {
     Denied,
     /// Reports are sent to the collector.
     Granted,
-}
-
-/// How much a minidump holds, and how large it becomes at most.
-///
-/// What doesn't fit goes in the order of its worth; the crashing thread's stack is the last.
-/// Windows decides itself what a kind of dump holds: where that doesn't fit, the next smaller kind is taken, and the smallest one up to 16 MiB.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum DumpSize {
-    /// At most 512 KiB: registers of all threads, 64 KiB of the crashing thread's stack, 8 KiB of each other.
-    /// Windows writes `MiniDumpNormal` with thread times and unloaded modules, each stack whole.
-    Small,
-    /// At most 4 MiB: 128 KiB of the crashing thread's stack, 32 KiB of each other.
-    /// Windows adds open handles and the memory that stacks refer to. The default.
-    #[default]
-    Standard,
-    /// At most 16 MiB, since collectors refuse more than 20: 1 MiB of the crashing thread's stack, 128 KiB of each other.
-    /// Windows adds the modules' global variables.
-    Large,
-}
-
-impl DumpSize {
-    pub(crate) const fn number(self) -> u32 {
-        match self {
-            DumpSize::Small => 0,
-            DumpSize::Standard => 1,
-            DumpSize::Large => 2,
-        }
-    }
-
-    pub(crate) const fn from_number(number: u32) -> Option<DumpSize> {
-        match number {
-            0 => Some(DumpSize::Small),
-            1 => Some(DumpSize::Standard),
-            2 => Some(DumpSize::Large),
-            _ => None,
-        }
-    }
-
-    /// The limit of the whole file, in bytes.
-    pub(crate) const fn bytes_max(self) -> usize {
-        match self {
-            DumpSize::Small => limits::SMALL_DUMP_BYTES_MAX,
-            DumpSize::Standard => limits::STANDARD_DUMP_BYTES_MAX,
-            DumpSize::Large => limits::LARGE_DUMP_BYTES_MAX,
-        }
-    }
 }
 
 /// The application's choices.
@@ -134,14 +91,8 @@ impl Settings {
         if let Err((field, reason)) = self.restart.validate() {
             return Err(Error::setting(field, reason));
         }
-        match self.topology {
-            Topology::WorkerFirst => {}
-            Topology::GuardFirst => {
-                return Err(Error::setting("topology", "guard-first is not built yet"));
-            }
-            Topology::AtCrash => {
-                return Err(Error::setting("topology", "at-crash is not built yet"));
-            }
+        if self.topology == Topology::GuardFirst && !front::IS_BUILT {
+            return Err(Error::setting("topology", "guard-first is not built for this system yet"));
         }
         let wait = self.dump_wait.as_millis();
         if wait == 0 || wait > u128::from(DUMP_WAIT_MS_MAX) {
@@ -220,7 +171,6 @@ mod tests {
         assert!(refused(|s| s.collector = Some("http://a b".into())).contains("space"));
         assert!(refused(|s| s.store = Some(PathBuf::new())).contains("`store`"));
         assert!(refused(|s| s.dump_wait = Duration::ZERO).contains("`dump_wait`"));
-        assert!(refused(|s| s.topology = Topology::AtCrash).contains("`topology`"));
         assert!(Settings::new("app".into(), "1.0".into()).check().is_ok());
     }
 }

@@ -7,6 +7,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::config::LARGE_DUMP_BYTES_MAX;
 use crate::error::Error;
 use crate::heap::{add, below, owned};
 use crate::limits;
@@ -277,7 +278,7 @@ impl Store {
     /// A report's minidump, if it has one.
     pub(crate) fn read_dump(&self, report: &Report) -> Option<Vec<u8>> {
         let path = below(&self.directory(report), file_name(&report.uuid, "dmp"));
-        read_whole(&path, limits::LARGE_DUMP_BYTES_MAX * 2)
+        read_whole(&path, LARGE_DUMP_BYTES_MAX * 2)
     }
 
     /// A report's metadata, as far as a reasonable one goes.

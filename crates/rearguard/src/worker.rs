@@ -6,7 +6,9 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use rearguard_crashpath::black_box::{BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_WORDS, Words};
+use rearguard_crashpath::black_box::{
+    BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_WORDS, Words, foreground,
+};
 
 use crate::config::ExitClass;
 use crate::error::Error;
@@ -14,8 +16,8 @@ use crate::heap::{PutText, add, copied, lossy};
 use crate::launch::{Life, Succession, remove_single_use};
 use crate::report_id::uuid_text;
 use crate::role;
-use crate::settings::Settings;
-use crate::sys::{channel, process};
+use crate::settings::{Settings, Topology};
+use crate::sys::{channel, front, process};
 use crate::text::{contains, push_number};
 
 /// Why this worker has no guard.
@@ -42,6 +44,9 @@ pub(crate) struct Worker {
     pub(crate) store: String,
     pub(crate) store_error: Option<Error>,
     pub(crate) arm_error: Option<Error>,
+    pub(crate) topology: Topology,
+    /// Why it is that one, for a person.
+    pub(crate) topology_reason: &'static str,
     pub(crate) incarnation: u32,
     pub(crate) last_class: Option<ExitClass>,
     pub(crate) last_report: Option<LastReport>,
@@ -83,7 +88,7 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
             "it was started before in this process",
         ));
     }
-    let succession = channel::take_succession();
+    let (succession, front) = channel::take_succession();
     if let Some(succession) = &succession {
         worker.incarnation = succession.incarnation;
         worker.last_class = Some(succession.last_class);
@@ -94,9 +99,14 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
         worker.recovery = succession.recovery.as_deref().map(|bytes| copied(bytes));
     }
     let status = process::Status::read();
-    worker.off = reason_to_stay_alone(settings, &status);
+    (worker.topology, worker.topology_reason) = choose_topology(settings, front.is_some());
+    worker.off = reason_to_stay_alone(settings, &status, worker.topology);
+    if worker.off.is_none() && worker.topology == Topology::GuardFirst && front.is_none() {
+        // This process becomes the guard, and the application begins anew below it.
+        worker.off = Some(Off::Failed(front::begin(&process::surroundings(&status))));
+    }
     if worker.off.is_none() {
-        match guard_this_process(settings, &status, succession.as_ref(), worker) {
+        match guard_this_process(settings, &status, succession.as_ref(), front, worker) {
             Ok(()) => worker.black_box.map_or((), |black_box| record_panics(black_box)),
             Err(error) => worker.off = Some(Off::Failed(error)),
         }
@@ -104,7 +114,7 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
     if let (Some(black_box), Some(wait)) = (worker.black_box, settings.wait_ready) {
         // Who waits anyway is to find a health that knows about the store.
         let begun_ns = process::monotonic_ns();
-        if wait_guarded(black_box, wait) {
+        if worker.wait_guarded(wait) && worker.topology != Topology::AtCrash {
             let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             channel::wait_store_tried(black_box, begun_ns.saturating_add(wait_ns));
         }
@@ -112,8 +122,32 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
     Ok(())
 }
 
+/// Where the guard is to stand, and why there. A process that has one in front of it has it, whatever it chooses.
+fn choose_topology(settings: &Settings, has_front: bool) -> (Topology, &'static str) {
+    if has_front {
+        return (Topology::GuardFirst, "the guard was there first");
+    }
+    if settings.topology != Topology::Auto {
+        return (settings.topology, "the application chose it");
+    }
+    if std::process::id() == 1 && front::IS_BUILT {
+        return (Topology::GuardFirst, "this is process 1, and the system ends everything with it");
+    }
+    if process::outer_supervisor().is_some() {
+        return (Topology::AtCrash, "a service manager watches over this process");
+    }
+    if process::foreground() == foreground::JOB && front::IS_BUILT {
+        return (Topology::GuardFirst, "this is the foreground job of a terminal");
+    }
+    (Topology::WorkerFirst, "nothing speaks for another place")
+}
+
 /// Whether this process is to run without a guard.
-fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option<Off> {
+fn reason_to_stay_alone(
+    settings: &Settings,
+    status: &process::Status,
+    topology: Topology,
+) -> Option<Off> {
     let name = &settings.name;
     if process::is_privileged() {
         let is_absolute = settings.store.as_ref().is_some_and(|path| path.is_absolute());
@@ -128,7 +162,7 @@ fn reason_to_stay_alone(settings: &Settings, status: &process::Status) -> Option
     if status.is_traced {
         return Some(Off::Debugger);
     }
-    (std::process::id() == 1).then_some(Off::PidOne)
+    (std::process::id() == 1 && topology == Topology::WorkerFirst).then_some(Off::PidOne)
 }
 
 /// `<APP>_NO_CRASH_GUARD`, the name in capitals, everything else an underscore.
@@ -147,9 +181,10 @@ fn guard_this_process(
     settings: &Settings,
     status: &process::Status,
     succession: Option<&Succession>,
+    front: Option<front::Front>,
     worker: &mut Worker,
 ) -> Result<(), Error> {
-    let opening = channel::begin()?;
+    let opening = channel::begin(front.as_ref())?;
     let store = choose_store(settings, worker);
     let mut surroundings = process::surroundings(status);
     remove_single_use(&mut surroundings.environment);
@@ -175,7 +210,10 @@ fn guard_this_process(
         record: life.encode(),
         arguments,
         environment: surroundings.environment,
+        resident: worker.topology != Topology::AtCrash,
     })?;
+    // The keeper has it in its own table; the application's shows nothing of it.
+    drop(front);
     worker.black_box = Some(black_box);
     note_foreground(black_box);
     let arms = channel::Arms {
@@ -205,12 +243,6 @@ fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
     };
     worker.store = lossy(path.as_os_str().as_encoded_bytes());
     process::path_bytes(&path)
-}
-
-/// Waits until a guard is on duty, for at most `wait`.
-pub(crate) fn wait_guarded(black_box: &BlackBox, wait: Duration) -> bool {
-    let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
-    channel::wait_guarded(black_box, process::monotonic_ns().saturating_add(wait_ns))
 }
 
 /// Notes what this process is to its terminal; once it has ended, the shell has the terminal back and nobody can tell.
@@ -264,6 +296,18 @@ extern "C" fn record_panics(black_box: &'static BlackBox) {
 }
 
 impl Worker {
+    /// Waits until a guard is on duty, or, where none stands by, until a crash could start one; for at most `wait`.
+    pub(crate) fn wait_guarded(&self, wait: Duration) -> bool {
+        let Some(black_box) = self.black_box else { return false };
+        let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
+        let deadline_ns = process::monotonic_ns().saturating_add(wait_ns);
+        if self.topology == Topology::AtCrash {
+            channel::wait_callable(black_box, deadline_ns)
+        } else {
+            channel::wait_guarded(black_box, deadline_ns)
+        }
+    }
+
     /// Tells the guard that this life has proved itself.
     pub(crate) fn ready(&self) {
         if let Some(black_box) = self.black_box {

@@ -77,16 +77,16 @@ const MODULE_EDGES: [(&str, &[&str]); 20] = [
     ),
     // Sans-IO: it knows the words of the configuration and nothing else.
     ("supervisor", &["config"]),
-    ("store", &["error", "heap", "limits", "order", "report_id", "sys", "text"]),
+    ("store", &["config", "error", "heap", "limits", "order", "report_id", "sys", "text"]),
     ("upload", &["error", "heap", "limits", "report_id", "sys", "text"]),
     // Of `sys` the words alone, and the names of signals: a crash as every port tells it.
     ("metadata", &["config", "evidence", "heap", "json", "limits", "report_id", "sys", "text"]),
     ("evidence", &["config", "heap", "limits", "order", "sys", "wire"]),
     // The record's text is made here, its memory in `sys`; what it says about the process comes from `sys`.
     ("launch", &["config", "error", "heap", "limits", "settings", "sys", "wire"]),
-    // The callback's argument is a type of `sys`.
+    // The callback's argument is a type of `sys`, and it knows what a port has.
     ("settings", &["config", "error", "limits", "sys"]),
-    ("sys", &["config", "error", "heap", "launch", "limits", "text", "wire"]),
+    ("sys", &["config", "error", "heap", "launch", "limits", "role", "text", "wire"]),
     ("role", &["heap", "limits", "text"]),
     ("wire", &["heap", "limits"]),
     ("report_id", &["heap", "limits", "text"]),

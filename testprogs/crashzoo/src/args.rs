@@ -25,7 +25,7 @@ const OPTIONS: &str = "
 options:
   --store DIR            where reports go; without it, the library's default
   --collector URL        where reports are sent; grants consent
-  --topology NAME        worker-first (default), guard-first, at-crash
+  --topology NAME        worker-first (default), guard-first, at-crash, auto
   --restart WHEN         never, on-crash (default), always
   --wait-ready           start() waits until the worker is guarded
   --thread WHICH         which thread dies: main (default), std, foreign
@@ -57,6 +57,7 @@ options for the project's own tests:
   --drop-user UID        changes to this user after start() (not on Windows)
   --raise-dumpable       lets itself be dumped after that (not on Windows)
   --health               prints the health to standard error
+  --tell-topology        prints where the guard stands to standard error, and why
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
 99 the crash path allocated";
@@ -98,6 +99,7 @@ pub(crate) struct Args {
     pub(crate) recovery: Option<String>,
     pub(crate) ready: bool,
     pub(crate) health: bool,
+    pub(crate) tell_topology: bool,
     pub(crate) print_args: Option<PathBuf>,
     pub(crate) drop_user: Option<u32>,
     pub(crate) raise_dumpable: bool,
@@ -133,6 +135,7 @@ impl Default for Args {
             recovery: None,
             ready: false,
             health: false,
+            tell_topology: false,
             print_args: None,
             drop_user: None,
             raise_dumpable: false,
@@ -250,6 +253,7 @@ impl Args {
             "drop-user" => self.drop_user = Some(number(name, parser)?),
             "raise-dumpable" => self.raise_dumpable = true,
             "health" => self.health = true,
+            "tell-topology" => self.tell_topology = true,
             _ => return Err(format!("--{name}: no such option")),
         }
         Ok(())
@@ -282,7 +286,10 @@ fn topology(word: &str) -> Result<Topology, String> {
         "worker-first" => Ok(Topology::WorkerFirst),
         "guard-first" => Ok(Topology::GuardFirst),
         "at-crash" => Ok(Topology::AtCrash),
-        _ => Err(format!("--topology: '{word}' is none of worker-first, guard-first, at-crash")),
+        "auto" => Ok(Topology::Auto),
+        _ => Err(format!(
+            "--topology: '{word}' is none of worker-first, guard-first, at-crash, auto"
+        )),
     }
 }
 

@@ -105,6 +105,10 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     if let Err(problem) = foreign::install_after(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
+    if args.tell_topology {
+        let (topology, reason) = handle.topology();
+        eprintln!("crashzoo: topology: {topology:?}: {reason}");
+    }
     if args.wait_ready || args.wait_guarded {
         if handle.wait_guarded(READY_WAIT) {
             trace.learn(handle);

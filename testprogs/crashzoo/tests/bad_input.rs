@@ -8,7 +8,7 @@ mod common;
 use std::time::Duration;
 
 use common::Scene;
-use rearguard::{Rearguard, RestartPolicy, RestartWhen, Topology};
+use rearguard::{Rearguard, RestartPolicy, RestartWhen};
 
 /// The message of a builder that is refused. `start()` goes no further than the check, so this process stays what it is.
 fn refused(builder: Rearguard) -> String {
@@ -85,8 +85,6 @@ fn times_and_places() {
         (good().dump_wait(Duration::from_millis(60_001)), "dump_wait", "between 1 ms and 60 s"),
         (good().dump_wait(Duration::MAX), "dump_wait", "between 1 ms and 60 s"),
         (good().store(""), "store", "empty"),
-        (good().topology(Topology::GuardFirst), "topology", "not built yet"),
-        (good().topology(Topology::AtCrash), "topology", "not built yet"),
         (good().restart(policy().intensity(0, week)), "intensity", "between 1 and 16 crashes"),
         (good().restart(policy().intensity(17, week)), "intensity", "between 1 and 16 crashes"),
         (good().restart(policy().intensity(1, Duration::ZERO)), "intensity", "one week"),

@@ -41,14 +41,19 @@ const CRASHES: [Way; 12] = [
 ];
 
 /// Runs a way on a thread and checks everything that all crashes have in common.
-fn dies_truly(way: &Way, thread: &str) -> (Scene, Report) {
+fn dies_truly(way: &Way, thread: &str, topology: &str) -> (Scene, Report) {
     let scene = Scene::new();
-    let arguments = ["--wait-ready", "--thread", thread, "--threads", "3", way.name];
-    let ended = scene.run_lives(&arguments, 2);
-    let name = way.name;
-    assert_eq!(ended.signal(), Some(way.signal), "{name} on {thread}: {ended:?}");
+    let arguments = ["--topology", topology, "--wait-ready", "--thread", thread, "--threads", "3"];
+    let ended = scene.run_lives(&[&arguments[..], &[way.name]].concat(), 2);
+    let name = format!("{} on {thread}, {topology}", way.name);
+    if topology == "guard-first" {
+        // The process that was started stays until the last life's end.
+        assert_eq!(ended.code(), Some(0), "{name}: {ended:?}");
+    } else {
+        assert_eq!(ended.signal(), Some(way.signal), "{name}: {ended:?}");
+    }
     let mains = scene.events("main");
-    assert_eq!(mains.len(), 2, "{name} on {thread}: one restart: {:#?}", scene.trace());
+    assert_eq!(mains.len(), 2, "{name}: one restart: {:#?}", scene.trace());
     let report = scene.report();
     let next = &mains[1];
     assert_eq!(next.incarnation, Some(1), "{name}");
@@ -61,8 +66,10 @@ fn dies_truly(way: &Way, thread: &str) -> (Scene, Report) {
     assert!(way.code.is_none_or(|expected| expected == code), "{name}: code {code}");
     assert!(way.address.is_none_or(|expected| expected == address), "{name}: {address:#x}");
     assert_eq!(report.json["crash"]["thread"].as_u64(), Some(u64::from(tid)), "{name}");
-    let on_main = tid == ended.pid;
-    assert_eq!(on_main, thread == "main", "{name} on {thread}: thread {tid} of {}", ended.pid);
+    let on_main = tid == mains[0].pid;
+    assert_eq!(on_main, thread == "main", "{name}: thread {tid} of {}", mains[0].pid);
+    assert_eq!(mains[0].pid == ended.pid, topology != "guard-first", "{name}");
+    assert_eq!(report.json["late_guard"], topology == "at-crash", "{name}");
     assert!(report.thread_count() >= 5, "{name}: {} threads", report.thread_count());
     let order = [
         "crash_seen",
@@ -83,7 +90,7 @@ fn dies_truly(way: &Way, thread: &str) -> (Scene, Report) {
 #[test]
 fn crashes_on_the_main_thread() {
     for way in &CRASHES {
-        dies_truly(way, "main");
+        dies_truly(way, "main", "worker-first");
     }
 }
 
@@ -91,7 +98,7 @@ fn crashes_on_the_main_thread() {
 #[test]
 fn crashes_on_a_std_thread() {
     for way in &CRASHES {
-        dies_truly(way, "std");
+        dies_truly(way, "std", "worker-first");
     }
 }
 
@@ -99,14 +106,45 @@ fn crashes_on_a_std_thread() {
 #[test]
 fn crashes_on_a_foreign_thread() {
     for way in &CRASHES {
-        dies_truly(way, "foreign");
+        dies_truly(way, "foreign", "worker-first");
+    }
+}
+
+// Goal: the same where the guard stands before the application, and where it comes only for the crash.
+#[test]
+fn crashes_with_the_guard_in_front() {
+    for way in &CRASHES {
+        for thread in ["main", "std", "foreign"] {
+            dies_truly(way, thread, "guard-first");
+        }
+    }
+}
+
+#[test]
+fn crashes_with_no_guard_before_them() {
+    for way in &CRASHES {
+        for thread in ["main", "std", "foreign"] {
+            dies_truly(way, thread, "at-crash");
+        }
+    }
+}
+
+// Goal: without another life, the process in front ends as the application below it has ended.
+#[test]
+fn a_front_ends_as_its_worker() {
+    for way in &CRASHES {
+        let scene = Scene::new();
+        let options = ["--topology", "guard-first", "--restart", "never", "--wait-ready"];
+        let ended = scene.run(&[&options[..], &[way.name]].concat());
+        assert_eq!(ended.signal(), Some(way.signal), "{}: {ended:?}", way.name);
+        assert_eq!(scene.report().exception().0, way.signal, "{}", way.name);
     }
 }
 
 // Goal: the module at fault is named, and an overflow is known as one and stays small.
 #[test]
 fn an_overflow_is_known_and_small() {
-    let (_scene, report) = dies_truly(&CRASHES[9], "main");
+    let (_scene, report) = dies_truly(&CRASHES[9], "main", "worker-first");
     let flags = report.json["crash"]["flags"].as_array().expect("flags");
     assert!(flags.iter().any(|flag| flag == "near_stack_pointer"), "{flags:?}");
     let bytes = report.json["minidump"]["bytes"].as_u64().expect("a size");

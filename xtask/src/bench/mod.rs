@@ -3,6 +3,7 @@
 //! The three take turns, so that whatever else the machine does meets all of them.
 //! There is no verdict on times: they depend on the machine, and only the ratios carry over.
 
+mod begin;
 mod idle;
 mod life;
 mod process;
@@ -68,6 +69,21 @@ pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<(), String> {
                 // Left to the end they would be gigabytes, and a full disk would be measured.
                 let _ = std::fs::remove_dir_all(&place);
             }
+        }
+    }
+    for round in 0..=runs {
+        for turn in 0..begin::TOPOLOGIES.len() {
+            let topology = begin::TOPOLOGIES[(turn + round) % begin::TOPOLOGIES.len()];
+            let place = directory.path().join(format!("begin-{round}-{turn}"));
+            match begin::start_to_main_ms(&programs.rearguard, topology, &place) {
+                Ok(ms) if round > 0 => {
+                    let row = format!("started -> main, {topology}");
+                    table.add(&row, Unit::Milliseconds, Contestant::Rearguard, ms);
+                }
+                Ok(_) => {}
+                Err(problem) => problems.push(format!("round {round}, {topology}: {problem}")),
+            }
+            let _ = std::fs::remove_dir_all(&place);
         }
     }
     println!("idle, {} s", idle::WINDOW.as_secs());

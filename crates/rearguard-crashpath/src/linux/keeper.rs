@@ -23,7 +23,7 @@ pub const READY_PLACE: usize = 4;
 pub struct Keeping {
     /// The mapped black box.
     pub black_box: &'static BlackBox,
-    /// How to start a guard.
+    /// How to start a guard; null where the guard is the process that started this one, and there is no other.
     pub plan: *mut Plan,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub resident: bool,
@@ -56,20 +56,19 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
         if word == guard::ANSWERED {
             after_the_answer(keeping.black_box, tid);
         } else if word == guard::LEFT || owner(word).is_some() {
+            if keeping.plan.is_null() {
+                // This guard came by itself, and nobody else has said so.
+                standing::tell_news();
+            }
             futex::wait_and_pass_on(&control.guard, word, None);
             wanted = keeping.resident;
+        } else if keeping.plan.is_null() {
+            await_front(keeping.black_box, word);
         } else {
             let crashed = control.crash.load(Ordering::Acquire) != crash::IDLE;
             started_for_crash = if crashed { started_for_crash + 1 } else { 0 };
             if started_for_crash > limits::GUARDS_PER_CRASH_MAX {
-                // The crashed thread sees that nobody comes, and ends without a dump.
-                let _ = control.guard.compare_exchange(
-                    word,
-                    guard::LEFT,
-                    Ordering::AcqRel,
-                    Ordering::Relaxed,
-                );
-                futex::wake_all(&control.guard);
+                nobody_comes(&control.guard, word);
                 continue;
             }
             let admitted = crashed || (wanted && window.admit(time::monotonic_ns() / 1_000_000));
@@ -84,6 +83,26 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
                 futex::wait_and_pass_on(&control.guard, word, None);
             }
         }
+    }
+}
+
+/// Lets the crashed thread see that nobody comes; it ends without a dump.
+fn nobody_comes(place: &AtomicU32, word: u32) {
+    let _ = place.compare_exchange(word, guard::LEFT, Ordering::AcqRel, Ordering::Relaxed);
+    futex::wake_all(place);
+}
+
+/// Waits for a guard that nobody here can start. A crash that finds none waits no longer for it than a guard may take to come.
+fn await_front(black_box: &'static BlackBox, word: u32) {
+    handler::touch_stacks();
+    let control = &black_box.control;
+    let crashed = control.crash.load(Ordering::Acquire) != crash::IDLE;
+    let wait_ns = u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000;
+    let deadline_ns = crashed.then(|| time::monotonic_ns().saturating_add(wait_ns));
+    let woken = futex::wait_and_pass_on(&control.guard, word, deadline_ns);
+    standing::tell_news();
+    if woken == futex::Woken::TimedOut {
+        nobody_comes(&control.guard, word);
     }
 }
 

@@ -13,6 +13,12 @@ use super::{descriptors, futex, time};
 use crate::black_box::{crash, start};
 use crate::limits;
 
+/// How many environment strings can have the child's process id.
+pub const PID_PLACES: usize = 2;
+
+/// The digits of the largest process id.
+pub const PID_DIGITS: usize = 10;
+
 /// How many resource limits can be set.
 pub const RLIMITS_MAX: usize = 16;
 
@@ -28,8 +34,18 @@ pub struct Gate {
     /// For a starter that is made while a crash waits: the word that says whether it still counts.
     /// A worker that survived its crash and ends later has an end of its own, which is another guard's to judge.
     pub crash: *const AtomicU32,
-    /// Where the child writes its own process id in decimal before it execs: ten bytes inside an environment string. Null for nowhere.
-    pub pid_digits: *mut u8,
+}
+
+/// What the new process is to its caller.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Kinship {
+    /// Nobody's child whose waits would tell, in a process group of its own.
+    Orphan,
+    /// The caller's child, in its process group; the kernel ends it with the calling thread (`prctl(2)`, PR_SET_PDEATHSIG).
+    Child {
+        /// The caller's process id.
+        parent: i32,
+    },
 }
 
 /// What became of a child.
@@ -101,6 +117,12 @@ pub struct Plan {
     pub arguments: *const *const u8,
     /// Null-terminated array of NUL-terminated environment strings.
     pub environment: *const *const u8,
+    /// Where the child writes its own process id in decimal before it execs: room for eleven bytes at the end of an environment string. Null for nowhere.
+    pub pid_digits: [*mut u8; PID_PLACES],
+    /// Its relation to the caller.
+    pub kinship: Kinship,
+    /// Whether it has the caller's descriptors as they are, those that exec closes excepted; streams and `handed` then mean nothing.
+    pub keeps_descriptors: bool,
     /// The descriptors for 0 to 2; -1 for `/dev/null`.
     pub streams: [i32; 3],
     /// The descriptors from [`FIRST_FD`] on.
@@ -219,6 +241,16 @@ unsafe fn spawn_blocked(plan: *mut Plan) -> Result<i32> {
     outcome.late.store(0, Ordering::Relaxed);
     outcome.directory_gone.store(0, Ordering::Relaxed);
     outcome.running.store(1, Ordering::Release);
+    if given.kinship != Kinship::Orphan {
+        // SAFETY: the caller answers for the plan.
+        let child = unsafe { clone_child(plan, libc::SIGCHLD) };
+        if child < 0 {
+            outcome.running.store(0, Ordering::Release);
+            return Err(Errno(-(child as i32)));
+        }
+        outcome.pid.store(child as i32, Ordering::Release);
+        return Ok(child as i32);
+    }
     let flags = (libc::CLONE_VM | libc::CLONE_VFORK) as usize;
     let [middle_stack, _] = given.stacks;
     // SAFETY: the stack is the plan's own, and CLONE_VFORK keeps us here until the middle has left it.
@@ -252,12 +284,28 @@ fn reap(middle: i32) {
 
 /// The middle: makes the child and ends, so that the child is nobody's whose waits would tell.
 extern "C" fn run_middle(plan: *mut u8) -> ! {
+    let plan = plan.cast::<Plan>();
     // SAFETY: `spawn` passes its plan, keeps it alive, and sleeps until this process has ended.
-    let given = unsafe { &*plan.cast::<Plan>() };
-    let flags = (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID) as usize;
+    let child = unsafe { clone_child(plan, 0) };
+    // SAFETY: as above.
+    let given = unsafe { &*plan };
+    // The child may have stored its own pid already; it is the same number.
+    given.outcome.pid.store(child as i32, Ordering::Release);
+    syscall::exit(0);
+}
+
+/// Clones the child; the result is the kernel's.
+///
+/// # Safety
+///
+/// As [`spawn`].
+unsafe fn clone_child(plan: *mut Plan, end_signal: i32) -> isize {
+    // SAFETY: the caller answers for the plan.
+    let given = unsafe { &*plan };
+    let flags = (libc::CLONE_VM | libc::CLONE_CHILD_CLEARTID | end_signal) as usize;
     let [_, child_stack] = given.stacks;
     // SAFETY: the stack is the plan's own, and the plan lives until `running` is cleared.
-    let child = unsafe {
+    unsafe {
         rearguard_crashpath_clone(
             flags,
             child_stack.top(),
@@ -265,10 +313,7 @@ extern "C" fn run_middle(plan: *mut u8) -> ! {
             plan.cast(),
             &raw const given.outcome.running,
         )
-    };
-    // The child may have stored its own pid already; it is the same number.
-    given.outcome.pid.store(child as i32, Ordering::Release);
-    syscall::exit(0);
+    }
 }
 
 /// The child: puts everything in place, waits at the gate, execs.
@@ -296,11 +341,24 @@ extern "C" fn run_child(plan: *mut u8) -> ! {
 /// Everything between clone and gate.
 fn prepare(plan: &Plan) -> Result<()> {
     reset_dispositions(plan.ignored_signals);
-    // Its own process group in the same session: Ctrl-C at the terminal isn't meant for it, and nothing typed there is read by it.
-    let _ = plain!(libc::SYS_setpgid, 0, 0);
-    // A lowered descriptor limit of the application must not stand in the way of the numbers used here.
-    raise_descriptor_limit();
-    descriptors::place(&plan.streams, &plan.handed)?;
+    match plan.kinship {
+        // Its own process group in the same session: Ctrl-C at the terminal isn't meant for it, and nothing typed there is read by it.
+        Kinship::Orphan => {
+            let _ = plain!(libc::SYS_setpgid, 0, 0);
+        }
+        Kinship::Child { parent } => {
+            let _ = plain!(libc::SYS_prctl, libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0);
+            // A parent that ended before that was asked for ends nobody.
+            if syscall::getppid() != parent {
+                return Err(Errno(libc::ESRCH));
+            }
+        }
+    }
+    if !plan.keeps_descriptors {
+        // A lowered descriptor limit of the application must not stand in the way of the numbers used here.
+        raise_descriptor_limit();
+        descriptors::place(&plan.streams, &plan.handed)?;
+    }
     if plan.umask != u32::MAX {
         let _ = plain!(libc::SYS_umask, plan.umask);
     }
@@ -426,27 +484,37 @@ fn pass_gate(plan: &Plan) -> Passage {
     {
         return Passage::Lost;
     }
-    write_digits(gate.pid_digits, pid);
     Passage::Chosen
 }
 
-/// Writes `pid` with ten decimal digits.
-fn write_digits(digits: *mut u8, pid: i32) {
-    if digits.is_null() {
-        return;
-    }
+/// Writes `pid` in decimal, with a NUL behind it.
+fn write_digits(place: *mut u8, pid: i32) {
+    let mut digits = [0u8; PID_DIGITS + 1];
+    let mut length = 0;
     let mut rest = pid as u32;
-    for position in (0..10).rev() {
-        // SAFETY: the gate's promise is ten bytes.
-        let place = unsafe { digits.add(position) };
-        // SAFETY: as above; nobody else refers to them between clone and exec.
-        unsafe { place.write(b'0' + (rest % 10) as u8) };
-        rest /= 10;
+    let mut scale = 1_000_000_000;
+    while scale > 0 {
+        let digit = (rest / scale) as u8;
+        rest %= scale;
+        scale /= 10;
+        if (digit > 0 || length > 0 || scale == 0)
+            && let Some(byte) = digits.get_mut(length)
+        {
+            *byte = b'0' + digit;
+            length += 1;
+        }
     }
+    // SAFETY: the plan's promise is room for eleven bytes, to which nobody else refers between clone and exec.
+    unsafe { place.copy_from_nonoverlapping(digits.as_ptr(), digits.len()) };
 }
 
 /// Execs by path, or by inode where there is no path or it leads nowhere.
 fn exec(plan: &Plan) -> Errno {
+    for place in plan.pid_digits {
+        if !place.is_null() {
+            write_digits(place, syscall::getpid());
+        }
+    }
     plan.outcome.execing.store(1, Ordering::Release);
     syscall::set_signal_mask(plan.signal_mask);
     let (arguments, environment) = (plan.arguments as usize, plan.environment as usize);

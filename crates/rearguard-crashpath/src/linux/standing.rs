@@ -27,6 +27,21 @@ pub fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
     }
 }
 
+/// Sleeps until a keeper can be called by a crash, whatever that has torn; false when there is none at `deadline_ns` of CLOCK_MONOTONIC.
+pub fn wait_callable(deadline_ns: u64) -> bool {
+    loop {
+        let news = NEWS.load(Ordering::Acquire);
+        match STATE.load(Ordering::Acquire) {
+            SERVING => return true,
+            ABSENT => return false,
+            _ => {}
+        }
+        if futex::wait(&NEWS, news, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return false;
+        }
+    }
+}
+
 /// Says that a keeper is about to serve, so that a crash in the meantime waits for it.
 pub fn announce() {
     STATE.store(COMING, Ordering::Release);
@@ -47,6 +62,7 @@ pub(super) fn serves() -> bool {
 /// Says that the keeper serves.
 pub(super) fn serve() {
     STATE.store(SERVING, Ordering::Release);
+    tell_news();
 }
 
 /// Tells who waits that something has changed.

@@ -113,6 +113,12 @@ pub fn getpid() -> i32 {
     plain!(libc::SYS_getpid).map_or(0, |pid| pid as i32)
 }
 
+/// The parent's process id; zero where it is in another namespace.
+#[must_use]
+pub fn getppid() -> i32 {
+    plain!(libc::SYS_getppid).map_or(0, |pid| pid as i32)
+}
+
 /// The calling thread's id.
 #[must_use]
 pub fn gettid() -> i32 {

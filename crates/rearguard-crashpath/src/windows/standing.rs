@@ -72,6 +72,13 @@ pub fn has_standby() -> bool {
     !STANDBY_THREAD.get().is_null()
 }
 
+/// Forgets a standby that has ended, so that another can be put in its place. A crash that takes it meanwhile finds that it has ended.
+pub fn drop_standby() {
+    STANDBY_THREAD.take();
+    STANDBY_JOB.take();
+    STANDBY.take();
+}
+
 /// Makes the standby the guard and lets it run; false when there is none.
 pub fn call_standby(black_box: &BlackBox) -> bool {
     let thread = STANDBY_THREAD.take();

@@ -26,7 +26,7 @@ use crate::sys::dumper;
 use crate::sys::exit_status;
 use crate::sys::successor::{self, Recipe, Starter};
 use crate::sys::words::{Heard, Started, When};
-use crate::sys::{process, terminal};
+use crate::sys::{front, process, terminal};
 use crate::text::joined;
 
 use case::Case;
@@ -38,11 +38,25 @@ pub(crate) fn refuse(reason: &str) -> ! {
     process::exit(EXIT_GUARD_ARGUMENT)
 }
 
+/// Guard-first: stands in front of a worker until that hands over what a guard needs, and then is its guard.
+pub(crate) fn front(worker: u32) -> ! {
+    match front::stand(worker) {
+        Ok(nonce) => run(nonce),
+        Err(reason) => refuse(reason),
+    }
+}
+
+/// Ends this process, or, where it stands in front of its worker, waits for its end and ends alike.
+fn leave(code: i32) -> ! {
+    if front::is_front() { front::end_with_worker() } else { process::exit(code) }
+}
+
 /// Steps 3 to 11 of the story.
 pub(crate) fn run(nonce: u64) -> ! {
     // It lives as long as the process, and so does the guard below: nothing of them is ever dropped as a whole.
     let attached: &'static Attached = match attach::attach(nonce) {
         Ok(attached) => kept(attached),
+        Err(_) if front::is_front() => front::end_with_worker(),
         Err(reason) => refuse(reason),
     };
     attach::become_guard(&attached.record.name, attached.black_box);
@@ -56,7 +70,7 @@ pub(crate) fn run(nonce: u64) -> ! {
     let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE;
     let case = Case::new(&attached.record, late);
     if !attach::take_place(attached.black_box) {
-        process::exit(EXIT_GUARD_NOT_NEEDED);
+        leave(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
     let guard = kept(Guard::new(attached, spots, case));
@@ -201,7 +215,7 @@ impl Guard {
                 // Somebody else may have taken the place meanwhile; then this guard is in the way.
                 if !attach::take_place_again(self.attached.black_box) {
                     self.case.give_back();
-                    process::exit(EXIT_GUARD_NOT_NEEDED);
+                    leave(EXIT_GUARD_NOT_NEEDED);
                 }
                 self.class = ExitClass::Unknown;
                 Some(Event::WorkerSurvived)
@@ -254,7 +268,10 @@ impl Guard {
             self.class = class;
         }
         let without_a_crash = self.case.crashed_thread() == 0;
-        if without_a_crash && control.foreground.load(Ordering::Relaxed) == foreground::JOB {
+        if without_a_crash
+            && !front::is_front()
+            && control.foreground.load(Ordering::Relaxed) == foreground::JOB
+        {
             // A crash was asked while it waited; of any other end only the worker itself could tell.
             self.tell(Event::BlockSeen(StartBlock::ForegroundJob));
         }
@@ -289,6 +306,10 @@ impl Guard {
             Action::RetryAfter { delay_ms } => self.retry_after(delay_ms),
             Action::MakeDurable => self.make_durable(),
             Action::Deliver { deadline_ms } => {
+                if front::is_front() {
+                    // Who waits for the first process is not to wait for the collector.
+                    front::split(None);
+                }
                 let outcome = self.case.deliver(deadline_ms);
                 self.spots.pass("delivered");
                 self.tell(Event::DeliveryFinished(outcome));
@@ -297,7 +318,7 @@ impl Guard {
             Action::Note(Note::Impossible(_)) => {}
             Action::Exit => {
                 self.case.give_back();
-                process::exit(0)
+                leave(0)
             }
         }
     }
@@ -325,7 +346,7 @@ impl Guard {
         self.spots.pass("report-written");
         self.streams = attach::take_streams(self.attached, self.case.crashed_thread());
         self.spots.pass("streams-taken");
-        if attach::is_foreground_job(self.attached) {
+        if !front::is_front() && attach::is_foreground_job(self.attached) {
             self.tell(Event::BlockSeen(StartBlock::ForegroundJob));
         }
         self.look_for_block();
@@ -335,6 +356,9 @@ impl Guard {
 
     /// Asks the system what forbids a restart.
     fn look_for_block(&mut self) {
+        if front::stop_was_asked() {
+            self.tell(Event::BlockSeen(StartBlock::StopAsked));
+        }
         if let Some(block) = attach::restart_block(&self.attached.record) {
             self.tell(Event::BlockSeen(block));
         }
@@ -360,6 +384,11 @@ impl Guard {
             streams_lost: self.streams.iter().all(Option::is_none),
             recovery: evidence::recovery(self.attached.black_box),
         };
+        if front::is_front() {
+            for (stream, own) in self.streams.iter_mut().zip(front::own_streams()) {
+                *stream = stream.take().or(own);
+            }
+        }
         let when = When { delay_ms, at_crash: self.case.timeline().full_exit == 0 };
         let black_box = self.attached.black_box;
         let made = match &self.recipe {
@@ -423,7 +452,7 @@ impl Guard {
 
     /// Waits for our own starter, in slices, so that a request to stop is heard.
     fn await_start(&mut self) {
-        let Some(starter) = self.starter.take() else {
+        let Some(mut starter) = self.starter.take() else {
             self.tell(Event::StartFinished(StartOutcome::Failed));
             return;
         };
@@ -450,10 +479,14 @@ impl Guard {
         self.spots.pass("started");
         match outcome {
             StartOutcome::Started | StartOutcome::Lost => {
+                let next = starter.take_socket().map(|socket| (starter.pid(), socket));
                 self.streams = starter.into_streams();
                 self.say();
                 // The worker's pipes belong to the next worker alone from here on.
                 self.streams = [None, None, None];
+                if let (Some(next), StartOutcome::Started) = (next, outcome) {
+                    front::split(Some(next));
+                }
             }
             StartOutcome::Failed => self.streams = starter.into_streams(),
             StartOutcome::Late => self.starter = Some(starter),

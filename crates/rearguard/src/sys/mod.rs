@@ -5,6 +5,7 @@
 //! - `process`: what this process is and where it began (`Surroundings`), identity, randomness, clocks.
 //! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
 //! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
+//! - `front`: guard-first, where the first process stands in front of the worker; else `no_front`.
 //! - `dumper`: a minidump of the worker that waits at its crash.
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
@@ -22,6 +23,11 @@
     expect(dead_code, reason = "no other port needs all of what Linux says")
 )]
 pub(crate) mod words;
+
+#[cfg(not(target_os = "linux"))]
+pub(crate) mod no_front;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use no_front as front;
 
 #[cfg(not(target_os = "linux"))]
 mod std_file;

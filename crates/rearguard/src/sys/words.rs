@@ -1,6 +1,6 @@
 //! What a port and the rest of the crate say to each other: values without a system call, the same on every system.
 
-use crate::settings::DumpSize;
+use crate::config::DumpSize;
 
 /// What a process was started with and in.
 #[derive(Default)]

@@ -13,18 +13,18 @@ use rearguard_crashpath::{futex, robust, syscall, time};
 
 use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
 use super::process::last_errno;
-use super::{file, memfd, proc_text};
+use super::{file, front, memfd, proc_text};
 use crate::heap::owned;
 use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::words::Heard;
 use crate::text::{push_number, push_signed};
 
-const BLACK_BOX_FD: RawFd = FIRST_FD + BLACK_BOX_PLACE as RawFd;
-const RECORD_FD: RawFd = FIRST_FD + RECORD_PLACE as RawFd;
+pub(super) const BLACK_BOX_FD: RawFd = FIRST_FD + BLACK_BOX_PLACE as RawFd;
+pub(super) const RECORD_FD: RawFd = FIRST_FD + RECORD_PLACE as RawFd;
 pub(crate) const EXECUTABLE_FD: RawFd = FIRST_FD + EXECUTABLE_PLACE as RawFd;
 pub(crate) const PIDFD: RawFd = FIRST_FD + PIDFD_PLACE as RawFd;
-const READY_FD: RawFd = FIRST_FD + READY_PLACE as RawFd;
+pub(super) const READY_FD: RawFd = FIRST_FD + READY_PLACE as RawFd;
 
 /// Whether a worker can go on after its crash was answered: a handler that was there first may mend the fault then.
 pub(crate) const CAN_SURVIVE: bool = true;
@@ -84,6 +84,11 @@ static BELL: AtomicPtr<AtomicU32> = AtomicPtr::new(core::ptr::null_mut());
 /// Without the waiters' bit the kernel would not wake us at the worker's end, but a guard that stops waits for that no more.
 extern "C" fn on_stop(_signal: i32) {
     STOP.store(true, Ordering::Release);
+    ring_for_us();
+}
+
+/// Changes the word that this guard sleeps on, so that it looks around. Signal-safe.
+pub(super) fn ring_for_us() {
     // SAFETY: the pointer is null, or refers to the black box, which is never unmapped.
     if let Some(bell) = unsafe { BELL.load(Ordering::Acquire).as_ref() } {
         bell.fetch_and(!FUTEX_WAITERS, Ordering::AcqRel);
@@ -107,6 +112,14 @@ pub(crate) fn become_guard(application: &str, black_box: &'static BlackBox) {
     }
     // SAFETY: sixteen bytes with a NUL at the end.
     unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+    // Who stands in front of its worker passes signals on.
+    if !front::is_front() {
+        hear_signals();
+    }
+}
+
+/// Deaf to the terminal; SIGTERM is a request to stop.
+pub(super) fn hear_signals() {
     for signal in [
         libc::SIGHUP,
         libc::SIGINT,
@@ -214,6 +227,7 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
         if stop_requested() {
             return Heard::Stop;
         }
+        front::look_after_children();
         if control.crash.load(Ordering::Acquire) == crash::WAITING
             && control.answer.load(Ordering::Acquire) == answer::NONE
         {

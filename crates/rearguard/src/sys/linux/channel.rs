@@ -8,13 +8,16 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, store};
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
-use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
+use rearguard_crashpath::spawn::{
+    self, HANDOVER_MAX, Handed, Kinship, Outcome, PID_PLACES, Plan, RLIMITS_MAX,
+};
 use rearguard_crashpath::stack::{self, Stack};
 use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
+use super::front_socket::Front;
 use super::process::last_errno;
 use super::strings::{CText, string_array};
-use super::{file, memfd, process};
+use super::{file, front_socket, memfd, process};
 use crate::error::Error;
 use crate::heap::kept;
 use crate::launch::{LIFE_VARIABLE, Succession};
@@ -49,6 +52,8 @@ pub(crate) struct Request {
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
     pub(crate) environment: Vec<Vec<u8>>,
+    /// Whether a guard is started at once, or only when a crash calls for one.
+    pub(crate) resident: bool,
 }
 
 /// What the application's thread and the keeper hand each other while the channel is made.
@@ -61,6 +66,8 @@ struct Exchange {
     asked: AtomicU32,
     /// Given away by the application, taken by the keeper; null before and after.
     request: AtomicPtr<Request>,
+    /// The socket to the process in front of this one; -1 where there is none.
+    front: AtomicI32,
 }
 
 /// There is one channel in a process's life.
@@ -70,6 +77,7 @@ static EXCHANGE: Exchange = Exchange {
     errno: AtomicI32::new(0),
     asked: AtomicU32::new(0),
     request: AtomicPtr::new(core::ptr::null_mut()),
+    front: AtomicI32::new(-1),
 };
 
 /// The black box isn't there yet.
@@ -83,7 +91,8 @@ const FAILED: u32 = 2;
 pub(crate) struct Opening(());
 
 /// Starts the keeper, which begins with the black box.
-pub(crate) fn begin() -> Result<Opening, Error> {
+pub(crate) fn begin(front: Option<&Front>) -> Result<Opening, Error> {
+    EXCHANGE.front.store(front.map_or(-1, Front::fd), Ordering::Release);
     standing::announce();
     if let Err(errno) = start_thread() {
         standing::give_up(errno);
@@ -165,7 +174,7 @@ fn start_thread() -> Result<(), i32> {
 
 /// The keeper's first steps: its own descriptors, black box, record, plan. Then it keeps.
 extern "C" fn keeper_entry(_none: *mut libc::c_void) -> *mut libc::c_void {
-    own_descriptor_table();
+    own_descriptor_table(EXCHANGE.front.load(Ordering::Acquire));
     let keeping = match prepare(&EXCHANGE) {
         Ok(keeping) => keeping,
         Err(errno) => {
@@ -194,19 +203,27 @@ fn tell(exchange: &Exchange, made: Result<&'static BlackBox, i32>) {
     futex::wake_all(&exchange.made);
 }
 
-/// Gives this thread a descriptor table of its own, empty.
+/// Gives this thread a descriptor table of its own, empty but for `kept`, if that isn't negative.
 /// `close_range` does it in one call, and is open in containers whose filters refuse `unshare`.
 /// Where neither works the table stays shared: the descriptors are then the application's to see, and nothing is closed.
-fn own_descriptor_table() {
+fn own_descriptor_table(kept: RawFd) {
+    let behind = (kept + 1) as libc::c_uint;
+    // Without one to keep, everything is behind it.
+    let first = if kept < 0 { 0 } else { behind };
     let unshare_flag = libc::CLOSE_RANGE_UNSHARE;
     // SAFETY: with the flag, only this thread's own new copy of the table is closed.
-    let done = unsafe { libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, unshare_flag) };
+    let done =
+        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, unshare_flag) };
     if done == 0 {
+        if kept > 0 {
+            // SAFETY: the table is this thread's own.
+            unsafe { libc::syscall(libc::SYS_close_range, 0, kept - 1, 0) };
+        }
         return;
     }
     // SAFETY: no memory is involved.
     if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 {
-        for fd in 0..65_536 {
+        for fd in (0..65_536).filter(|fd| *fd != kept) {
             syscall::close(fd);
         }
     }
@@ -270,12 +287,20 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     black_box.header.nonce.store(request.nonce, Ordering::Release);
     let record_fd = memfd::sealed(c"rearguard-launch-record", &request.record)?;
     let record_fd = out_of_the_way(record_fd);
+    let socket = exchange.front.load(Ordering::Acquire);
+    if socket >= 0 {
+        let executable = executable.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+        let fds = [box_fd.as_raw_fd(), record_fd.as_raw_fd(), executable];
+        front_socket::hand_over(socket, request.nonce, fds)?;
+        syscall::close(socket);
+        return Ok(Keeping { black_box, plan: core::ptr::null_mut(), resident: false });
+    }
     let plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
     // The keeper uses them for as long as the process lives.
     for fd in [Some(box_fd), Some(record_fd), Some(pidfd), executable].into_iter().flatten() {
         let _ = fd.into_raw_fd();
     }
-    Ok(Keeping { black_box, plan: kept(plan), resident: true })
+    Ok(Keeping { black_box, plan: kept(plan), resident: request.resident })
 }
 
 /// Moves a descriptor to a higher number, so that low ones are free for a pipe even when the application has lowered its limit to a few.
@@ -344,6 +369,9 @@ fn guard_plan(
         executable_place: EXECUTABLE_PLACE,
         arguments: string_array(&request.arguments, None)?.0,
         environment: string_array(&request.environment, None)?.0,
+        pid_digits: [core::ptr::null_mut(); PID_PLACES],
+        kinship: Kinship::Orphan,
+        keeps_descriptors: false,
         streams: [-1; 3],
         handed,
         signal_mask: 0,
@@ -474,6 +502,11 @@ pub(crate) fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
     standing::wait_guarded(black_box, deadline_ns)
 }
 
+/// Waits until a crash could start a guard, where none stands by.
+pub(crate) fn wait_callable(_black_box: &BlackBox, deadline_ns: u64) -> bool {
+    standing::wait_callable(deadline_ns)
+}
+
 /// Waits until a guard has tried the store; what it found is in the box.
 pub(crate) fn wait_store_tried(black_box: &BlackBox, deadline_ns: u64) {
     let word = &black_box.control.store;
@@ -489,15 +522,31 @@ pub(crate) fn disarm() {
     handler::disarm();
 }
 
-/// Takes what an old guard left for this life, and every trace of it out of the environment and the descriptor table.
-pub(crate) fn take_succession() -> Option<Succession> {
+/// Takes what an old guard, or the process in front, left for this life, and every trace of it out of the environment and the descriptor table.
+pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
+    let life = take_life().unwrap_or_default();
+    let (socket, pid) = match life.iter().position(|byte| *byte == b':') {
+        Some(colon) => (life.get(..colon), life.get(colon + 1..)),
+        None => (None, Some(life.as_slice())),
+    };
+    if pid.and_then(|pid| number(pid, 10)) != Some(u64::from(std::process::id())) {
+        return (None, None);
+    }
+    let front = socket.and_then(|socket| Front::of_number(number(socket, 10)?));
+    (read_succession(), front)
+}
+
+/// The variable that says what this life is, taken out of the environment.
+fn take_life() -> Option<Vec<u8>> {
     let name = CText::new(LIFE_VARIABLE.get(..LIFE_VARIABLE.len() - 1)?);
-    let pid = number(&process::variable(name.as_c_str().to_bytes())?, 10);
+    let life = process::variable(name.as_c_str().to_bytes());
     // SAFETY: the name is NUL-terminated; `start()` is called before other threads could change the environment.
     unsafe { libc::unsetenv(name.as_c_str().as_ptr()) };
-    if pid != Some(u64::from(std::process::id()))
-        || !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS)
-    {
+    life
+}
+
+fn read_succession() -> Option<Succession> {
+    if !memfd::has_seals(spawn::FIRST_FD, memfd::ALL_SEALS) {
         return None;
     }
     let content = memfd::read(spawn::FIRST_FD, SUCCESSION_BYTES_MAX);

@@ -2,8 +2,8 @@
 
 use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
+use crate::config::DumpSize;
 use crate::heap::{add, owned};
-use crate::settings::DumpSize;
 use crate::sys::words::{Dump, Subject};
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name, where there are fail spots.

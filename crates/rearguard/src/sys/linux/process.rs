@@ -32,7 +32,7 @@ pub(crate) fn arguments() -> Vec<Vec<u8>> {
 }
 
 /// The environment as it is, malformed entries included.
-fn environment() -> Vec<Vec<u8>> {
+pub(super) fn environment() -> Vec<Vec<u8>> {
     let mut entries = Vec::new();
     for entry in Variables::all() {
         add(&mut entries, copied(entry));

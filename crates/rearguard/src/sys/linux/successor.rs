@@ -5,16 +5,19 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rearguard_crashpath::black_box::BlackBox;
-use rearguard_crashpath::spawn::{self, Gate, HANDOVER_MAX, Handed, Outcome, Plan, RLIMITS_MAX};
+use rearguard_crashpath::spawn::{
+    self, FIRST_FD, Gate, HANDOVER_MAX, Handed, Kinship, Outcome, Plan, RLIMITS_MAX,
+};
 use rearguard_crashpath::stack::Stack;
 use rearguard_crashpath::{limits, syscall, time};
 use std::sync::atomic::Ordering;
 
 use super::attach::{EXECUTABLE_FD, PIDFD};
-use super::memfd;
+use super::front_socket::Front;
 use super::strings::{CText, string_array};
+use super::{front, front_socket, memfd};
 use crate::error::Error;
-use crate::heap::{PutBytes, copied, kept};
+use crate::heap::{copied, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::sys::words::{Started, When};
 
@@ -22,6 +25,8 @@ use crate::sys::words::{Started, When};
 const SUCCESSION_PLACE: usize = 0;
 const EXECUTABLE_PLACE: usize = 1;
 const PIDFD_PLACE: usize = 2;
+/// The socket of a worker that has its guard in front of it.
+const SOCKET_PLACE: usize = 3;
 
 /// A process that will become the next worker.
 pub(crate) struct Starter {
@@ -30,6 +35,8 @@ pub(crate) struct Starter {
     /// Held until the starter has them; the worker's pipes must not stay open in the guard.
     streams: [Option<OwnedFd>; 3],
     _succession: OwnedFd,
+    /// Our end of the next worker's socket, where this process stands in front of it.
+    socket: Option<Front>,
 }
 
 /// What every starter of this guard is made from, put together while nobody waits.
@@ -49,16 +56,16 @@ impl Recipe {
     pub(crate) fn new(record: &LaunchRecord) -> Result<Recipe, Error> {
         let failed = |errno| Error::system("preparing the next worker", "", errno);
         let around = &record.surroundings;
-        let mut life = copied(LIFE_VARIABLE);
-        life.put(b"0000000000");
+        let prefix = if front::is_front() {
+            front::life_prefix(FIRST_FD + SOCKET_PLACE as RawFd)
+        } else {
+            copied(LIFE_VARIABLE)
+        };
+        let life = front::with_room(&prefix);
         let place_of_life = around.environment.len();
         let environment = string_array(&around.environment, Some(&life)).map_err(failed)?.0;
-        // SAFETY: the array has an entry at this place, just put there.
-        let life = unsafe { environment.add(place_of_life) };
-        // SAFETY: as above.
-        let life = unsafe { life.read() }.cast_mut();
-        // SAFETY: the string is longer than the variable's name.
-        let pid_digits = unsafe { life.add(LIFE_VARIABLE.len()) };
+        // SAFETY: the array has this entry at this place, just put there.
+        let pid_digits = unsafe { front::digits_of(environment, place_of_life, prefix.len()) };
         let stack = || Stack::map(limits::SPAWN_STACK_BYTES).map_err(|error| failed(error.0));
         Ok(Recipe {
             path: leaked(&around.program),
@@ -84,6 +91,9 @@ pub(crate) fn prepare(
     let failed = |errno| Error::system("preparing the next worker", "", errno);
     let succession =
         memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
+    let sockets =
+        if front::is_front() { Some(front_socket::pair().map_err(failed)?) } else { None };
+    let theirs = sockets.as_ref().map_or(-1, |[_, theirs]| theirs.as_raw_fd());
     let crash = if when.at_crash { &raw const black_box.control.crash } else { core::ptr::null() };
     let plan = Plan {
         path: recipe.path,
@@ -93,7 +103,14 @@ pub(crate) fn prepare(
         streams: [0, 1, 2].map(|number: usize| {
             streams.get(number).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
         }),
-        handed: handed(succession.as_raw_fd()),
+        handed: handed(succession.as_raw_fd(), theirs),
+        pid_digits: [recipe.pid_digits, core::ptr::null_mut()],
+        kinship: if theirs >= 0 {
+            Kinship::Child { parent: syscall::getpid() }
+        } else {
+            Kinship::Orphan
+        },
+        keeps_descriptors: false,
         signal_mask: record.surroundings.signal_mask,
         ignored_signals: record.surroundings.ignored_signals,
         directory: recipe.directory,
@@ -105,7 +122,6 @@ pub(crate) fn prepare(
             delay_ns: when.delay_ms.saturating_mul(1_000_000),
             start: &raw const black_box.control.start,
             crash,
-            pid_digits: recipe.pid_digits,
         }),
         outcome: Outcome::new(),
         stacks: recipe.stacks,
@@ -114,7 +130,8 @@ pub(crate) fn prepare(
     let plan: *mut Plan = kept(plan);
     // SAFETY: plan and recipe live as long as this process and its memory.
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
-    Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession })
+    let socket = sockets.map(|[ours, _theirs]| Front(ours));
+    Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession, socket })
 }
 
 /// A NUL-terminated copy for as long as the memory lives; null for an empty one.
@@ -125,12 +142,13 @@ fn leaked(bytes: &[u8]) -> *const u8 {
     CText::new(bytes).leak().as_ptr().cast()
 }
 
-fn handed(succession: RawFd) -> [Handed; HANDOVER_MAX] {
+fn handed(succession: RawFd, socket: RawFd) -> [Handed; HANDOVER_MAX] {
     let mut handed = [Handed::NONE; HANDOVER_MAX];
     let given = [
         (SUCCESSION_PLACE, succession, false),
         (EXECUTABLE_PLACE, EXECUTABLE_FD, true),
         (PIDFD_PLACE, PIDFD, true),
+        (SOCKET_PLACE, socket, false),
     ];
     for (place, fd, until_exec) in given {
         if let Some(handed) = handed.get_mut(place) {
@@ -202,6 +220,11 @@ impl Starter {
             let _ = syscall::kill(self.pid, libc::SIGKILL);
             self.outcome().wait(time::monotonic_ns() + 1_000_000_000);
         }
+    }
+
+    /// Our end of the next worker's socket.
+    pub(crate) fn take_socket(&mut self) -> Option<Front> {
+        self.socket.take()
     }
 
     /// Gives back the worker's streams.

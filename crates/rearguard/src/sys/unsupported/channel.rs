@@ -11,6 +11,7 @@ pub(crate) use rearguard_crashpath::guards::standing;
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::Succession;
+use crate::sys::no_front::Front;
 
 /// An alternate signal stack for the calling thread; on this system there is no such value.
 #[derive(Debug)]
@@ -28,13 +29,15 @@ pub(crate) struct Request {
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
     pub(crate) environment: Vec<Vec<u8>>,
+    /// Whether a guard is started at once, or only when a crash calls for one.
+    pub(crate) resident: bool,
 }
 
 /// A channel that is being made; on this system there is no such value.
 pub(crate) enum Opening {}
 
 /// Refuses; the application runs without a guard.
-pub(crate) fn begin() -> Result<Opening, Error> {
+pub(crate) fn begin(_front: Option<&Front>) -> Result<Opening, Error> {
     Err(unsupported("opening the channel"))
 }
 
@@ -73,12 +76,17 @@ pub(crate) fn wait_guarded(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
     false
 }
 
+/// False, at once: nobody can be called.
+pub(crate) fn wait_callable(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
+    false
+}
+
 /// Puts nothing back, since nothing was installed.
 pub(crate) fn disarm() {}
 
 /// Nothing: no guard starts a worker here, and a variable that says otherwise is somebody else's.
-pub(crate) fn take_succession() -> Option<Succession> {
-    None
+pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
+    (None, None)
 }
 
 /// No guard tries a store.

@@ -6,6 +6,7 @@ use super::attach::Stream;
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::{LaunchRecord, Succession};
+use crate::sys::no_front::Front;
 use crate::sys::words::{Started, When};
 
 /// A process that will become the next worker; on this system there is no such value.
@@ -56,6 +57,11 @@ impl Starter {
 
     /// Ends the starter, unless it has become a worker.
     pub(crate) fn end(&self, _black_box: &BlackBox) {
+        match *self {}
+    }
+
+    /// No worker has anything in front of it here.
+    pub(crate) fn take_socket(&mut self) -> Option<Front> {
         match *self {}
     }
 

@@ -14,6 +14,7 @@ use super::keeper::{self, Keeping};
 use super::{process, successor, wide};
 use crate::error::Error;
 use crate::launch::Succession;
+use crate::sys::no_front::Front;
 
 /// What the channel is made from.
 pub(crate) struct Request {
@@ -22,6 +23,8 @@ pub(crate) struct Request {
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
     pub(crate) environment: Vec<Vec<u8>>,
+    /// Whether a guard is started at once, or only when a crash calls for one.
+    pub(crate) resident: bool,
 }
 
 /// A channel that is being made.
@@ -31,7 +34,7 @@ pub(crate) struct Opening {
 }
 
 /// Makes and maps the black box.
-pub(crate) fn begin() -> Result<Opening, Error> {
+pub(crate) fn begin(_front: Option<&Front>) -> Result<Opening, Error> {
     let failed = |error: u32| Error::system("making the black box", "", error as i32);
     let section = handles::section(BLACK_BOX_BYTES).map_err(failed)?;
     let view = handles::map(raw(&section), BLACK_BOX_BYTES, true).map_err(failed)?;
@@ -62,6 +65,7 @@ impl Opening {
             section,
             record,
             argument: request.arguments.last().map_or_else(Vec::new, |it| wide::from_bytes(it)),
+            resident: request.resident,
             environment: request.environment.iter().map(|entry| wide::from_bytes(entry)).collect(),
         })
         .map_err(|error| Error::system("starting the keeper", "", error as i32))?;
@@ -115,6 +119,11 @@ pub(crate) fn wait_guarded(_black_box: &BlackBox, deadline_ns: u64) -> bool {
     standing::wait_guarded(deadline_ns)
 }
 
+/// Waits until a crash could call a standby, where no guard is on duty. The event is set for both.
+pub(crate) fn wait_callable(_black_box: &BlackBox, deadline_ns: u64) -> bool {
+    standing::wait_guarded(deadline_ns)
+}
+
 /// Waits until a guard has tried the store; what it found is in the box.
 pub(crate) fn wait_store_tried(black_box: &BlackBox, deadline_ns: u64) {
     while black_box.control.store.load(Ordering::Acquire) == store_word::UNTRIED
@@ -131,6 +140,6 @@ pub(crate) fn disarm() {
 }
 
 /// What the lives before this one left, if a guard started it.
-pub(crate) fn take_succession() -> Option<Succession> {
-    successor::take()
+pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
+    (successor::take(), None)
 }

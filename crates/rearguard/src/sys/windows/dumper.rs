@@ -22,7 +22,7 @@ use super::attach::worker_process;
 use super::file::scratch;
 use super::handles::{last_error, this_process};
 use super::libraries::Library;
-use crate::settings::DumpSize;
+use crate::config::DumpSize;
 use crate::sys::words::{Dump, Subject};
 
 /// The stream by which readers know annotations: Crashpad's.

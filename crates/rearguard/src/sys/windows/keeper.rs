@@ -46,6 +46,8 @@ pub(super) struct Keeping {
     /// The guard argument.
     pub(super) argument: Vec<u16>,
     pub(super) environment: Vec<Vec<u16>>,
+    /// Whether a guard is called at once, or only by a crash.
+    pub(super) resident: bool,
 }
 
 /// Starts the keeper; the error is the system's.
@@ -89,6 +91,18 @@ fn keep(keeping: &Keeping) {
             guards::note_start();
             guards::note_failure(error as i32);
             return;
+        }
+        if !keeping.resident {
+            // A crash calls the standby; one that is lost meanwhile is replaced.
+            standing::set(&standing::READY);
+            if !wait_for_end(standing::STANDBY.get()) {
+                return;
+            }
+            if keeping.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE {
+                return stand_behind_the_crash(keeping);
+            }
+            standing::drop_standby();
+            continue;
         }
         standing::call_standby(keeping.black_box);
         let guard = standing::GUARD.get();

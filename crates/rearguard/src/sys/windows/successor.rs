@@ -19,6 +19,7 @@ use super::wide;
 use crate::error::Error;
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
+use crate::sys::no_front::Front;
 use crate::sys::words::{Started, When};
 
 /// How many bytes in front of a succession record tell whose it is.
@@ -193,6 +194,11 @@ impl Starter {
 
     /// There is nothing to end: until the start there is no process.
     pub(crate) fn end(&self, _black_box: &BlackBox) {}
+
+    /// No worker has anything in front of it here.
+    pub(crate) fn take_socket(&mut self) -> Option<Front> {
+        None
+    }
 
     /// Gives back the worker's streams.
     pub(crate) fn into_streams(self) -> [Option<Stream>; 3] {

@@ -1,0 +1,48 @@
+//! Guard-first, for the ports that don't have it: there is never a front, and every question about one has the answer of a process that is none.
+
+use super::attach::Stream;
+use super::words::Surroundings;
+use crate::error::Error;
+
+/// Whether this system has guard-first.
+pub(crate) const IS_BUILT: bool = false;
+
+/// What connects a worker with the process in front of it; on this system there is no such value.
+pub(crate) enum Front {}
+
+/// Refuses.
+pub(crate) fn begin(_surroundings: &Surroundings) -> Error {
+    Error::refused(
+        "starting the application below its guard",
+        "",
+        "it is not built for this system",
+    )
+}
+
+/// Refuses.
+pub(crate) fn stand(_worker: u32) -> Result<u64, &'static str> {
+    Err("guard-first is not built for this system")
+}
+
+/// Whether this process is one that stands in front of its worker.
+pub(crate) fn is_front() -> bool {
+    false
+}
+
+/// Nobody asks a process that isn't in front.
+pub(crate) fn stop_was_asked() -> bool {
+    false
+}
+
+/// No stream is kept for a next worker.
+pub(crate) fn own_streams() -> [Option<Stream>; 3] {
+    [None, None, None]
+}
+
+/// Ends this process: there is no worker whose end could be awaited.
+pub(crate) fn end_with_worker() -> ! {
+    super::process::exit(crate::role::EXIT_GUARD_NOT_NEEDED)
+}
+
+/// Nothing is divided.
+pub(crate) fn split(_next: Option<(u32, Front)>) {}
