@@ -33,7 +33,9 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
     run.check("clippy", |_| {
         let arguments =
             ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
-        shell::run(&mut cargo(&arguments))
+        shell::run(&mut cargo(&arguments))?;
+        // The library as most will build it, without what is asked for by features.
+        shell::run(&mut cargo(&["clippy", "--package", "rearguard", "--", "-D", "warnings"]))
     });
     run.check("documentation", |_| {
         let mut command = cargo(&["doc", "--no-deps", "--workspace", "--quiet"]);

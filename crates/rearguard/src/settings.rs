@@ -16,7 +16,7 @@ pub enum Topology {
     /// The application is the first process and starts its guard. For desktop programs; the default.
     #[default]
     WorkerFirst,
-    /// The first process becomes the guard and starts the application below it. For programs of the terminal, services and process 1 of a container: process id, exit status, signals and terminal of the first process mean what they meant, and a restart happens in place. Linux only so far; a builder error elsewhere.
+    /// The first process becomes the guard and starts the application below it. For programs of the terminal, services and process 1 of a container: process id, exit status, signals and terminal of the first process mean what they meant, and a restart happens in place. Linux only so far, with the feature `guard-first`; a builder error elsewhere.
     GuardFirst,
     /// No guard until a crash; the crashing worker starts one. No other process stands beside the application, but an end without a crash (an exit code, a kill, a panic that exits) is seen by nobody.
     AtCrash,
@@ -92,7 +92,10 @@ impl Settings {
             return Err(Error::setting(field, reason));
         }
         if self.topology == Topology::GuardFirst && !front::IS_BUILT {
-            return Err(Error::setting("topology", "guard-first is not built for this system yet"));
+            return Err(Error::setting(
+                "topology",
+                "guard-first needs the feature `guard-first`, and Linux",
+            ));
         }
         let wait = self.dump_wait.as_millis();
         if wait == 0 || wait > u128::from(DUMP_WAIT_MS_MAX) {

@@ -184,7 +184,7 @@ fn guard_this_process(
     front: Option<front::Front>,
     worker: &mut Worker,
 ) -> Result<(), Error> {
-    let opening = channel::begin(front.as_ref())?;
+    let opening = channel::begin(front)?;
     let store = choose_store(settings, worker);
     let mut surroundings = process::surroundings(status);
     remove_single_use(&mut surroundings.environment);
@@ -212,8 +212,6 @@ fn guard_this_process(
         environment: surroundings.environment,
         resident: worker.topology != Topology::AtCrash,
     })?;
-    // The keeper has it in its own table; the application's shows nothing of it.
-    drop(front);
     worker.black_box = Some(black_box);
     note_foreground(black_box);
     let arms = channel::Arms {

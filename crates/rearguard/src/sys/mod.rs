@@ -24,7 +24,7 @@
 )]
 pub(crate) mod words;
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(all(target_os = "linux", feature = "guard-first")))]
 pub(crate) mod no_front;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use no_front as front;

@@ -14,10 +14,10 @@ use rearguard_crashpath::spawn::{
 use rearguard_crashpath::stack::{self, Stack};
 use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
-use super::front_socket::Front;
+use super::front::Front;
 use super::process::last_errno;
 use super::strings::{CText, string_array};
-use super::{file, front_socket, memfd, process};
+use super::{file, front, memfd, process};
 use crate::error::Error;
 use crate::heap::kept;
 use crate::launch::{LIFE_VARIABLE, Succession};
@@ -88,17 +88,20 @@ const MADE: u32 = 1;
 const FAILED: u32 = 2;
 
 /// A channel that the keeper is making while its caller gathers the launch record.
-pub(crate) struct Opening(());
+pub(crate) struct Opening {
+    /// The keeper has it in its own table; the application's shows nothing of it once the channel is made.
+    _front: Option<Front>,
+}
 
 /// Starts the keeper, which begins with the black box.
-pub(crate) fn begin(front: Option<&Front>) -> Result<Opening, Error> {
-    EXCHANGE.front.store(front.map_or(-1, Front::fd), Ordering::Release);
+pub(crate) fn begin(front: Option<Front>) -> Result<Opening, Error> {
+    EXCHANGE.front.store(front.as_ref().map_or(-1, Front::fd), Ordering::Release);
     standing::announce();
     if let Err(errno) = start_thread() {
         standing::give_up(errno);
         return Err(Error::system("starting the keeper", "", errno));
     }
-    Ok(Opening(()))
+    Ok(Opening { _front: front })
 }
 
 impl Opening {
@@ -291,7 +294,7 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     if socket >= 0 {
         let executable = executable.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let fds = [box_fd.as_raw_fd(), record_fd.as_raw_fd(), executable];
-        front_socket::hand_over(socket, request.nonce, fds)?;
+        front::hand_over(socket, request.nonce, fds)?;
         syscall::close(socket);
         return Ok(Keeping { black_box, plan: core::ptr::null_mut(), resident: false });
     }

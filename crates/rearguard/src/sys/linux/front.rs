@@ -9,14 +9,15 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Kinship, Outcome, PID_DIGITS, Plan};
+use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Kinship, Outcome, Plan};
 use rearguard_crashpath::stack::Stack;
 use rearguard_crashpath::{limits as crash_limits, syscall, time};
 
 use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, READY_FD, RECORD_FD};
 pub(crate) use super::front_socket::Front;
+pub(super) use super::front_socket::{hand_over, pair};
 use super::process::last_errno;
-use super::strings::{CText, string_array};
+use super::strings::{CText, digits_of, string_array, with_room};
 use super::{attach, file, front_socket, memfd, process};
 use crate::error::Error;
 use crate::heap::{PutBytes, add, copied, kept};
@@ -62,7 +63,7 @@ pub(crate) fn begin(surroundings: &Surroundings) -> Error {
 
 /// Starts the worker: the same program with the same arguments and everything that this process was given.
 fn start_below(surroundings: &Surroundings) -> Result<(i32, OwnedFd), i32> {
-    let [ours, theirs] = front_socket::pair()?;
+    let (Front(ours), theirs) = pair()?;
     let theirs_number = theirs.as_raw_fd();
     keep_over_exec(theirs_number);
     let own_pid = u64::from(std::process::id());
@@ -132,31 +133,6 @@ pub(super) fn life_prefix(socket: RawFd) -> Vec<u8> {
     prefix.put(text.as_bytes());
     prefix.put(b":");
     prefix
-}
-
-/// A text with room for a process id behind it.
-pub(super) fn with_room(prefix: &[u8]) -> Vec<u8> {
-    let mut entry = copied(prefix);
-    entry.put(&[b'0'; PID_DIGITS]);
-    entry
-}
-
-/// Where the process id of an entry of an environment goes.
-///
-/// # Safety
-///
-/// The array has an entry at this place, which was made by [`with_room`], is writable, and is longer than `prefix_bytes`.
-pub(super) unsafe fn digits_of(
-    array: *const *const u8,
-    place: usize,
-    prefix_bytes: usize,
-) -> *mut u8 {
-    // SAFETY: the caller answers for the place.
-    let entry = unsafe { array.add(place) };
-    // SAFETY: as above.
-    let entry = unsafe { entry.read() }.cast_mut();
-    // SAFETY: as above.
-    unsafe { entry.add(prefix_bytes) }
 }
 
 /// Executes this program anew as the front of a worker, so that nothing of the application's is left in it.

@@ -29,7 +29,7 @@ impl Front {
 }
 
 /// A pair of sockets: ours, which exec closes, and the worker's, which it doesn't.
-pub(super) fn pair() -> Result<[OwnedFd; 2], i32> {
+pub(super) fn pair() -> Result<(Front, OwnedFd), i32> {
     let mut ends = [-1; 2];
     let kind = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC;
     // SAFETY: the pointer refers to two living numbers.
@@ -37,7 +37,8 @@ pub(super) fn pair() -> Result<[OwnedFd; 2], i32> {
         return Err(last_errno());
     }
     // SAFETY: the descriptors were just made and are nobody else's.
-    Ok(ends.map(|fd| unsafe { memfd::take(fd) }))
+    let [ours, theirs] = ends.map(|fd| unsafe { memfd::take(fd) });
+    Ok((Front(ours), theirs))
 }
 
 /// Whether a descriptor is a socket as [`pair`] makes them, and no standard stream.

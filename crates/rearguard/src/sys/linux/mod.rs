@@ -7,13 +7,19 @@ pub(crate) mod channel;
 pub(crate) mod dumper;
 pub(crate) mod exit_status;
 pub(crate) mod file;
-pub(crate) mod front;
 pub(crate) mod http;
 pub(crate) mod process;
 pub(crate) mod successor;
 pub(crate) mod terminal;
 
+#[cfg(feature = "guard-first")]
+pub(crate) mod front;
+#[cfg(not(feature = "guard-first"))]
+#[path = "front_off.rs"]
+pub(crate) mod front;
+#[cfg(feature = "guard-first")]
 mod front_socket;
+
 mod memfd;
 mod proc_text;
 mod strings;

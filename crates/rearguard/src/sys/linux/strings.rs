@@ -4,6 +4,8 @@
 
 use std::ffi::CStr;
 
+use rearguard_crashpath::spawn::PID_DIGITS;
+
 use crate::heap::{PutBytes, copied};
 
 use super::process::last_errno;
@@ -75,4 +77,29 @@ fn put_at(memory: &mut [u8], at: usize, bytes: &[u8]) {
     for (to, from) in memory.iter_mut().skip(at).zip(bytes) {
         *to = *from;
     }
+}
+
+/// A text with room for a process id behind it.
+pub(super) fn with_room(prefix: &[u8]) -> Vec<u8> {
+    let mut entry = copied(prefix);
+    entry.put(&[b'0'; PID_DIGITS]);
+    entry
+}
+
+/// Where the process id of an entry of an environment goes.
+///
+/// # Safety
+///
+/// The array has an entry at this place, which was made by [`with_room`], is writable, and is longer than `prefix_bytes`.
+pub(super) unsafe fn digits_of(
+    array: *const *const u8,
+    place: usize,
+    prefix_bytes: usize,
+) -> *mut u8 {
+    // SAFETY: the caller answers for the place.
+    let entry = unsafe { array.add(place) };
+    // SAFETY: as above.
+    let entry = unsafe { entry.read() }.cast_mut();
+    // SAFETY: as above.
+    unsafe { entry.add(prefix_bytes) }
 }

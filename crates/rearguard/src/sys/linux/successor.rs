@@ -13,9 +13,9 @@ use rearguard_crashpath::{limits, syscall, time};
 use std::sync::atomic::Ordering;
 
 use super::attach::{EXECUTABLE_FD, PIDFD};
-use super::front_socket::Front;
-use super::strings::{CText, string_array};
-use super::{front, front_socket, memfd};
+use super::front::Front;
+use super::strings::{CText, digits_of, string_array, with_room};
+use super::{front, memfd};
 use crate::error::Error;
 use crate::heap::{copied, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
@@ -61,11 +61,11 @@ impl Recipe {
         } else {
             copied(LIFE_VARIABLE)
         };
-        let life = front::with_room(&prefix);
+        let life = with_room(&prefix);
         let place_of_life = around.environment.len();
         let environment = string_array(&around.environment, Some(&life)).map_err(failed)?.0;
         // SAFETY: the array has this entry at this place, just put there.
-        let pid_digits = unsafe { front::digits_of(environment, place_of_life, prefix.len()) };
+        let pid_digits = unsafe { digits_of(environment, place_of_life, prefix.len()) };
         let stack = || Stack::map(limits::SPAWN_STACK_BYTES).map_err(|error| failed(error.0));
         Ok(Recipe {
             path: leaked(&around.program),
@@ -91,9 +91,8 @@ pub(crate) fn prepare(
     let failed = |errno| Error::system("preparing the next worker", "", errno);
     let succession =
         memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
-    let sockets =
-        if front::is_front() { Some(front_socket::pair().map_err(failed)?) } else { None };
-    let theirs = sockets.as_ref().map_or(-1, |[_, theirs]| theirs.as_raw_fd());
+    let sockets = if front::is_front() { Some(front::pair().map_err(failed)?) } else { None };
+    let theirs = sockets.as_ref().map_or(-1, |(_, theirs)| theirs.as_raw_fd());
     let crash = if when.at_crash { &raw const black_box.control.crash } else { core::ptr::null() };
     let plan = Plan {
         path: recipe.path,
@@ -130,7 +129,7 @@ pub(crate) fn prepare(
     let plan: *mut Plan = kept(plan);
     // SAFETY: plan and recipe live as long as this process and its memory.
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
-    let socket = sockets.map(|[ours, _theirs]| Front(ours));
+    let socket = sockets.map(|(ours, _theirs)| ours);
     Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession, socket })
 }
 

@@ -37,7 +37,7 @@ pub(crate) struct Request {
 pub(crate) enum Opening {}
 
 /// Refuses; the application runs without a guard.
-pub(crate) fn begin(_front: Option<&Front>) -> Result<Opening, Error> {
+pub(crate) fn begin(_front: Option<Front>) -> Result<Opening, Error> {
     Err(unsupported("opening the channel"))
 }
 

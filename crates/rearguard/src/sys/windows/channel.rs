@@ -34,7 +34,7 @@ pub(crate) struct Opening {
 }
 
 /// Makes and maps the black box.
-pub(crate) fn begin(_front: Option<&Front>) -> Result<Opening, Error> {
+pub(crate) fn begin(_front: Option<Front>) -> Result<Opening, Error> {
     let failed = |error: u32| Error::system("making the black box", "", error as i32);
     let section = handles::section(BLACK_BOX_BYTES).map_err(failed)?;
     let view = handles::map(raw(&section), BLACK_BOX_BYTES, true).map_err(failed)?;

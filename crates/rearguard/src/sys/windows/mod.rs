@@ -23,6 +23,5 @@ mod wide;
 const _: () = {
     use crate::limits;
     let _ = (limits::EXIT_STATUS_MS_MAX, limits::PROC_BYTES_MAX, limits::MAPS_BYTES_MAX);
-    let _ = (limits::TERMINAL_MS_MAX, limits::SLOT_LOOK_NS_MAX, limits::STOP_MEMORY_MS);
-    let _ = crate::role::front_argument;
+    let _ = (limits::TERMINAL_MS_MAX, limits::SLOT_LOOK_NS_MAX);
 };
