@@ -321,6 +321,21 @@ fn the_standby_takes_over() {
     assert_eq!(run.second_life()["incarnation"], 1);
 }
 
+// Goal: where no guard is wanted beside the application, a crash calls the standby, and an end without a crash is nobody's affair.
+#[test]
+fn a_guard_that_comes_only_for_a_crash() {
+    let options = ["--topology", "at-crash", "--wait-ready"];
+    let scene = Scene::new();
+    let run = scene.zoo(&[&options[..], &["--annotate", "fact=a value", "null-write"]].concat());
+    assert_eq!(run.exit_code, ACCESS_VIOLATION, "{}", run.said);
+    assert_eq!(run.report().metadata["late_guard"], true);
+    check_dump(run.report(), ACCESS_VIOLATION);
+    assert_eq!(run.second_life()["incarnation"], 1);
+    let scene = Scene::new();
+    let run = scene.zoo(&[&options[..], &["fast-fail"]].concat());
+    assert_eq!((run.exit_code, run.count("main"), run.reports.len()), (FAST_FAIL, 1, 0));
+}
+
 // Goal: a guard that dies while all is well is replaced, and the replacement does its work.
 #[test]
 fn a_guard_is_replaced() {
