@@ -342,8 +342,22 @@ fn the_transition_table_is_complete() {
     assert!(table.contains(
         "| preparing | starter made: Made | dying, starter made | ReleaseWorker(Dumped), AwaitFullExit |"
     ));
+}
+
+// Goal: the table that a reader finds is the machine's; `REARGUARD_TABLE=1` writes it anew.
+#[test]
+fn the_transition_table_is_documented() {
+    const DOCUMENT: &str = include_str!("../../../../ARCHITECTURE.md");
+    const BEGIN: &str = "<!-- The table is written by a test: REARGUARD_TABLE=1 cargo test -p rearguard --lib supervisor -->\n";
+    let at = DOCUMENT.find(BEGIN).expect("the table's place") + BEGIN.len();
+    let end = DOCUMENT[at..].find("\n\n").map_or(DOCUMENT.len(), |length| at + length + 1);
+    let table = transition_table();
     if std::env::var_os("REARGUARD_TABLE").is_some() {
-        println!("{table}");
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../ARCHITECTURE.md");
+        let text = format!("{}{table}{}", &DOCUMENT[..at], &DOCUMENT[end..]);
+        std::fs::write(path, text).expect("the document is written");
+    } else {
+        assert_eq!(&DOCUMENT[at..end], table, "REARGUARD_TABLE=1 writes it anew");
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use super::*;
 
 /// How many histories an ordinary run drives.
-const HISTORIES: u64 = 20_000;
+const HISTORIES: u64 = 1_000_000;
 
 /// How many lives of one history are followed.
 const LIVES_MAX: u32 = 8;
@@ -798,12 +798,22 @@ fn no_history_breaks_a_property() {
         return;
     }
     let count = number("REARGUARD_HISTORIES").unwrap_or(HISTORIES);
-    let mut lives = 0;
-    for seed in 0..count {
-        lives += history(seed, false).unwrap_or_else(|property| {
-            panic!("broken: {property}; repeat with REARGUARD_SEED={seed}")
-        });
-    }
+    let threads = std::thread::available_parallelism().map_or(1, |it| it.get() as u64);
+    let lives: u64 = std::thread::scope(|scope| {
+        let drive = |first: u64| {
+            move || -> u64 {
+                let seeds = (first..count).step_by(threads as usize);
+                let lives = seeds.map(|seed| {
+                    history(seed, false).unwrap_or_else(|property| {
+                        panic!("broken: {property}; repeat with REARGUARD_SEED={seed}")
+                    })
+                });
+                lives.map(u64::from).sum()
+            }
+        };
+        let threads: Vec<_> = (0..threads).map(|first| scope.spawn(drive(first))).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no property is broken")).sum()
+    });
     // A world in which nobody is ever restarted would prove nothing.
-    assert!(u64::from(lives) > count * 3 / 2, "only {lives} lives in {count} histories");
+    assert!(lives > count * 3 / 2, "only {lives} lives in {count} histories");
 }
