@@ -12,7 +12,7 @@ use crate::limits::STACK_COPY_BYTES_MAX;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rearguar");
 
 /// Changes whenever the layout or the meaning of a word changes.
-pub const LAYOUT_VERSION: u32 = 2;
+pub const LAYOUT_VERSION: u32 = 3;
 
 /// Set in a futex word when someone may be asleep on it, so that the kernel wakes at the owner's death (`futex(2)`, robust futexes).
 pub const FUTEX_WAITERS: u32 = 0x8000_0000;
@@ -292,6 +292,10 @@ pub struct Control {
     pub foreground: AtomicU32,
     /// What the guard found when it tried the store: see [`store`].
     pub store: AtomicU32,
+    /// How many lives ended together with their guards, as the guard has found in the store; valid once `store` says that it was tried.
+    pub unclean_ends: AtomicU32,
+    /// Not used; keeps the words behind it aligned.
+    pub reserved: AtomicU32,
     /// The thread of the guard that has tried and may read the worker's memory; the crash handler then needn't copy its stack.
     pub reader: AtomicU32,
     /// How many places of [`BlackBox::annotations`] are in use, from the first; the others need not be looked at.

@@ -126,6 +126,12 @@ impl Rearguard {
         self
     }
 
+    /// After how many short lives in a row [`Handle::is_safe_mode`] is true; 2 unless set. At least 1, and fewer than the restart policy's [`in_a_row`](RestartPolicy::in_a_row), which ends the loop.
+    pub fn safe_mode_after(mut self, lives: u32) -> Rearguard {
+        self.settings.safe_mode_after = Some(lives);
+        self
+    }
+
     /// A function that the crashing thread calls before the guard is told.
     ///
     /// # Signal safety
@@ -235,6 +241,26 @@ impl Handle {
     #[must_use]
     pub fn last_exit_class(&self) -> Option<ExitClass> {
         self.worker.last_class
+    }
+
+    /// How many lives before this one, in a row, were shorter than the restart policy's minimum uptime; 0 for one that the user has started.
+    #[must_use]
+    pub fn short_lives(&self) -> u32 {
+        self.worker.short_lives
+    }
+
+    /// Whether so many short lives came before this one that it had better begin without what may have ended them: plug-ins, the session, the last document. See [`Rearguard::safe_mode_after`].
+    #[must_use]
+    pub fn is_safe_mode(&self) -> bool {
+        self.worker.short_lives >= self.worker.safe_mode_after && self.worker.short_lives > 0
+    }
+
+    /// How many earlier lives of this application ended together with their guards, so that nobody has seen their end: power, a container that was stopped, a kill of everything at once. Each is told once, to the next life whose guard looks.
+    ///
+    /// Zero until the guard has looked into the store, which it does after it is on duty; [`Rearguard::wait_ready`] waits for that too. An application without a resident guard ([`Topology::AtCrash`]) leaves no such trace.
+    #[must_use]
+    pub fn unclean_ends(&self) -> u32 {
+        self.worker.black_box.map_or(0, |it| it.control.unclean_ends.load(Ordering::Acquire))
     }
 
     /// What the life before left with [`Handle::set_recovery_state`].

@@ -70,6 +70,9 @@ pub(crate) const MAPS_BYTES_MAX: usize = 16 << 20;
 /// How long a line to the user's terminal may block, in milliseconds. A terminal that was stopped with Ctrl-S must not hold the guard.
 pub(crate) const TERMINAL_MS_MAX: u32 = 200;
 
+/// After how many short lives in a row a life is in safe mode, unless the application says otherwise: the last that the default policy begins.
+pub(crate) const SAFE_MODE_AFTER_DEFAULT: u32 = 2;
+
 /// How long after a request to stop (SIGINT, SIGTERM, SIGQUIT, SIGHUP) a crash counts as its consequence, in milliseconds. What a program does while it ends may fail; nobody wants it back then.
 pub(crate) const STOP_MEMORY_MS: u64 = 30_000;
 

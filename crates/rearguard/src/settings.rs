@@ -47,6 +47,8 @@ pub(crate) struct Settings {
     pub(crate) wait_ready: Option<Duration>,
     pub(crate) dump_wait: Duration,
     pub(crate) dump_size: DumpSize,
+    /// `None` for the default, which the policy may end before.
+    pub(crate) safe_mode_after: Option<u32>,
     pub(crate) callback: Option<fn(&crate::CrashInfo)>,
     pub(crate) raise_dumpable: bool,
     pub(crate) fail_spot: Option<String>,
@@ -65,6 +67,7 @@ impl Settings {
             wait_ready: None,
             dump_wait: Duration::from_millis(u64::from(DUMP_WAIT_MS_DEFAULT)),
             dump_size: DumpSize::Standard,
+            safe_mode_after: None,
             callback: None,
             raise_dumpable: false,
             fail_spot: None,
@@ -95,6 +98,14 @@ impl Settings {
             return Err(Error::setting(
                 "topology",
                 "guard-first needs the feature `guard-first`, and Linux",
+            ));
+        }
+        if let Some(lives) = self.safe_mode_after
+            && (lives == 0 || lives >= self.restart.in_a_row_max)
+        {
+            return Err(Error::setting(
+                "safe_mode_after",
+                "it must be at least one life, and fewer than the policy's `in_a_row` ends with",
             ));
         }
         let wait = self.dump_wait.as_millis();
@@ -174,6 +185,8 @@ mod tests {
         assert!(refused(|s| s.collector = Some("http://a b".into())).contains("space"));
         assert!(refused(|s| s.store = Some(PathBuf::new())).contains("`store`"));
         assert!(refused(|s| s.dump_wait = Duration::ZERO).contains("`dump_wait`"));
+        assert!(refused(|s| s.safe_mode_after = Some(0)).contains("`safe_mode_after`"));
+        assert!(refused(|s| s.safe_mode_after = Some(3)).contains("`in_a_row`"));
         assert!(Settings::new("app".into(), "1.0".into()).check().is_ok());
     }
 }

@@ -69,18 +69,20 @@ struct Reservation {
 pub(crate) struct Store {
     root: PathBuf,
     reserved: Option<Reservation>,
+    /// How many guards of other lives have left what they had begun: both ended at once, the life and who watched it.
+    pub(crate) unclean_ends: u32,
 }
 
 impl Store {
-    /// Makes what is missing of a store, and removes what dead builders left.
-    pub(crate) fn open(root: &Path) -> Result<Store, Error> {
+    /// Makes what is missing of a store, and removes what dead builders left; those of this life's report are known.
+    pub(crate) fn open(root: &Path, own_uuid: &str) -> Result<Store, Error> {
         for directory in ["tmp", "new", "pending", "completed"] {
             let path = below(root, directory);
             file::create_directories(&path)
                 .map_err(|failed| Error::file("making the store", &path, failed))?;
         }
-        let store = Store { root: root.to_owned(), reserved: None };
-        store.remove_rubbish();
+        let mut store = Store { root: root.to_owned(), reserved: None, unclean_ends: 0 };
+        store.remove_rubbish(own_uuid);
         Ok(store)
     }
 
@@ -349,20 +351,25 @@ impl Store {
     }
 
     /// Removes what builders left that are gone; one that lives holds its lock.
-    fn remove_rubbish(&self) {
+    ///
+    /// Every guard has a report's directory reserved while it stands by, and takes it away when it leaves. So one that is left by another life is the trace of an end that nobody has seen: of power, of a container, of everything at once.
+    fn remove_rubbish(&mut self, own_uuid: &str) {
         let tmp = below(&self.root, "tmp");
         for name in file::names(&tmp, limits::STORE_ENTRIES_MAX) {
             // Behind the dot stands the builder's number.
-            let is_ours = name.to_str().and_then(|name| {
+            let uuid = name.to_str().and_then(|name| {
                 let (report, builder) = name.split_at_checked(limits::REPORT_NAME_BYTES)?;
                 let builder = builder.strip_prefix('.')?.as_bytes();
-                Some(is_report_name(report) && number(builder, 10).is_some())
+                let is_ours = is_report_name(report) && number(builder, 10).is_some();
+                report.get(TIME_BYTES..).filter(|_| is_ours)
             });
-            let path = below(&tmp, name);
-            if is_ours == Some(true)
-                && let Some(_lock) = file::try_lock(&path)
+            let Some(uuid) = uuid else { continue };
+            let path = below(&tmp, &name);
+            if let Some(_lock) = file::try_lock(&path)
+                && file::remove_directory(&path).is_ok()
+                && uuid != own_uuid
             {
-                let _ = file::remove_directory(&path);
+                self.unclean_ends = self.unclean_ends.saturating_add(1);
             }
         }
     }

@@ -14,6 +14,7 @@ use crate::config::ExitClass;
 use crate::error::Error;
 use crate::heap::{PutText, add, copied, lossy};
 use crate::launch::{Life, Succession, remove_single_use};
+use crate::limits;
 use crate::report_id::uuid_text;
 use crate::role;
 use crate::settings::{Settings, Topology};
@@ -51,6 +52,10 @@ pub(crate) struct Worker {
     pub(crate) last_class: Option<ExitClass>,
     pub(crate) last_report: Option<LastReport>,
     pub(crate) streams_lost: bool,
+    /// How many lives in a row, before this one, were shorter than the minimum uptime.
+    pub(crate) short_lives: u32,
+    /// From how many of them on this life is one in safe mode.
+    pub(crate) safe_mode_after: u32,
     pub(crate) recovery: Option<Vec<u8>>,
     /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
     writing: Mutex<()>,
@@ -88,6 +93,7 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
             "it was started before in this process",
         ));
     }
+    worker.safe_mode_after = settings.safe_mode_after.unwrap_or(limits::SAFE_MODE_AFTER_DEFAULT);
     let (succession, front) = channel::take_succession();
     if let Some(succession) = &succession {
         worker.incarnation = succession.incarnation;
@@ -96,6 +102,7 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
             .last_report
             .map(|id| LastReport { id: uuid_text(id), exit_class: succession.last_class });
         worker.streams_lost = succession.streams_lost;
+        worker.short_lives = succession.history.in_a_row;
         worker.recovery = succession.recovery.as_deref().map(|bytes| copied(bytes));
     }
     let status = process::Status::read();

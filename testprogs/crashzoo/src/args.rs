@@ -57,6 +57,7 @@ options for the project's own tests:
   --drop-user UID        changes to this user after start() (not on Windows)
   --raise-dumpable       lets itself be dumped after that (not on Windows)
   --health               prints the health to standard error
+  --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
@@ -99,6 +100,7 @@ pub(crate) struct Args {
     pub(crate) recovery: Option<String>,
     pub(crate) ready: bool,
     pub(crate) health: bool,
+    pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
     pub(crate) print_args: Option<PathBuf>,
     pub(crate) drop_user: Option<u32>,
@@ -135,6 +137,7 @@ impl Default for Args {
             recovery: None,
             ready: false,
             health: false,
+            tell_history: false,
             tell_topology: false,
             print_args: None,
             drop_user: None,
@@ -253,6 +256,7 @@ impl Args {
             "drop-user" => self.drop_user = Some(number(name, parser)?),
             "raise-dumpable" => self.raise_dumpable = true,
             "health" => self.health = true,
+            "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
             _ => return Err(format!("--{name}: no such option")),
         }

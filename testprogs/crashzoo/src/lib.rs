@@ -208,6 +208,11 @@ fn leave_facts(args: &Args, handle: &rearguard::Handle) {
     if args.ready {
         handle.ready();
     }
+    if args.tell_history {
+        let (lives, unclean) = (handle.short_lives(), handle.unclean_ends());
+        let safe = handle.is_safe_mode();
+        eprintln!("crashzoo: short lives: {lives}, safe mode: {safe}, unclean ends: {unclean}");
+    }
     if args.health {
         eprintln!("crashzoo: health: {}", handle.health());
     }

@@ -548,3 +548,78 @@ fn streams_that_could_not_be_kept_are_null_and_told() {
     let lost = format!("{well}; the standard streams could not be kept over the restart");
     assert_eq!(app::said(&scene), [well, "null: 0", &lost, "null: 3"]);
 }
+
+// Goal: a life after two short ones is told to begin without what may have ended them; a proven life and one that the user starts are not.
+#[test]
+fn safe_mode_comes_before_the_end_of_the_loop() {
+    let scene = Scene::new();
+    let options =
+        ["--lives", "3", "--default-limits", "--first-delay-ms", "1", "--max-delay-ms", "1"];
+    let mut command =
+        scene.zoo(&[&options[..], &["--wait-ready", "--tell-history", "null-write"]].concat());
+    let told = fs::File::create(scene.path("told")).expect("a file");
+    command.stderr(told);
+    scene.live_through(command, 3);
+    let said = fs::read_to_string(scene.path("told")).expect("what they told");
+    let lives: Vec<&str> = said.lines().collect();
+    assert_eq!(
+        lives,
+        [
+            "crashzoo: short lives: 0, safe mode: false, unclean ends: 0",
+            "crashzoo: short lives: 1, safe mode: false, unclean ends: 0",
+            "crashzoo: short lives: 2, safe mode: true, unclean ends: 0",
+        ]
+    );
+}
+
+// Goal: a life that ended together with its guard is told to the next one, once; a guard that died alone, and an end that was seen, are not.
+#[test]
+fn an_end_that_nobody_saw_is_known_later() {
+    let scene = Scene::new();
+    let unclean = |expected: u32| {
+        let ended = scene.run(&["--wait-ready", "--tell-history", "none"]);
+        let said = format!("unclean ends: {expected}");
+        assert!(ended.stderr.contains(&said), "{expected}: {}", ended.stderr);
+    };
+    unclean(0);
+    unclean(0);
+    for times in [1, 2] {
+        let mut pids = Vec::new();
+        let mut workers = Vec::new();
+        for _ in 0..times {
+            let before = scene.events("guarded").len();
+            let worker = scene
+                .zoo(&["--wait-ready", "--after", "600000", "none"])
+                .spawn()
+                .expect("the zoo starts");
+            let guarded = scene.await_event("guarded", before + 1)[before].clone();
+            pids.push((worker.id(), guarded.guard_pid.expect("a guard")));
+            workers.push(worker);
+        }
+        for (worker, guard) in &pids {
+            // Stopped first, so that neither sees the other's end.
+            for pid in [worker, guard] {
+                assert!(kill(*pid, libc::SIGSTOP));
+            }
+            for pid in [worker, guard] {
+                assert!(kill(*pid, libc::SIGKILL));
+            }
+        }
+        for worker in workers {
+            scene.finish(worker);
+        }
+        scene.settle();
+        unclean(times);
+        unclean(0);
+    }
+    // A guard that is killed alone has a successor, which knows whose trace it is.
+    let worker =
+        scene.zoo(&["--wait-ready", "--after", "600000", "none"]).spawn().expect("the zoo starts");
+    let guard = scene.await_guard(None);
+    scene.end(guard);
+    scene.await_guard(Some(guard));
+    assert!(kill(worker.id(), libc::SIGTERM));
+    scene.finish(worker);
+    scene.settle();
+    unclean(0);
+}

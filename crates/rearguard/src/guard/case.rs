@@ -177,10 +177,12 @@ impl Case {
         if self.record.store.is_empty() {
             return Err(0);
         }
-        let store = Store::open(&process::path(&self.record.store));
+        let uuid = uuid_text(evidence::report_id(black_box));
+        let store = Store::open(&process::path(&self.record.store), &uuid);
         let tried = store.and_then(|store| store.probe().map(|()| store));
         match tried {
             Ok(store) => {
+                black_box.control.unclean_ends.store(store.unclean_ends, Ordering::Release);
                 self.store = Some(store);
                 self.reserve(black_box);
                 Ok(())
@@ -214,7 +216,7 @@ impl Case {
             self.soft_error(owned("there is no store"));
             return;
         }
-        match Store::open(&process::path(&self.record.store)) {
+        match Store::open(&process::path(&self.record.store), &self.metadata.uuid) {
             Ok(store) => self.store = Some(store),
             Err(error) => self.soft_error(error.text()),
         }
