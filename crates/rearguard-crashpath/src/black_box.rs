@@ -294,8 +294,8 @@ pub struct Control {
     pub store: AtomicU32,
     /// How many lives ended together with their guards, as the guard has found in the store; valid once `store` says that it was tried.
     pub unclean_ends: AtomicU32,
-    /// Not used; keeps the words behind it aligned.
-    pub reserved: AtomicU32,
+    /// Not zero while the application holds its guard off: none is wanted, and nothing is started again.
+    pub held: AtomicU32,
     /// The thread of the guard that has tried and may read the worker's memory; the crash handler then needn't copy its stack.
     pub reader: AtomicU32,
     /// How many places of [`BlackBox::annotations`] are in use, from the first; the others need not be looked at.

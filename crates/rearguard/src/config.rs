@@ -547,11 +547,13 @@ pub(crate) enum StartBlock {
     SessionEnd,
     /// The program was asked to stop, and ended otherwise than it should have.
     StopAsked,
+    /// It holds its guard off, for an installer or an update.
+    Held,
 }
 
 impl StartBlock {
     /// Every block, in the order of its number.
-    pub(crate) const ALL: [StartBlock; 11] = [
+    pub(crate) const ALL: [StartBlock; 12] = [
         StartBlock::ForegroundJob,
         StartBlock::Service,
         StartBlock::Kubernetes,
@@ -563,6 +565,7 @@ impl StartBlock {
         StartBlock::NoLaunchRecord,
         StartBlock::SessionEnd,
         StartBlock::StopAsked,
+        StartBlock::Held,
     ];
 
     /// The reason as a clause for a person.
@@ -579,6 +582,7 @@ impl StartBlock {
             StartBlock::NoLaunchRecord => "launch record is missing",
             StartBlock::SessionEnd => "the session ends",
             StartBlock::StopAsked => "worker had been asked to stop",
+            StartBlock::Held => "worker held its guard off",
         }
     }
 
@@ -594,7 +598,8 @@ impl StartBlock {
             | StartBlock::OptOut
             | StartBlock::NoLaunchRecord
             | StartBlock::SessionEnd
-            | StartBlock::StopAsked => false,
+            | StartBlock::StopAsked
+            | StartBlock::Held => false,
         }
     }
 
@@ -715,7 +720,7 @@ mod tests {
         for block in StartBlock::ALL {
             assert_eq!(StartBlock::from_number(block.number()), Some(block));
         }
-        assert_eq!(StartBlock::from_number(12), None);
+        assert_eq!(StartBlock::from_number(13), None);
     }
 
     // Goal: the window forgets a crash after exactly one period, and a clock that goes back makes it stricter only.

@@ -278,6 +278,23 @@ impl Handle {
         self.worker.set_recovery_state(state)
     }
 
+    /// Lets the guard leave, for an installer or an update that replaces the executable, and returns when it has: until [`Handle::release`], no process but this one runs the file, and nothing is started again.
+    ///
+    /// A crash meanwhile is reported by a guard that comes for it, where the system can start one then (Linux), and is not followed by another life.
+    /// With [`Topology::GuardFirst`] the first process stays, since whoever started it waits for it.
+    ///
+    /// # Errors
+    ///
+    /// The guard has not left within two seconds; it is asked to all the same.
+    pub fn hold(&self) -> Result<(), Error> {
+        self.worker.hold()
+    }
+
+    /// Ends [`Handle::hold`]: a guard comes back, and a crash is followed by another life again.
+    pub fn release(&self) {
+        self.worker.release();
+    }
+
     /// Says that this life has proved itself: the restart backoff and the count of short lives begin anew.
     pub fn ready(&self) {
         self.worker.ready();

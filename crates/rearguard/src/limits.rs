@@ -73,6 +73,9 @@ pub(crate) const TERMINAL_MS_MAX: u32 = 200;
 /// After how many short lives in a row a life is in safe mode, unless the application says otherwise: the last that the default policy begins.
 pub(crate) const SAFE_MODE_AFTER_DEFAULT: u32 = 2;
 
+/// How long an application waits for its guard to leave, in milliseconds. It takes one or two, and longer only when the guard makes something durable.
+pub(crate) const HOLD_MS_MAX: u64 = 2_000;
+
 /// How long after a request to stop (SIGINT, SIGTERM, SIGQUIT, SIGHUP) a crash counts as its consequence, in milliseconds. What a program does while it ends may fail; nobody wants it back then.
 pub(crate) const STOP_MEMORY_MS: u64 = 30_000;
 

@@ -320,6 +320,32 @@ impl Worker {
         }
     }
 
+    /// Calls the guard off.
+    pub(crate) fn hold(&self) -> Result<(), Error> {
+        let Some(black_box) = self.black_box else { return Ok(()) };
+        // One that is on its way would come all the same, and leave a moment later.
+        self.wait_guarded(Duration::from_millis(limits::HOLD_MS_MAX));
+        black_box.control.held.store(1, Ordering::Release);
+        if self.topology == Topology::GuardFirst {
+            return Ok(());
+        }
+        let deadline_ns = process::monotonic_ns().saturating_add(limits::HOLD_MS_MAX * 1_000_000);
+        if channel::call_off(black_box, deadline_ns) {
+            Ok(())
+        } else {
+            Err(Error::refused("holding the guard off", "", "it has not left within two seconds"))
+        }
+    }
+
+    /// Lets a guard come back.
+    pub(crate) fn release(&self) {
+        let Some(black_box) = self.black_box else { return };
+        // The guard that left has closed the start.
+        black_box.control.open_start();
+        black_box.control.held.store(0, Ordering::Release);
+        channel::call_back(black_box);
+    }
+
     /// Puts a fact into the report of a crash that may come.
     pub(crate) fn annotate(&self, key: &str, value: &str) -> Result<(), Error> {
         let Some(black_box) = self.black_box else { return Ok(()) };

@@ -57,6 +57,7 @@ options for the project's own tests:
   --drop-user UID        changes to this user after start() (not on Windows)
   --raise-dumpable       lets itself be dumped after that (not on Windows)
   --health               prints the health to standard error
+  --hold-ms N            holds its guard off for this long before it goes on
   --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
 
@@ -100,6 +101,7 @@ pub(crate) struct Args {
     pub(crate) recovery: Option<String>,
     pub(crate) ready: bool,
     pub(crate) health: bool,
+    pub(crate) hold: Option<Duration>,
     pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
     pub(crate) print_args: Option<PathBuf>,
@@ -137,6 +139,7 @@ impl Default for Args {
             recovery: None,
             ready: false,
             health: false,
+            hold: None,
             tell_history: false,
             tell_topology: false,
             print_args: None,
@@ -256,6 +259,7 @@ impl Args {
             "drop-user" => self.drop_user = Some(number(name, parser)?),
             "raise-dumpable" => self.raise_dumpable = true,
             "health" => self.health = true,
+            "hold-ms" => self.hold = Some(millis(name, parser)?),
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
             _ => return Err(format!("--{name}: no such option")),

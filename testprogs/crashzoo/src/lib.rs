@@ -118,6 +118,11 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         }
     }
     leave_facts(args, handle);
+    if let Some(wait) = args.hold
+        && let Err(problem) = hold(handle, &trace, wait)
+    {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     if let Some(user) = args.drop_user
         && let Err(problem) = process::drop_user(user)
     {
@@ -174,6 +179,20 @@ fn builder(args: &Args) -> rearguard::Rearguard {
         builder = builder.on_crash(callback);
     }
     builder
+}
+
+/// Holds the guard off for a while, as an installer would have it.
+fn hold(handle: &rearguard::Handle, trace: &Trace, wait: Duration) -> Result<(), String> {
+    handle.hold().map_err(|error| error.to_string())?;
+    trace.write(Event::Held);
+    std::thread::sleep(wait);
+    handle.release();
+    if !handle.wait_guarded(READY_WAIT) {
+        return Err(format!("not guarded after {READY_WAIT:?}: {}", handle.health()));
+    }
+    trace.learn(handle);
+    trace.write(Event::Guarded);
+    Ok(())
 }
 
 fn restart_policy(args: &Args) -> rearguard::RestartPolicy {

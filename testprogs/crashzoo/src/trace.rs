@@ -33,6 +33,8 @@ pub(crate) enum Event {
     Armed,
     /// The guard stands on duty.
     Guarded,
+    /// The guard is held off.
+    Held,
     /// The next instructions are deadly.
     Dying,
     /// A foreign handler has repaired the fault, and the program went on.
@@ -48,6 +50,7 @@ impl Event {
             Event::Starting => "starting",
             Event::Armed => "armed",
             Event::Guarded => "guarded",
+            Event::Held => "held",
             Event::Dying => "dying",
             Event::Recovered => "recovered",
             Event::ForeignHandler => "foreign-handler",

@@ -958,3 +958,30 @@ fn sizes_on_the_wire_are_not_believed() {
     crash(&stage, child);
     assert_eq!(guard_of(&caught(&stage)), guard);
 }
+
+// Goal: while the application holds its guard off, no other process runs its file and a crash is reported but not followed; afterwards all is as before.
+#[test]
+fn a_guard_is_held_off_and_comes_back() {
+    let scene = Scene::new();
+    let held = ["--wait-ready", "--hold-ms", "600000", "none"];
+    let worker = scene.zoo(&held).spawn().expect("the zoo starts");
+    scene.await_event("held", 1);
+    assert_eq!(scene.processes().into_iter().collect::<Vec<u32>>(), [worker.id()]);
+    assert!(kill(worker.id(), libc::SIGSEGV));
+    assert_eq!(scene.finish(worker).signal(), Some(libc::SIGSEGV));
+    scene.settle();
+    assert_eq!(scene.events("main").len(), 1);
+    let report = scene.report();
+    assert_eq!(report.exception().0, libc::SIGSEGV);
+    assert_eq!(report.decision(), (false, "worker held its guard off".into()));
+
+    for options in
+        [&["--wait-ready"][..], &[], &["--topology", "at-crash"], &["--topology", "guard-first"]]
+    {
+        let scene = Scene::new();
+        let arguments = [options, &["--hold-ms", "20", "null-write"]].concat();
+        scene.run_lives(&arguments, 2);
+        assert!(scene.events("held").len() == 2, "{options:?}");
+        assert_eq!(scene.report().exception().0, libc::SIGSEGV, "{options:?}");
+    }
+}

@@ -358,6 +358,19 @@ fn the_session_ends() {
     assert_eq!(run.report().metadata["decision"]["reason"], "the session ends");
 }
 
+// Goal: while the application holds its guard off no other process runs its file; afterwards all is as before.
+#[test]
+fn a_guard_is_held_off_and_comes_back() {
+    for topology in ["worker-first", "at-crash"] {
+        let scene = Scene::new();
+        let options = ["--topology", topology, "--wait-ready", "--annotate", "fact=a value"];
+        let run = scene.zoo(&[&options[..], &["--hold-ms", "500", "null-write"]].concat());
+        assert_eq!((run.exit_code, run.count("held")), (ACCESS_VIOLATION, 2), "{}", run.said);
+        check_dump(run.report(), ACCESS_VIOLATION);
+        assert_eq!(run.second_life()["incarnation"], 1);
+    }
+}
+
 // Goal: the application chooses how much a dump holds.
 #[test]
 fn sizes_of_dumps() {

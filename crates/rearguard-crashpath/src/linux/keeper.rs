@@ -64,6 +64,11 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             wanted = keeping.resident;
         } else if keeping.plan.is_null() {
             await_front(keeping.black_box, word);
+        } else if control.held.load(Ordering::Acquire) != 0
+            && control.crash.load(Ordering::Acquire) == crash::IDLE
+        {
+            futex::wait_and_pass_on(&control.guard, word, None);
+            wanted = keeping.resident;
         } else {
             let crashed = control.crash.load(Ordering::Acquire) != crash::IDLE;
             started_for_crash = if crashed { started_for_crash + 1 } else { 0 };

@@ -47,6 +47,8 @@ pub static CRASHED: Place = Place::EMPTY;
 pub static ANSWERED: Place = Place::EMPTY;
 /// Set by a guard that has taken its place; reset by whoever sees it dead.
 pub static READY: Place = Place::EMPTY;
+/// Set by the application that lets its guard come back.
+pub static WANTED: Place = Place::EMPTY;
 /// The process of the guard that was started or resumed last.
 pub static GUARD: Place = Place::EMPTY;
 /// The standby's process, and its suspended thread.
@@ -77,6 +79,16 @@ pub fn drop_standby() {
     STANDBY_THREAD.take();
     STANDBY_JOB.take();
     STANDBY.take();
+}
+
+/// Ends the standby, if there is one; false when it is still there after a second.
+pub fn end_standby() -> bool {
+    const END_MS_MAX: u32 = 1_000;
+    if STANDBY_THREAD.take().is_null() {
+        return true;
+    }
+    STANDBY_JOB.take();
+    end_guard(STANDBY.take(), END_MS_MAX)
 }
 
 /// Makes the standby the guard and lets it run; false when there is none.

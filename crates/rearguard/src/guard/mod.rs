@@ -356,6 +356,9 @@ impl Guard {
 
     /// Asks the system what forbids a restart.
     fn look_for_block(&mut self) {
+        if self.attached.black_box.control.held.load(Ordering::Acquire) != 0 {
+            self.tell(Event::BlockSeen(StartBlock::Held));
+        }
         if front::stop_was_asked() {
             self.tell(Event::BlockSeen(StartBlock::StopAsked));
         }

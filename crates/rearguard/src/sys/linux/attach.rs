@@ -239,6 +239,9 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
             }
             continue;
         }
+        if control.held.load(Ordering::Acquire) != 0 && !front::is_front() {
+            return Heard::Stop;
+        }
         if owner(word).is_some() {
             futex::wait(&control.bell, word, None);
             continue;

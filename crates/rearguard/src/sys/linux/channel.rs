@@ -5,7 +5,7 @@
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
-use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, store};
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, owner, store};
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
 use rearguard_crashpath::spawn::{
@@ -508,6 +508,30 @@ pub(crate) fn wait_guarded(black_box: &BlackBox, deadline_ns: u64) -> bool {
 /// Waits until a crash could start a guard, where none stands by.
 pub(crate) fn wait_callable(_black_box: &BlackBox, deadline_ns: u64) -> bool {
     standing::wait_callable(deadline_ns)
+}
+
+/// Calls the guard off, and waits until it has left; false when it hasn't at `deadline_ns`.
+pub(crate) fn call_off(black_box: &BlackBox, deadline_ns: u64) -> bool {
+    let control = &black_box.control;
+    // It sleeps on this word, and looks around when it has changed.
+    control.bell.fetch_and(!FUTEX_WAITERS, Ordering::AcqRel);
+    futex::wake_all(&control.bell);
+    loop {
+        let word = control.guard.load(Ordering::Acquire);
+        if owner(word).is_none() {
+            return true;
+        }
+        if futex::wait_and_pass_on(&control.guard, word, Some(deadline_ns))
+            == futex::Woken::TimedOut
+        {
+            return false;
+        }
+    }
+}
+
+/// Lets the keeper start a guard again.
+pub(crate) fn call_back(black_box: &BlackBox) {
+    futex::wake_all(&black_box.control.guard);
 }
 
 /// Waits until a guard has tried the store; what it found is in the box.

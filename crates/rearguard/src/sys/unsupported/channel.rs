@@ -81,6 +81,14 @@ pub(crate) fn wait_callable(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
     false
 }
 
+/// True: there is no guard that could stay.
+pub(crate) fn call_off(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
+    true
+}
+
+/// Nobody comes back.
+pub(crate) fn call_back(_black_box: &BlackBox) {}
+
 /// Puts nothing back, since nothing was installed.
 pub(crate) fn disarm() {}
 

@@ -146,6 +146,9 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
         {
             return Heard::Crash;
         }
+        if control.held.load(Ordering::Acquire) != 0 {
+            return Heard::Stop;
+        }
         let handles = [worker_process(), attached.crashed];
         session::set_at_work(false);
         // SAFETY: the array has two handles.

@@ -53,9 +53,12 @@ impl Opening {
         let Opening { section, black_box } = self;
         black_box.header.nonce.store(request.nonce, Ordering::Release);
         let record = handles::sealed(&request.record).map_err(failed)?;
-        for (place, stays_set) in
-            [(&standing::CRASHED, false), (&standing::ANSWERED, false), (&standing::READY, true)]
-        {
+        for (place, stays_set) in [
+            (&standing::CRASHED, false),
+            (&standing::ANSWERED, false),
+            (&standing::READY, true),
+            (&standing::WANTED, false),
+        ] {
             // They live as long as the process.
             let event = handles::event(stays_set).map_err(failed)?.into_raw_handle();
             place.put(event.cast());
@@ -122,6 +125,24 @@ pub(crate) fn wait_guarded(_black_box: &BlackBox, deadline_ns: u64) -> bool {
 /// Waits until a crash could call a standby, where no guard is on duty. The event is set for both.
 pub(crate) fn wait_callable(_black_box: &BlackBox, deadline_ns: u64) -> bool {
     standing::wait_guarded(deadline_ns)
+}
+
+/// Calls the guard off, ends the standby, and waits until both are gone; false when they aren't at `deadline_ns`.
+pub(crate) fn call_off(black_box: &BlackBox, deadline_ns: u64) -> bool {
+    // The guard sleeps on this event, and looks around when it is set.
+    standing::set(&standing::CRASHED);
+    let guard = standing::GUARD.get();
+    let has_left = guard.is_null() || standing::wait_two(guard, guard, deadline_ns).is_some();
+    let none_stands_by = standing::end_standby();
+    if has_left {
+        standing::vacate(black_box);
+    }
+    has_left && none_stands_by
+}
+
+/// Lets the keeper start a guard again.
+pub(crate) fn call_back(_black_box: &BlackBox) {
+    standing::set(&standing::WANTED);
 }
 
 /// Waits until a guard has tried the store; what it found is in the box.

@@ -102,6 +102,9 @@ fn keep(keeping: &Keeping) {
                 return stand_behind_the_crash(keeping);
             }
             standing::drop_standby();
+            if !await_wanted(keeping) {
+                return;
+            }
             continue;
         }
         standing::call_standby(keeping.black_box);
@@ -118,7 +121,20 @@ fn keep(keeping: &Keeping) {
         if keeping.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE {
             return stand_behind_the_crash(keeping);
         }
+        if !await_wanted(keeping) {
+            return;
+        }
     }
+}
+
+/// Sleeps while the application holds its guard off; false when that can't be waited for.
+fn await_wanted(keeping: &Keeping) -> bool {
+    while keeping.black_box.control.held.load(Ordering::Acquire) != 0 {
+        if !wait_for_end(standing::WANTED.get()) {
+            return false;
+        }
+    }
+    true
 }
 
 /// A guard has ended at a crash. The crashed thread calls the standby by itself; another is put behind that one, if this process can still create something.
@@ -138,7 +154,7 @@ fn stand_behind_the_crash(keeping: &Keeping) {
     }
 }
 
-/// Sleeps until a guard has ended; false when it can't be waited for.
+/// Sleeps until a guard has ended, or an event is set; false when it can't be waited for.
 fn wait_for_end(guard: HANDLE) -> bool {
     // SAFETY: the handle is never closed.
     unsafe { WaitForSingleObject(guard, INFINITE) == 0 }
