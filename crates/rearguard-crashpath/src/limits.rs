@@ -65,3 +65,6 @@ pub const ASKING_MAX: usize = 16;
 /// How much of a thread's stack Windows keeps for the handling of an overflow there, in bytes.
 /// Dispatching an exception takes up to 12 KiB with AVX-512 state, the handler about 1 KiB; the rest is for an earlier filter and the application's callback.
 pub const STACK_GUARANTEE_BYTES: u32 = 64 * 1024;
+
+/// How often in a row a handler may overrun the alternate stack before the process ends without a report. Once is a fault like any other; an endless row would never end by itself.
+pub const OVERRUNS_MAX: u32 = 64;

@@ -57,6 +57,8 @@ options for the project's own tests:
   --drop-user UID        changes to this user after start() (not on Windows)
   --raise-dumpable       lets itself be dumped after that (not on Windows)
   --health               prints the health to standard error
+  --foreign WHEN         somebody else's handlers for every fault: none (default), before, after start() (not on Windows)
+  --small-stack BYTES    the dying thread has an alternate stack with no more room than this (not on Windows)
   --hold-ms N            holds its guard off for this long before it goes on
   --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
@@ -70,6 +72,14 @@ pub(crate) enum DyingThread {
     Main,
     Std,
     Foreign,
+}
+
+/// When somebody else's handlers are installed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Foreign {
+    None,
+    Before,
+    After,
 }
 
 /// The parsed command line.
@@ -101,6 +111,8 @@ pub(crate) struct Args {
     pub(crate) recovery: Option<String>,
     pub(crate) ready: bool,
     pub(crate) health: bool,
+    pub(crate) foreign: Foreign,
+    pub(crate) small_stack: Option<usize>,
     pub(crate) hold: Option<Duration>,
     pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
@@ -139,6 +151,8 @@ impl Default for Args {
             recovery: None,
             ready: false,
             health: false,
+            foreign: Foreign::None,
+            small_stack: None,
             hold: None,
             tell_history: false,
             tell_topology: false,
@@ -259,6 +273,8 @@ impl Args {
             "drop-user" => self.drop_user = Some(number(name, parser)?),
             "raise-dumpable" => self.raise_dumpable = true,
             "health" => self.health = true,
+            "foreign" => self.foreign = foreign(&text(name, parser)?)?,
+            "small-stack" => self.small_stack = Some(number(name, parser)?),
             "hold-ms" => self.hold = Some(millis(name, parser)?),
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
@@ -316,6 +332,15 @@ fn thread(word: &str) -> Result<DyingThread, String> {
         "std" => Ok(DyingThread::Std),
         "foreign" => Ok(DyingThread::Foreign),
         _ => Err(format!("--thread: '{word}' is none of main, std, foreign")),
+    }
+}
+
+fn foreign(word: &str) -> Result<Foreign, String> {
+    match word {
+        "none" => Ok(Foreign::None),
+        "before" => Ok(Foreign::Before),
+        "after" => Ok(Foreign::After),
+        _ => Err(format!("--foreign: '{word}' is none of none, before, after")),
     }
 }
 

@@ -22,8 +22,8 @@ use std::time::Duration;
 pub use args::usage;
 pub use fault::null_write;
 
-use args::Args;
-use sys::{clock, foreign, lock, process};
+use args::{Args, Foreign};
+use sys::{clock, foreign, lock, neighbours, process};
 use trace::{Event, Trace};
 
 /// The command line is wrong; one line on standard error says which argument.
@@ -71,6 +71,11 @@ pub fn main_with(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn run(args: &Args, main_ns: u64) -> ExitCode {
     // Handlers that are "there first" have to be there before the crash handler is armed.
+    if args.foreign == Foreign::Before
+        && let Err(problem) = neighbours::install(args.foreign)
+    {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     if let Err(problem) = foreign::install_before(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
@@ -99,6 +104,11 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     trace.write_at(Event::Armed, armed_ns);
     if let Some(path) = &args.print_args
         && let Err(problem) = running::print_args(path)
+    {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
+    if args.foreign == Foreign::After
+        && let Err(problem) = neighbours::install(args.foreign)
     {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }

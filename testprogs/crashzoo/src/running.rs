@@ -72,11 +72,18 @@ pub(crate) fn furnish(args: &Args) -> Result<(), String> {
 /// `Ok` carries the exit status of the ways that are survived on purpose.
 pub(crate) fn die(args: &Args) -> Result<u8, String> {
     let way = args.way;
+    let small_stack = args.small_stack;
+    let die = move || {
+        if let Some(room_bytes) = small_stack {
+            sys::neighbours::use_small_stack(room_bytes)?;
+        }
+        ways::die(way)
+    };
     match args.thread {
-        DyingThread::Main => ways::die(way),
+        DyingThread::Main => die(),
         DyingThread::Std => thread::Builder::new()
             .name("doomed".to_owned())
-            .spawn(move || ways::die(way))
+            .spawn(die)
             .map_err(|error| format!("--thread std: {error}"))?
             .join()
             // The panic of a thread that somebody waits for is the program's own, exit status 101.

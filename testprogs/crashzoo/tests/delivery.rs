@@ -436,6 +436,8 @@ fn a_crash_loop_delivers_every_report() {
     let loops = ["--collector", &url, "--lives", "9", "--in-a-row", "4", "null-write"];
     scene.run_lives(&loops, 4);
     let submissions = collector.wait_for(4, PATIENCE).expect("four reports");
+    // The last guard notes the answer after the collector has given it.
+    scene.settle();
     let reports = scene.reports();
     assert_eq!(reports.len(), 4, "{reports:#?}");
     let mut sent: Vec<_> = submissions.iter().map(|sent| sent.report_id()).collect();

@@ -141,6 +141,73 @@ fn a_front_ends_as_its_worker() {
     }
 }
 
+// Goal: whoever else lives in the program, with or without a resident guard, on any thread and on a small alternate stack: the true signal, one report, and every handler has its say.
+#[test]
+fn whoever_else_lives_in_the_program() {
+    // As much as the standard library leaves of its own beside the largest frames of this processor.
+    const SMALL_STACK: [&str; 2] = ["--small-stack", "5000"];
+    const KINDS: [(&str, i32); 7] = [
+        ("null-write", libc::SIGSEGV),
+        ("abort", libc::SIGABRT),
+        ("ill", libc::SIGILL),
+        ("fpe", libc::SIGFPE),
+        ("bus", libc::SIGBUS),
+        ("trap", libc::SIGTRAP),
+        ("sys", libc::SIGSYS),
+    ];
+    for (way, signal) in KINDS {
+        for topology in ["worker-first", "at-crash"] {
+            for foreign in ["none", "before", "after"] {
+                for small_stack in [&[][..], &SMALL_STACK] {
+                    for thread in ["main", "std"] {
+                        let name = format!("{way} {topology} {foreign} {small_stack:?} {thread}");
+                        let scene = Scene::new();
+                        let options = ["--restart", "never", "--wait-ready"];
+                        let place =
+                            ["--topology", topology, "--foreign", foreign, "--thread", thread];
+                        let mut arguments = [&options[..], &place].concat();
+                        arguments.extend(small_stack);
+                        arguments.push(way);
+                        let ended = scene.run(&arguments);
+                        // These two don't repeat: a handler that returns from them has handled them, with us and without.
+                        if foreign == "before" && matches!(way, "trap" | "sys") {
+                            assert_eq!(ended.code(), Some(70), "{name}: {ended:?}");
+                            assert!(scene.reports().iter().all(|it| it.dump.is_none()), "{name}");
+                            assert_eq!(scene.events("foreign-handler").len(), 1, "{name}");
+                            continue;
+                        }
+                        assert_eq!(ended.signal(), Some(signal), "{name}: {ended:?}");
+                        let report = scene.report();
+                        assert_eq!(report.exception().0, signal, "{name}");
+                        let calls = scene.events("foreign-handler").len();
+                        // One that was there before is asked first and ends the program last; one that came later stands before us.
+                        match foreign {
+                            "none" => assert_eq!(calls, 0, "{name}"),
+                            "before" => assert_eq!(calls, 2, "{name}"),
+                            _ => assert!(calls >= 1, "{name}"),
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+// Goal: an alternate stack that is too small for any handler costs the report at most, and never the end.
+#[test]
+fn too_small_a_stack_is_no_endless_loop() {
+    // Code that isn't optimised needs a few hundred bytes to see that there are none.
+    for room in ["512", "1024", "2048", "3072"] {
+        for foreign in ["none", "before", "after"] {
+            let scene = Scene::new();
+            let options = ["--restart", "never", "--wait-ready", "--thread", "std"];
+            let stack = ["--small-stack", room, "--foreign", foreign, "null-write"];
+            let ended = scene.run(&[&options[..], &stack].concat());
+            assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{room} {foreign}: {ended:?}");
+        }
+    }
+}
+
 // Goal: the module at fault is named, and an overflow is known as one and stays small.
 #[test]
 fn an_overflow_is_known_and_small() {

@@ -117,6 +117,20 @@ pub(super) fn general_registers(fault: &Fault) -> [u64; GENERAL] {
     registers
 }
 
+/// Whether a fault came from just below the alternate stack that is in force: from a handler that needed more of it than there is.
+pub(super) fn overran_its_stack(context: *const libc::ucontext_t) -> bool {
+    /// No frame of a handler skips more.
+    const BELOW_MAX: usize = 64 * 1024;
+    // SAFETY: the kernel hands a valid context to the handler.
+    let context = unsafe { &*context };
+    #[cfg(target_arch = "x86_64")]
+    let pointer = context.uc_mcontext.gregs[libc::REG_RSP as usize] as usize;
+    #[cfg(target_arch = "aarch64")]
+    let pointer = context.uc_mcontext.sp as usize;
+    let below = (context.uc_stack.ss_sp as usize).wrapping_sub(pointer);
+    context.uc_stack.ss_flags & libc::SS_DISABLE == 0 && below > 0 && below <= BELOW_MAX
+}
+
 /// The stack pointer at the fault.
 pub(super) fn stack_pointer(general: &[u64; GENERAL]) -> u64 {
     #[cfg(target_arch = "x86_64")]

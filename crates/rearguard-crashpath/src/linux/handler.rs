@@ -11,8 +11,8 @@ use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicUsize, Ordering}
 use super::answer::await_answer;
 use super::chain::{self, Action, Previous, SIGNALS};
 use super::fault::{
-    Fault, accessible_now, address, code, floating_sum, general_registers, info, mask, repeats,
-    stack_pointer, unblock_in_frame, was_sent,
+    Fault, accessible_now, address, code, floating_sum, general_registers, info, mask,
+    overran_its_stack, repeats, stack_pointer, unblock_in_frame, was_sent,
 };
 use super::slot::fill_slot;
 use super::stack::{self, Stack};
@@ -169,8 +169,28 @@ fn restorer() -> usize {
     0
 }
 
+/// How often in a row the kernel has begun anew on an alternate stack that was overrun.
+static OVERRUNS: AtomicU32 = AtomicU32::new(0);
+
 /// The entry from the kernel, on the thread's alternate stack where it has one.
+///
+/// It needs next to nothing of that stack itself. Where what follows needs more than is there, the kernel comes here for that fault too, at the same place, and would for ever.
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
+    if !overran_its_stack(context.cast()) {
+        OVERRUNS.store(0, Ordering::Relaxed);
+    } else if OVERRUNS.fetch_add(1, Ordering::Relaxed) >= limits::OVERRUNS_MAX {
+        let default = Action { handler: libc::SIG_DFL, ..our_action() };
+        // SAFETY: the default action has no conditions.
+        let _ = unsafe { chain::install(signal, &default) };
+        // The fault repeats, and ends the process.
+        return;
+    }
+    handle(signal, info, context);
+}
+
+/// What a thread does in the handler.
+#[inline(never)]
+fn handle(signal: i32, info: *mut libc::siginfo_t, context: *mut libc::c_void) {
     let seen_ns = time::monotonic_ns();
     if lost_siginfo(signal) {
         return;

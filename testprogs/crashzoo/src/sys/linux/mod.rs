@@ -5,6 +5,7 @@ pub(crate) mod fault;
 pub(crate) mod foreign;
 pub(crate) mod lock;
 pub(crate) mod memory;
+pub(crate) mod neighbours;
 pub(crate) mod process;
 mod seccomp;
 pub(crate) mod thread;

@@ -1,0 +1,119 @@
+//! Who else lives in a program: a handler for every fault, before rearguard or after it, and alternate stacks that are hardly larger than the kernel's own frame.
+//!
+//! Handlers run in a crashed thread: they may write a trace line and use system calls, nothing else.
+
+#![expect(unsafe_code, reason = "signal handlers are installed and run here")]
+
+use std::io::Error;
+use std::mem::MaybeUninit;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use super::memory;
+use crate::args::Foreign;
+use crate::trace::{self, Event};
+
+type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+
+const SIGNALS: [libc::c_int; 7] = [
+    libc::SIGSEGV,
+    libc::SIGBUS,
+    libc::SIGILL,
+    libc::SIGFPE,
+    libc::SIGABRT,
+    libc::SIGTRAP,
+    libc::SIGSYS,
+];
+
+/// How often the handler that repairs nothing was called.
+static CALLS: AtomicU32 = AtomicU32::new(0);
+
+/// Whom the later handler has displaced, by signal.
+static DISPLACED: [OnceLock<libc::sigaction>; 32] = [const { OnceLock::new() }; 32];
+
+/// Installs a handler for all seven signals, before rearguard's or after.
+pub(crate) fn install(when: Foreign) -> Result<(), String> {
+    let handler: Handler = match when {
+        Foreign::None => return Ok(()),
+        Foreign::Before => unimpressed,
+        Foreign::After => chaining,
+    };
+    for signal in SIGNALS {
+        let mut before = MaybeUninit::<libc::sigaction>::zeroed();
+        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
+        let new = action.as_mut_ptr();
+        // SAFETY: `new` points at a zeroed sigaction, for which zero is a valid value of every field.
+        let fields = unsafe { &mut *new };
+        fields.sa_sigaction = handler as *const () as usize;
+        fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
+        // SAFETY: both pointers are to live sigactions, and the handler keeps to what signal handlers may do.
+        if unsafe { libc::sigaction(signal, new, before.as_mut_ptr()) } != 0 {
+            return Err(format!("--foreign: {}", Error::last_os_error()));
+        }
+        // SAFETY: the call has succeeded, so it has written the previous action.
+        let before = unsafe { before.assume_init() };
+        if let Some(place) = DISPLACED.get(signal as usize) {
+            place.get_or_init(|| before);
+        }
+    }
+    Ok(())
+}
+
+/// Gives the calling thread an alternate stack with this much room beyond the kernel's own frame.
+pub(crate) fn use_small_stack(room_bytes: usize) -> Result<(), String> {
+    // SAFETY: asking has no conditions.
+    let frame_bytes = unsafe { libc::getauxval(libc::AT_MINSIGSTKSZ) } as usize;
+    let bytes = frame_bytes.max(libc::MINSIGSTKSZ) + room_bytes;
+    // At its lower end lies a page that can't be touched: an overflow is to be seen, not to go on in somebody's heap.
+    let whole = bytes.next_multiple_of(memory::page_bytes());
+    let pages = whole / memory::page_bytes() + 1;
+    let lowest = memory::forbidden_pages(pages)? + memory::page_bytes();
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: the pages are a mapping of ours that holds no object.
+    if unsafe { libc::mprotect(lowest as *mut libc::c_void, whole, access) } != 0 {
+        return Err(format!("--small-stack: {}", Error::last_os_error()));
+    }
+    let stack = libc::stack_t { ss_sp: lowest as *mut libc::c_void, ss_flags: 0, ss_size: bytes };
+    // SAFETY: the memory is never given back.
+    if unsafe { libc::sigaltstack(&raw const stack, std::ptr::null_mut()) } != 0 {
+        return Err(format!("--small-stack: {}", Error::last_os_error()));
+    }
+    Ok(())
+}
+
+/// Takes the default action, and asks for the signal again: it comes when this handler returns.
+fn end_by(signal: libc::c_int) {
+    // SAFETY: signal() is async-signal-safe, and SIG_DFL is a valid disposition.
+    unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: raise() is async-signal-safe.
+    unsafe { libc::raise(signal) };
+}
+
+/// Says that it was called and repairs nothing; the second time it ends the program, as handlers do that have had their say.
+extern "C" fn unimpressed(
+    signal: libc::c_int,
+    _info: *mut libc::siginfo_t,
+    _context: *mut libc::c_void,
+) {
+    trace::tell(Event::ForeignHandler);
+    if CALLS.fetch_add(1, Ordering::Relaxed) > 0 {
+        end_by(signal);
+    }
+}
+
+/// Says that it was called, then hands the signal to whom it has displaced.
+extern "C" fn chaining(
+    signal: libc::c_int,
+    info: *mut libc::siginfo_t,
+    context: *mut libc::c_void,
+) {
+    trace::tell(Event::ForeignHandler);
+    match DISPLACED.get(signal as usize).and_then(OnceLock::get) {
+        Some(action) if action.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: with SA_SIGINFO the field holds a function of this signature, put there by its owner.
+            let handler: Handler = unsafe { std::mem::transmute(action.sa_sigaction) };
+            handler(signal, info, context);
+        }
+        _ => end_by(signal),
+    }
+}
