@@ -340,7 +340,7 @@ impl Handle {
             ),
             (Some(Off::Privileged), _) => remark(
                 &mut remarks,
-                "turned off: a privileged program needs an absolute store of its own choice",
+                "turned off: a privileged program needs an absolute store of its own choice, and no guard in front",
             ),
             (Some(Off::Failed(error)), _) => remark(&mut remarks, &error.text()),
             (None, Some(black_box)) => self.guard_remarks(black_box, &mut remarks),

@@ -18,7 +18,7 @@ pub enum Topology {
     WorkerFirst,
     /// The first process becomes the guard and starts the application below it. For programs of the terminal, services and process 1 of a container: process id, exit status, signals and terminal of the first process mean what they meant, and a restart happens in place. Linux only so far, with the feature `guard-first`; a builder error elsewhere.
     GuardFirst,
-    /// No guard until a crash; the crashing worker starts one. No other process stands beside the application, but an end without a crash (an exit code, a kill, a panic that exits) is seen by nobody.
+    /// No guard until a crash; the crashing worker starts one. No other process stands beside the application (on Windows a suspended one, since none can be started from a crash), but an end without a crash (an exit code, a kill, a panic that exits) is seen by nobody.
     AtCrash,
     /// Guard-first as process 1 and as a terminal's foreground job, at-crash under a service manager, worker-first elsewhere. [`Handle::topology`](crate::Handle::topology) says what was chosen, and why.
     Auto,

@@ -82,6 +82,9 @@ impl LastReport {
     }
 }
 
+/// [`crate::launch::LIFE_VARIABLE`] without its sign of equality.
+const LIFE_NAME: &[u8] = b"REARGUARD_LIFE";
+
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Steps 1 to 4, noted in `worker`. The settings have been checked.
@@ -94,6 +97,7 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
         ));
     }
     worker.safe_mode_after = settings.safe_mode_after.unwrap_or(limits::SAFE_MODE_AFTER_DEFAULT);
+    let was_told = process::variable(LIFE_NAME).is_some();
     let (succession, front) = channel::take_succession();
     if let Some(succession) = &succession {
         worker.incarnation = succession.incarnation;
@@ -110,7 +114,12 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
     worker.off = reason_to_stay_alone(settings, &status, worker.topology);
     if worker.off.is_none() && worker.topology == Topology::GuardFirst && front.is_none() {
         // This process becomes the guard, and the application begins anew below it.
-        worker.off = Some(Off::Failed(front::begin(&process::surroundings(&status))));
+        // One that was begun so already, and isn't reached, would begin for ever.
+        worker.off = Some(Off::Failed(if was_told {
+            Error::refused("finding the guard in front", "", "what lies between has lost it")
+        } else {
+            front::begin(&process::surroundings(&status))
+        }));
     }
     if worker.off.is_none() {
         match guard_this_process(settings, &status, succession.as_ref(), front, worker) {
@@ -157,6 +166,9 @@ fn reason_to_stay_alone(
 ) -> Option<Off> {
     let name = &settings.name;
     if process::is_privileged() {
+        if topology == Topology::GuardFirst {
+            return Some(Off::Privileged);
+        }
         let is_absolute = settings.store.as_ref().is_some_and(|path| path.is_absolute());
         if !is_absolute {
             return Some(Off::Privileged);
@@ -209,7 +221,8 @@ fn guard_this_process(
         settings,
         store: &store,
         succession,
-        block: process::outer_supervisor(),
+        // Who asks for a restart in place by name has it under an outer supervisor too.
+        block: process::outer_supervisor().filter(|_| settings.topology != Topology::GuardFirst),
         surroundings: &surroundings,
     };
     let black_box = opening.finish(channel::Request {

@@ -979,7 +979,7 @@ fn a_guard_is_held_off_and_comes_back() {
         [&["--wait-ready"][..], &[], &["--topology", "at-crash"], &["--topology", "guard-first"]]
     {
         let scene = Scene::new();
-        let arguments = [options, &["--hold-ms", "20", "null-write"]].concat();
+        let arguments = [options, &["--hold-ms", "0", "null-write"]].concat();
         scene.run_lives(&arguments, 2);
         assert!(scene.events("held").len() == 2, "{options:?}");
         assert_eq!(scene.report().exception().0, libc::SIGSEGV, "{options:?}");

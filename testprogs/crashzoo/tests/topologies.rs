@@ -92,7 +92,7 @@ fn await_state(pid: u32, options: i32) -> i32 {
 // Goal: a stop of the application is a stop of the first process, by the same signal, and both go on with their group.
 #[test]
 fn a_stop_is_seen_and_a_continued_job_goes_on() {
-    for signal in [libc::SIGTSTP, libc::SIGSTOP, libc::SIGTTIN] {
+    for signal in [libc::SIGTSTP, libc::SIGTTIN, libc::SIGTTOU] {
         let scene = Scene::new();
         let front = scene.zoo(&held_in_front()).spawn().expect("the zoo starts");
         let worker = worker_of(&scene);
@@ -270,8 +270,8 @@ fn at_crash_has_no_resident_process() {
     assert!(kill(worker.id(), libc::SIGSEGV));
     assert_eq!(scene.finish(worker).signal(), Some(libc::SIGSEGV));
     scene.await_event("main", 2);
+    scene.settle();
     assert_eq!(scene.report().json["late_guard"], true);
-    scene.end_all();
 
     let scene = Scene::new();
     let ended = scene.run(&["--topology", "at-crash", "panic"]);
@@ -334,15 +334,8 @@ impl Shell {
         command.env("PS1", "prompt> ").env("TERM", "dumb");
         let stream = || Stdio::from(theirs.try_clone().expect("the terminal"));
         command.stdin(stream()).stdout(stream()).stderr(stream());
-        let become_leader = || {
-            // SAFETY: no memory is involved.
-            let session = unsafe { libc::setsid() };
-            // SAFETY: the request takes a number; standard input is the terminal.
-            let taken = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-            if session < 0 || taken < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-        };
-        // SAFETY: the closure makes two system calls and touches no memory.
-        unsafe { command.pre_exec(become_leader) };
+        // SAFETY: the function makes two system calls and touches no memory.
+        unsafe { command.pre_exec(lead_a_session) };
         let child = command.spawn().expect("the shell starts");
         Shell { terminal: ours.into(), child, said: Vec::new() }
     }
@@ -463,4 +456,97 @@ fn a_foreground_job_is_restarted_in_place() {
     assert_eq!(said.matches("topology: GuardFirst").count(), 2, "both on the terminal: {said}");
     shell.end();
     scene.settle();
+}
+
+// Goal: a request to stop that comes between two lives, when no application can hear it, is no request that is lost.
+#[test]
+fn a_stop_between_two_lives_is_heard() {
+    let scene = Scene::new();
+    let delays = ["--lives", "5", "--first-delay-ms", "600000", "--max-delay-ms", "600000"];
+    let front = scene
+        .zoo(&[&FRONT[..], &delays, &["null-write"]].concat())
+        .spawn()
+        .expect("the zoo starts");
+    // The first restart comes at once, the second after the delay.
+    let second = scene.await_event("main", 2)[1].pid;
+    scene.await_that("the second life is over", || state(second).is_none_or(|state| state == 'Z'));
+    assert!(kill(front.id(), libc::SIGTERM));
+    assert_eq!(scene.finish(front).signal(), Some(libc::SIGSEGV));
+    scene.settle();
+    assert_eq!(scene.events("main").len(), 2);
+}
+
+// Goal: the end of the terminal reaches an application below a front that leads its session.
+#[test]
+fn the_end_of_the_terminal_is_the_applications() {
+    let scene = Scene::new();
+    let (mut ours, mut theirs) = (-1, -1);
+    // SAFETY: the pointers refer to living numbers, or are null, which asks for the usual settings.
+    let opened = unsafe {
+        libc::openpty(
+            &raw mut ours,
+            &raw mut theirs,
+            core::ptr::null_mut(),
+            core::ptr::null(),
+            core::ptr::null(),
+        )
+    };
+    assert_eq!(opened, 0);
+    // SAFETY: both were just made and are nobody else's.
+    let [ours, theirs] = [ours, theirs].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
+    // SAFETY: no memory is involved.
+    unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
+    let model = scene.zoo(&held_in_front());
+    let mut command = Command::new(model.get_program());
+    command.args(model.get_args()).current_dir(scene.directory.path());
+    for (name, value) in model.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    let stream = || Stdio::from(theirs.try_clone().expect("the terminal"));
+    command.stdin(stream()).stdout(stream()).stderr(stream());
+    // SAFETY: the function makes two system calls and touches no memory.
+    unsafe { command.pre_exec(lead_a_session) };
+    let front = command.spawn().expect("the zoo starts");
+    drop(command);
+    worker_of(&scene);
+    drop((ours, theirs));
+    assert_eq!(scene.finish(front).signal(), Some(libc::SIGHUP));
+    scene.settle();
+}
+
+/// Leads a session of its own, whose terminal is standard input.
+fn lead_a_session() -> std::io::Result<()> {
+    // SAFETY: no memory is involved.
+    let session = unsafe { libc::setsid() };
+    // SAFETY: the request takes a number.
+    let taken = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+    if session < 0 || taken < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+}
+
+// Goal: an application that was begun below a front and doesn't find it goes on without a guard, and begins nothing anew.
+#[test]
+fn a_lost_front_begins_nothing_anew() {
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--topology", "guard-first", "--health", "none"]);
+    command.env("REARGUARD_LIFE", "7:1");
+    let ended = scene.finish(command.spawn().expect("the zoo starts"));
+    scene.settle();
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert!(ended.stderr.contains("what lies between has lost it"), "{ended:?}");
+    assert_eq!(scene.events("main").len(), 1);
+    assert_eq!(scene.events("main")[0].pid, ended.pid);
+}
+
+// Goal: what an AppImage leaves in the environment of other programs is not what a front starts.
+#[test]
+fn a_front_starts_its_own_program() {
+    let scene = Scene::new();
+    let mut command = scene.zoo(&[&FRONT[..], &["exit-3"]].concat());
+    command.env("APPIMAGE", "/bin/true");
+    let ended = scene.finish(command.spawn().expect("the zoo starts"));
+    scene.settle();
+    assert_eq!(ended.code(), Some(3), "{ended:?}");
 }

@@ -186,6 +186,8 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, context: *mut l
         return;
     }
     handle(signal, info, context);
+    // One that has come back is no link of an endless row.
+    OVERRUNS.store(0, Ordering::Relaxed);
 }
 
 /// What a thread does in the handler.

@@ -85,6 +85,17 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             } else {
                 // Nothing more is tried by itself; a crash still calls, and changes the word.
                 wanted = false;
+                if word == guard::CALLED {
+                    // The application let its guard come back; the next call is to be heard too.
+                    let _ = control.guard.compare_exchange(
+                        word,
+                        guard::VACANT,
+                        Ordering::AcqRel,
+                        Ordering::Relaxed,
+                    );
+                    futex::wake_all(&control.guard);
+                    continue;
+                }
                 futex::wait_and_pass_on(&control.guard, word, None);
             }
         }

@@ -14,7 +14,7 @@ use crate::black_box::{crash, start};
 use crate::limits;
 
 /// How many environment strings can have the child's process id.
-pub const PID_PLACES: usize = 2;
+pub const PID_PLACES: usize = 4;
 
 /// The digits of the largest process id.
 pub const PID_DIGITS: usize = 10;

@@ -49,6 +49,8 @@ pub static ANSWERED: Place = Place::EMPTY;
 pub static READY: Place = Place::EMPTY;
 /// Set by the application that lets its guard come back.
 pub static WANTED: Place = Place::EMPTY;
+/// Not zero while the keeper knows that no guard is wanted, and makes none.
+pub static PARKED: AtomicU32 = AtomicU32::new(0);
 /// The process of the guard that was started or resumed last.
 pub static GUARD: Place = Place::EMPTY;
 /// The standby's process, and its suspended thread.
@@ -126,6 +128,15 @@ pub fn call_standby(black_box: &BlackBox) -> bool {
 pub fn is_gone(process: HANDLE) -> bool {
     // SAFETY: a handle that isn't one makes the wait fail.
     unsafe { WaitForSingleObject(process, 0) == WAIT_OBJECT_0 }
+}
+
+/// Waits for a process's end until `deadline_ns`; false when it is still there then.
+#[must_use]
+pub fn wait_gone(process: HANDLE, deadline_ns: u64) -> bool {
+    let left_ms = deadline_ns.saturating_sub(time::monotonic_ns()).div_ceil(1_000_000);
+    let wait_ms = u32::try_from(left_ms).unwrap_or(u32::MAX - 1);
+    // SAFETY: a handle that isn't one makes the wait fail.
+    unsafe { WaitForSingleObject(process, wait_ms) == WAIT_OBJECT_0 }
 }
 
 /// Ends a guard and waits until that is true, at most `wait_ms`; false when it isn't then.

@@ -263,8 +263,10 @@ impl Freeze<'_, '_> {
             match sys::wait_event(held.tid, block && !late) {
                 Ok(Event::Stopped(_)) if !late => {}
                 Ok(Event::Ended) => {
-                    // The end of a traced thread waits for its tracer.
-                    let _ = sys::take_event(held.tid, false);
+                    // The end of a traced thread waits for its tracer. That of the whole process is its parent's to take, which may be this very process; letting go hands it over.
+                    if held.tid != self.request.pid {
+                        let _ = sys::take_event(held.tid, false);
+                    }
                     held.hold = Hold::Ended;
                     return;
                 }

@@ -51,6 +51,11 @@ fn leave(code: i32) -> ! {
     if front::is_front() { front::end_with_worker() } else { process::exit(code) }
 }
 
+/// Whether somebody has asked that nothing be started, once the worker is gone: this guard to stop, or the first process, whose worker can't hear it any more.
+fn stop_requested() -> bool {
+    attach::stop_requested() || front::take_stop().is_some()
+}
+
 /// Steps 3 to 11 of the story.
 pub(crate) fn run(nonce: u64) -> ! {
     // It lives as long as the process, and so does the guard below: nothing of them is ever dropped as a whole.
@@ -375,6 +380,11 @@ impl Guard {
         {
             return self.tell(Event::StarterMade(StarterOutcome::Failed));
         }
+        if front::is_front() {
+            for (stream, own) in self.streams.iter_mut().zip(front::own_streams()) {
+                *stream = stream.take().or(own);
+            }
+        }
         let record = &self.attached.record;
         let succession = Succession {
             incarnation: record.incarnation.saturating_add(1),
@@ -387,11 +397,6 @@ impl Guard {
             streams_lost: self.streams.iter().all(Option::is_none),
             recovery: evidence::recovery(self.attached.black_box),
         };
-        if front::is_front() {
-            for (stream, own) in self.streams.iter_mut().zip(front::own_streams()) {
-                *stream = stream.take().or(own);
-            }
-        }
         let when = When { delay_ms, at_crash: self.case.timeline().full_exit == 0 };
         let black_box = self.attached.black_box;
         let made = match &self.recipe {
@@ -465,7 +470,7 @@ impl Guard {
             let now_ns = process::monotonic_ns();
             let slice_ns = now_ns.saturating_add(limits::STOP_HEARD_MS_MAX * 1_000_000);
             match starter.wait(slice_ns.min(deadline_ns)) {
-                Started::NotYet if now_ns < deadline_ns && attach::stop_requested() => {
+                Started::NotYet if now_ns < deadline_ns && stop_requested() => {
                     self.starter = Some(starter);
                     self.tell(Event::StopRequested);
                     return;
@@ -520,7 +525,7 @@ impl Guard {
         let deadline_ns =
             process::monotonic_ns().saturating_add(delay_ms.saturating_mul(1_000_000));
         loop {
-            if attach::stop_requested() {
+            if stop_requested() {
                 return self.tell(Event::StopRequested);
             }
             let left_ms = deadline_ns.saturating_sub(process::monotonic_ns()) / 1_000_000;

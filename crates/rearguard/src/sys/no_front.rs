@@ -34,6 +34,11 @@ pub(crate) fn stop_was_asked() -> bool {
     false
 }
 
+/// As above.
+pub(crate) fn take_stop() -> Option<i32> {
+    None
+}
+
 /// No stream is kept for a next worker.
 pub(crate) fn own_streams() -> [Option<Stream>; 3] {
     [None, None, None]

@@ -276,7 +276,7 @@ pub(crate) fn await_end(attached: &Attached, survived_before: u32, deadline_ns: 
     const SLICE_MS: u32 = 250;
     let control = &attached.black_box.control;
     while time::monotonic_ns() < deadline_ns {
-        if stop_requested() {
+        if stop_requested() || front::take_stop().is_some() {
             return Heard::Stop;
         }
         if wait_gone(SLICE_MS) {

@@ -5,7 +5,9 @@
 use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
-use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, owner, store};
+use rearguard_crashpath::black_box::{
+    BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, guard, owner, store,
+};
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
 use rearguard_crashpath::spawn::{
@@ -265,6 +267,9 @@ fn set_policy(policy: i32) -> bool {
 
 /// Makes everything that a guard will need: first the black box, for which the application waits, then the rest, for which it doesn't.
 fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
+    // A copy of our own: where the table is shared, the application closes the other when `start()` returns.
+    let socket = exchange.front.load(Ordering::Acquire);
+    let socket = if socket >= 0 { Some(duplicate(socket)?) } else { None };
     let made = make_black_box();
     tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
     let (black_box, box_fd) = made?;
@@ -290,12 +295,10 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     black_box.header.nonce.store(request.nonce, Ordering::Release);
     let record_fd = memfd::sealed(c"rearguard-launch-record", &request.record)?;
     let record_fd = out_of_the_way(record_fd);
-    let socket = exchange.front.load(Ordering::Acquire);
-    if socket >= 0 {
+    if let Some(socket) = socket {
         let executable = executable.as_ref().map_or(-1, AsRawFd::as_raw_fd);
         let fds = [box_fd.as_raw_fd(), record_fd.as_raw_fd(), executable];
-        front::hand_over(socket, request.nonce, fds)?;
-        syscall::close(socket);
+        front::hand_over(socket.as_raw_fd(), request.nonce, fds)?;
         return Ok(Keeping { black_box, plan: core::ptr::null_mut(), resident: false });
     }
     let plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
@@ -308,14 +311,19 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
 
 /// Moves a descriptor to a higher number, so that low ones are free for a pipe even when the application has lowered its limit to a few.
 fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
+    duplicate(fd.as_raw_fd()).unwrap_or(fd)
+}
+
+/// A copy of a descriptor with a higher number.
+fn duplicate(fd: RawFd) -> Result<OwnedFd, i32> {
     const ABOVE: i32 = 16;
     // SAFETY: no memory is involved.
-    let higher = unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, ABOVE) };
+    let higher = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, ABOVE) };
     if higher < 0 {
-        return fd;
+        return Err(last_errno());
     }
     // SAFETY: the descriptor was just made and is nobody else's.
-    unsafe { memfd::take(higher) }
+    Ok(unsafe { memfd::take(higher) })
 }
 
 /// Makes and maps the black box.
@@ -531,7 +539,13 @@ pub(crate) fn call_off(black_box: &BlackBox, deadline_ns: u64) -> bool {
 
 /// Lets the keeper start a guard again.
 pub(crate) fn call_back(black_box: &BlackBox) {
-    futex::wake_all(&black_box.control.guard);
+    let word = &black_box.control.guard;
+    // The word changes, so that a keeper that is about to sleep on it doesn't.
+    let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| {
+        let is_free = owner(value).is_none() && value != guard::LEFT && value != guard::ANSWERED;
+        is_free.then_some(guard::CALLED)
+    });
+    futex::wake_all(word);
 }
 
 /// Waits until a guard has tried the store; what it found is in the box.
@@ -556,7 +570,10 @@ pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
         Some(colon) => (life.get(..colon), life.get(colon + 1..)),
         None => (None, Some(life.as_slice())),
     };
-    if pid.and_then(|pid| number(pid, 10)) != Some(u64::from(std::process::id())) {
+    // A program with more rights than its caller believes no variable.
+    if pid.and_then(|pid| number(pid, 10)) != Some(u64::from(std::process::id()))
+        || process::is_privileged()
+    {
         return (None, None);
     }
     let front = socket.and_then(|socket| Front::of_number(number(socket, 10)?));

@@ -262,6 +262,17 @@ fn status(path: &Path) -> Result<libc::stat, i32> {
     Ok(unsafe { status.assume_init() })
 }
 
+/// Device and number of the file that a path leads to.
+#[cfg(feature = "guard-first")]
+pub(crate) fn inode(path: &Path) -> Result<(u64, u64), i32> {
+    let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
+    // SAFETY: the path is NUL-terminated, and the pointer refers to room for the structure.
+    checked(unsafe { libc::stat(c_path(path).as_c_str().as_ptr(), status.as_mut_ptr()) })?;
+    // SAFETY: stat succeeded and filled it; it was zeroed before.
+    let status = unsafe { status.assume_init() };
+    Ok((status.st_dev, status.st_ino))
+}
+
 /// What a lock is held by.
 pub(crate) type Lock = OwnedFd;
 

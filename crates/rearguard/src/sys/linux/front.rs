@@ -9,7 +9,7 @@
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, AtomicU64, Ordering};
 
-use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Kinship, Outcome, Plan};
+use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Kinship, Outcome, PID_PLACES, Plan};
 use rearguard_crashpath::stack::Stack;
 use rearguard_crashpath::{limits as crash_limits, syscall, time};
 
@@ -41,6 +41,10 @@ static WORKER: AtomicI32 = AtomicI32::new(0);
 static CHILD_NEWS: AtomicU32 = AtomicU32::new(0);
 /// When the program was last asked to stop, by the monotonic clock; zero for never.
 static STOP_ASKED_NS: AtomicU64 = AtomicU64::new(0);
+/// The signal that asked for it, until it is taken.
+static STOP_SIGNAL: AtomicI32 = AtomicI32::new(0);
+/// Whether this process leads its session: then the kernel tells the terminal's end to it alone.
+static LEADS_SESSION: AtomicBool = AtomicBool::new(false);
 
 /// Whether this process is one that stands in front of its worker.
 pub(crate) fn is_front() -> bool {
@@ -63,36 +67,42 @@ pub(crate) fn begin(surroundings: &Surroundings) -> Error {
 
 /// Starts the worker: the same program with the same arguments and everything that this process was given.
 fn start_below(surroundings: &Surroundings) -> Result<(i32, OwnedFd), i32> {
+    let program = own_program().ok_or(libc::ENOEXEC)?;
     let (Front(ours), theirs) = pair()?;
     let theirs_number = theirs.as_raw_fd();
     keep_over_exec(theirs_number);
     let own_pid = u64::from(std::process::id());
     let mut environment = Vec::new();
-    let mut listen_place = None;
+    let mut own = Vec::new();
     for entry in &surroundings.environment {
-        let for_us = after(entry, LISTEN_VARIABLE).and_then(|pid| number(pid, 10)) == Some(own_pid);
-        if for_us {
-            // The sockets that a service manager hands over are meant for the application.
-            listen_place = Some(environment.len());
-            add(&mut environment, with_room(LISTEN_VARIABLE));
-        } else if !entry.starts_with(LIFE_VARIABLE) {
+        let ours = OWN_PID_VARIABLES
+            .into_iter()
+            .find(|name| after(entry, name).and_then(|pid| number(pid, 10)) == Some(own_pid));
+        if let Some(name) = ours {
+            // What a service manager means for this process is meant for the application.
+            add(&mut own, (environment.len(), name));
+            add(&mut environment, with_room(name));
+        } else if !entry.starts_with(LIFE_VARIABLE) && !entry.starts_with(LISTEN_PIDFD) {
             add(&mut environment, copied(entry));
         }
     }
     let life_place = environment.len();
     let prefix = life_prefix(theirs_number);
     let array = string_array(&environment, Some(&with_room(&prefix)))?.0;
-    // SAFETY: both places are inside the array, which was just made and stays writable.
+    // SAFETY: all places are inside the array, which was just made and stays writable.
     let digits = |place: usize, prefix: &[u8]| unsafe { digits_of(array, place, prefix.len()) };
-    let listen_digits =
-        listen_place.map_or(core::ptr::null_mut(), |place| digits(place, LISTEN_VARIABLE));
+    let mut pid_digits = [core::ptr::null_mut(); PID_PLACES];
+    let all = [(life_place, prefix.as_slice())].into_iter().chain(own);
+    for (to, (place, name)) in pid_digits.iter_mut().zip(all) {
+        *to = digits(place, name);
+    }
     let stack = || Stack::map(crash_limits::SPAWN_STACK_BYTES).map_err(|error| error.0);
     let plan = kept(Plan {
-        path: CText::new(&surroundings.program).leak().as_ptr().cast(),
+        path: CText::new(&program).leak().as_ptr().cast(),
         executable_place: HANDOVER_MAX,
         arguments: string_array(&surroundings.arguments, None)?.0,
         environment: array,
-        pid_digits: [digits(life_place, &prefix), listen_digits],
+        pid_digits,
         kinship: Kinship::Child { parent: syscall::getpid() },
         keeps_descriptors: true,
         streams: [-1; 3],
@@ -110,20 +120,61 @@ fn start_below(surroundings: &Surroundings) -> Result<(i32, OwnedFd), i32> {
     let plan: *mut Plan = plan;
     // What is sent to this process from here on is for the front that it becomes.
     let _ = syscall::block_all_signals();
+    // A child that ends before the front looks must stay to be looked at, whatever this process has inherited.
+    // SAFETY: the default action has no conditions.
+    let earlier = unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
     // SAFETY: the plan and all that it points to are never given back.
-    let worker = unsafe { spawn::spawn(plan) };
-    let worker = match worker {
-        Ok(worker) => worker,
-        Err(error) => {
-            syscall::set_signal_mask(surroundings.signal_mask);
-            return Err(error.0);
-        }
-    };
-    Ok((worker, ours))
+    let started = unsafe { spawn::spawn(plan) }.map_err(|error| error.0);
+    let started = started.and_then(|worker| await_exec(plan, worker).map(|()| worker));
+    if started.is_err() {
+        // SAFETY: it is what was in force before.
+        unsafe { libc::signal(libc::SIGCHLD, earlier) };
+        syscall::set_signal_mask(surroundings.signal_mask);
+    }
+    Ok((started?, ours))
 }
 
-/// The variable by which a service manager says whom its sockets are for (sd_listen_fds(3)).
-const LISTEN_VARIABLE: &[u8] = b"LISTEN_PID=";
+/// Waits until the child has become the application; one that couldn't is reaped.
+fn await_exec(plan: *mut Plan, worker: i32) -> Result<(), i32> {
+    // SAFETY: the plan is never given back.
+    let outcome = unsafe { &(*plan).outcome };
+    let deadline_ns = time::monotonic_ns().saturating_add(limits::START_MS_MAX * 1_000_000);
+    let _ = outcome.wait(deadline_ns);
+    let errno = outcome.errno.load(Ordering::Acquire);
+    if errno != 0 {
+        // SAFETY: no memory is involved.
+        unsafe { libc::waitpid(worker, core::ptr::null_mut(), 0) };
+        return Err(errno);
+    }
+    Ok(())
+}
+
+/// The path by which this very program is executed again. `None` where what runs is a loader, which has the application as an argument.
+///
+/// Not what a restart would take: a package's image is its own affair once it runs.
+fn own_program() -> Option<Vec<u8>> {
+    let running = process::path(EXECUTABLE);
+    let inode = file::inode(&running).ok()?;
+    let is_running = |path: &[u8]| file::inode(&process::path(path)) == Ok(inode);
+    if process::executed_name().is_some_and(|name| {
+        file::inode(&process::path(&name)).is_ok_and(|executed| executed != inode)
+    }) {
+        return None;
+    }
+    // By its name, since the process is named after it; a file that was moved or removed has none.
+    match file::read_link(&running) {
+        Ok(path) if is_running(&path) => Some(path),
+        _ => Some(copied(EXECUTABLE)),
+    }
+}
+
+const EXECUTABLE: &[u8] = b"/proc/self/exe";
+
+/// The variables by which a service manager says whom it means: sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5).
+const OWN_PID_VARIABLES: [&[u8]; 3] = [b"LISTEN_PID=", b"WATCHDOG_PID=", b"SYSTEMD_EXEC_PID="];
+
+/// The same by an inode that only the first process has.
+const LISTEN_PIDFD: &[u8] = b"LISTEN_PIDFDID=";
 
 /// The variable that tells a worker which descriptor its socket has; its own process id follows.
 pub(super) fn life_prefix(socket: RawFd) -> Vec<u8> {
@@ -137,7 +188,7 @@ pub(super) fn life_prefix(socket: RawFd) -> Vec<u8> {
 
 /// Executes this program anew as the front of a worker, so that nothing of the application's is left in it.
 fn become_front(arguments: &[Vec<u8>], worker: i32, socket: OwnedFd) -> ! {
-    let executable = file::open(&process::path(b"/proc/self/exe"), libc::O_PATH).ok();
+    let executable = file::open(&process::path(EXECUTABLE), libc::O_PATH).ok();
     exec_as_front(arguments, worker, socket, executable)
 }
 
@@ -165,7 +216,10 @@ fn exec_as_front(
     core::mem::forget((socket, executable));
     for (fd, number) in moved {
         // SAFETY: no memory is involved.
-        unsafe { libc::dup2(fd, number) };
+        if unsafe { libc::dup2(fd, number) } < 0 {
+            // What has the number is somebody else's.
+            syscall::close(number);
+        }
     }
     let mut all = Vec::new();
     if let Some(own_name) = arguments.first() {
@@ -237,8 +291,13 @@ pub(crate) fn stand(worker: u32) -> Result<u64, &'static str> {
 fn close_others() {
     syscall::close(BLACK_BOX_FD);
     syscall::close(RECORD_FD);
+    let first = SOCKET_FD + 1;
     // SAFETY: no memory is involved.
-    unsafe { libc::syscall(libc::SYS_close_range, SOCKET_FD + 1, libc::c_uint::MAX, 0) };
+    if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } != 0 {
+        for fd in first..65_536 {
+            syscall::close(fd);
+        }
+    }
     for fd in [EXECUTABLE_FD, PIDFD, SOCKET_FD] {
         // SAFETY: no memory is involved.
         unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
@@ -272,7 +331,7 @@ pub(crate) fn own_streams() -> [Option<OwnedFd>; 3] {
 }
 
 /// Signals that are not passed on: those that can't be caught, those that mean this process itself, and the news about children.
-const OWN: [i32; 10] = [
+const OWN: [i32; 11] = [
     libc::SIGKILL,
     libc::SIGSTOP,
     libc::SIGCHLD,
@@ -283,18 +342,24 @@ const OWN: [i32; 10] = [
     libc::SIGTRAP,
     libc::SIGSYS,
     libc::SIGXFSZ,
+    libc::SIGTTOU,
 ];
 
 /// Installs the handlers, and lets through what has come in since the worker was started.
 fn pass_signals_on() {
+    // SAFETY: no memory is involved.
+    let session = unsafe { libc::getsid(0) };
+    LEADS_SESSION.store(session == syscall::getpid(), Ordering::Relaxed);
     for signal in 1..=64 {
         if !OWN.contains(&signal) {
             handle(signal, on_signal as *const () as usize);
         }
     }
     handle(libc::SIGCHLD, on_child as *const () as usize);
-    // A limit on file sizes is an error of the write, not the end of the guard.
-    handle(libc::SIGXFSZ, libc::SIG_IGN);
+    // A limit on file sizes is an error of the write, and a terminal that background jobs may not write to takes the one line all the same.
+    for signal in [libc::SIGXFSZ, libc::SIGTTOU] {
+        handle(signal, libc::SIG_IGN);
+    }
     syscall::set_signal_mask(0);
 }
 
@@ -313,14 +378,18 @@ fn handle(signal: i32, handler: usize) {
 extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut libc::c_void) {
     if matches!(signal, libc::SIGINT | libc::SIGTERM | libc::SIGQUIT | libc::SIGHUP) {
         STOP_ASKED_NS.store(time::monotonic_ns(), Ordering::Relaxed);
+        STOP_SIGNAL.store(signal, Ordering::Relaxed);
     }
     // SAFETY: the kernel's information lives through the handler.
     let told = unsafe { &*info };
     // SAFETY: what isn't a process's signal has other bytes here, which are a number all the same.
     let sender = unsafe { told.si_pid() };
     let is_sent = matches!(told.si_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
-    // What the worker sends to its parent is not meant for itself.
-    if !is_sent || sender == WORKER.load(Ordering::Relaxed) {
+    // What the worker sends to its parent is not meant for itself, nor what this process does to itself.
+    let is_hangup =
+        matches!(signal, libc::SIGHUP | libc::SIGCONT) && LEADS_SESSION.load(Ordering::Relaxed);
+    let is_own = sender == WORKER.load(Ordering::Relaxed) || sender == syscall::getpid();
+    if !is_hangup && (!is_sent || is_own) {
         return;
     }
     // The value goes along; of the other kinds the kernel lets nobody tell who has sent them.
@@ -341,6 +410,14 @@ pub(crate) fn stop_was_asked() -> bool {
     let asked_ns = STOP_ASKED_NS.load(Ordering::Relaxed);
     let since_ns = time::monotonic_ns().saturating_sub(asked_ns);
     asked_ns != 0 && since_ns < limits::STOP_MEMORY_MS * 1_000_000
+}
+
+/// The request to stop that has come since this was last asked.
+pub(crate) fn take_stop() -> Option<i32> {
+    match STOP_SIGNAL.swap(0, Ordering::Relaxed) {
+        0 => None,
+        signal => Some(signal),
+    }
 }
 
 /// Follows the worker into a stop, and reaps other children: an earlier life, orphans of a PID 1.
@@ -382,14 +459,18 @@ fn news_of(kind: libc::idtype_t, id: u32, news: i32) -> Result<i32, i32> {
 }
 
 /// Stops as the worker did, so that the shell sees it; whoever continues the job continues the whole group.
+/// Not by SIGSTOP: who sends that to one process continues that process.
 fn stop_as(signal: i32) {
+    if signal == libc::SIGSTOP {
+        return;
+    }
     // SAFETY: taking the default action back has no conditions.
     unsafe { libc::signal(signal, libc::SIG_DFL) };
     let _ = syscall::kill(syscall::getpid(), signal);
     // Here it stands until it is continued.
-    if signal != libc::SIGSTOP {
-        handle(signal, on_signal as *const () as usize);
-    }
+    let again =
+        if signal == libc::SIGTTOU { libc::SIG_IGN } else { on_signal as *const () as usize };
+    handle(signal, again);
 }
 
 /// Waits for the worker's end, and ends as it has ended.
@@ -443,14 +524,21 @@ pub(crate) fn split(next: Option<(u32, Front)>) {
         // SAFETY: no memory is involved.
         unsafe { libc::setpgid(0, 0) };
         attach::hear_signals();
-        for number in 0..3 {
-            syscall::close(number);
+        if let Ok(null) = file::open(&process::path(b"/dev/null"), libc::O_RDWR) {
+            for number in 0..3 {
+                // SAFETY: no memory is involved.
+                unsafe { libc::dup2(null.as_raw_fd(), number) };
+            }
         }
         syscall::set_signal_mask(0);
         return;
     }
     match next {
         Some((worker, Front(socket))) => {
+            if let Some(signal) = take_stop() {
+                // It came when the last life was over and the next had begun.
+                let _ = syscall::kill(worker as i32, signal);
+            }
             let mut path = String::from("/proc/");
             push_number(&mut path, worker.into());
             path.push_str("/exe");

@@ -28,6 +28,8 @@ const PIDFD_PLACE: usize = 2;
 /// The socket of a worker that has its guard in front of it.
 const SOCKET_PLACE: usize = 3;
 
+const NOWHERE: *mut u8 = core::ptr::null_mut();
+
 /// A process that will become the next worker.
 pub(crate) struct Starter {
     plan: *mut Plan,
@@ -103,7 +105,7 @@ pub(crate) fn prepare(
             streams.get(number).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
         }),
         handed: handed(succession.as_raw_fd(), theirs),
-        pid_digits: [recipe.pid_digits, core::ptr::null_mut()],
+        pid_digits: [recipe.pid_digits, NOWHERE, NOWHERE, NOWHERE],
         kinship: if theirs >= 0 {
             Kinship::Child { parent: syscall::getpid() }
         } else {

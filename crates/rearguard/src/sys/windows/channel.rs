@@ -132,12 +132,18 @@ pub(crate) fn call_off(black_box: &BlackBox, deadline_ns: u64) -> bool {
     // The guard sleeps on this event, and looks around when it is set.
     standing::set(&standing::CRASHED);
     let guard = standing::GUARD.get();
-    let has_left = guard.is_null() || standing::wait_two(guard, guard, deadline_ns).is_some();
-    let none_stands_by = standing::end_standby();
+    let has_left = guard.is_null() || standing::wait_gone(guard, deadline_ns);
+    // The keeper may be making a standby just now; it knows better afterwards.
+    while standing::end_standby() && standing::PARKED.load(Ordering::Acquire) == 0 {
+        if time::monotonic_ns() >= deadline_ns {
+            return false;
+        }
+        time::sleep_ms(1);
+    }
     if has_left {
         standing::vacate(black_box);
     }
-    has_left && none_stands_by
+    has_left && !standing::has_standby()
 }
 
 /// Lets the keeper start a guard again.

@@ -129,11 +129,15 @@ fn keep(keeping: &Keeping) {
 
 /// Sleeps while the application holds its guard off; false when that can't be waited for.
 fn await_wanted(keeping: &Keeping) -> bool {
-    while keeping.black_box.control.held.load(Ordering::Acquire) != 0 {
+    let control = &keeping.black_box.control;
+    while control.held.load(Ordering::Acquire) != 0 {
+        standing::end_standby();
+        standing::PARKED.store(1, Ordering::Release);
         if !wait_for_end(standing::WANTED.get()) {
             return false;
         }
     }
+    standing::PARKED.store(0, Ordering::Release);
     true
 }
 

@@ -32,7 +32,7 @@ const SHUTDOWN_LEVEL: u32 = 0x100;
 /// Whether the windows of this session are being asked, or have been told, to end.
 static ENDING: AtomicBool = AtomicBool::new(false);
 /// Whether this guard is at work on an end, and not asleep.
-static AT_WORK: AtomicBool = AtomicBool::new(false);
+static AT_WORK: AtomicBool = AtomicBool::new(true);
 
 /// Whether the session ends, or the Restart Manager closes the program.
 pub(super) fn is_ending() -> bool {
