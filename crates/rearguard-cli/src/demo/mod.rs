@@ -39,7 +39,7 @@ pub(crate) fn run() -> Result<(), String> {
     println!("rearguard demo: one executable, two roles\n");
     println!("  collector   listens on {}", collector.url());
     play(directory.path(), &collector)?;
-    println!("\nAll of that took {:.1} s.", begin.elapsed().as_secs_f64());
+    println!("\nAll of that took {} ms.", begin.elapsed().as_millis());
     println!("Next: README.md has the few lines that give this to an application,");
     println!("`cargo xtask test` runs every way to die that the project knows.");
     directory.close().map_err(|error| format!("the temporary directory: {error}"))
