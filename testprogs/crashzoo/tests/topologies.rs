@@ -550,3 +550,22 @@ fn a_front_starts_its_own_program() {
     scene.settle();
     assert_eq!(ended.code(), Some(3), "{ended:?}");
 }
+
+// Goal: a low limit of descriptors is no hindrance for a front.
+#[test]
+fn a_low_limit_of_descriptors_is_no_hindrance() {
+    let scene = Scene::new();
+    let mut command = scene.zoo(&[&FRONT[..], &["null-write"]].concat());
+    let lower = || {
+        let limit = libc::rlimit { rlim_cur: 16, rlim_max: 16 };
+        // SAFETY: the pointer refers to a living structure.
+        let done = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+        if done == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+    };
+    // SAFETY: the closure makes one system call and touches no memory.
+    unsafe { command.pre_exec(lower) };
+    let ended = scene.live_through(command, 2);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(scene.events("guarded").len(), 2);
+    assert_eq!(scene.report().exception().0, libc::SIGSEGV);
+}

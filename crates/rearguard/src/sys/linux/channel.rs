@@ -269,7 +269,11 @@ fn set_policy(policy: i32) -> bool {
 fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     // A copy of our own: where the table is shared, the application closes the other when `start()` returns.
     let socket = exchange.front.load(Ordering::Acquire);
-    let socket = if socket >= 0 { Some(duplicate(socket)?) } else { None };
+    let socket = match socket {
+        ..0 => None,
+        // Where the limit is too low for a high number, a low one has to do.
+        _ => Some(duplicate(socket, OUT_OF_THE_WAY).or_else(|_| duplicate(socket, 0))?),
+    };
     let made = make_black_box();
     tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
     let (black_box, box_fd) = made?;
@@ -311,14 +315,16 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
 
 /// Moves a descriptor to a higher number, so that low ones are free for a pipe even when the application has lowered its limit to a few.
 fn out_of_the_way(fd: OwnedFd) -> OwnedFd {
-    duplicate(fd.as_raw_fd()).unwrap_or(fd)
+    duplicate(fd.as_raw_fd(), OUT_OF_THE_WAY).unwrap_or(fd)
 }
 
-/// A copy of a descriptor with a higher number.
-fn duplicate(fd: RawFd) -> Result<OwnedFd, i32> {
-    const ABOVE: i32 = 16;
+/// The lowest number that is out of the way.
+const OUT_OF_THE_WAY: RawFd = 16;
+
+/// A copy of a descriptor, with this number or a higher one.
+fn duplicate(fd: RawFd, lowest: RawFd) -> Result<OwnedFd, i32> {
     // SAFETY: no memory is involved.
-    let higher = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, ABOVE) };
+    let higher = unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, lowest) };
     if higher < 0 {
         return Err(last_errno());
     }

@@ -202,7 +202,7 @@ fn exec_as_front(
     // SAFETY: no memory is involved.
     let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, worker, 0) } as RawFd;
     // Each is moved out of the way of the numbers that the others are to have.
-    const ABOVE: RawFd = 64;
+    const ABOVE: RawFd = SOCKET_FD + 1;
     let aside = |fd: RawFd| {
         // SAFETY: no memory is involved.
         unsafe { libc::fcntl(fd, libc::F_DUPFD_CLOEXEC, ABOVE) }
