@@ -37,6 +37,12 @@ pub mod guard {
     pub const ANSWERED: u32 = 0x3fff_fff2;
     /// No guard comes any more: as many as one crash may use up have been tried.
     pub const LEFT: u32 = 0x3fff_fff3;
+
+    /// Whether a guard may take the place: nobody was there, the last one died, or a crash calls.
+    #[must_use]
+    pub fn is_free(word: u32) -> bool {
+        super::owner(word).is_none() && word != LEFT && word != ANSWERED
+    }
 }
 
 /// Values of [`Control::crash`].

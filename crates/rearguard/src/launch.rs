@@ -30,6 +30,9 @@ const SINGLE_USE: [&[u8]; 7] = [
 /// The variable by which a worker learns that it is a successor: its own process id, so that its children don't take it for theirs.
 pub(crate) const LIFE_VARIABLE: &[u8] = b"REARGUARD_LIFE=";
 
+/// Its name alone.
+pub(crate) const LIFE_NAME: &[u8] = LIFE_VARIABLE.split_at(LIFE_VARIABLE.len() - 1).0;
+
 /// What is needed to guard this worker and to start it again.
 #[derive(Default)]
 pub(crate) struct LaunchRecord {

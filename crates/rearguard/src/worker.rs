@@ -13,7 +13,7 @@ use rearguard_crashpath::black_box::{
 use crate::config::ExitClass;
 use crate::error::Error;
 use crate::heap::{PutText, add, copied, lossy};
-use crate::launch::{Life, Succession, remove_single_use};
+use crate::launch::{LIFE_NAME, Life, Succession, remove_single_use};
 use crate::limits;
 use crate::report_id::uuid_text;
 use crate::role;
@@ -81,9 +81,6 @@ impl LastReport {
         self.exit_class
     }
 }
-
-/// [`crate::launch::LIFE_VARIABLE`] without its sign of equality.
-const LIFE_NAME: &[u8] = b"REARGUARD_LIFE";
 
 static STARTED: AtomicBool = AtomicBool::new(false);
 

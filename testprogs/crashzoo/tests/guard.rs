@@ -197,45 +197,12 @@ fn a_guard_is_deaf_to_the_terminals_signals() {
     assert_eq!(guard_of(&caught(&scene)), guard);
 }
 
-/// A worker in a session of its own whose controlling terminal is the other end of what is returned.
+/// A guarded worker in a session of its own whose controlling terminal is the other end of what is returned.
 fn on_a_terminal(scene: &Scene, arguments: &[&str]) -> (std::fs::File, Child) {
-    let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // SAFETY: no memory is involved.
-    let fd = unsafe { libc::posix_openpt(flags) };
-    assert!(fd >= 0, "a terminal");
-    // SAFETY: the descriptor was just made and is nobody else's.
-    let ours = unsafe { OwnedFd::from_raw_fd(fd) };
-    // SAFETY: no memory is involved.
-    assert_eq!(unsafe { libc::unlockpt(fd) }, 0, "a terminal");
-    // SAFETY: the request takes flags and gives a descriptor; unlike opening by name it leaks into no child of another test.
-    let fd = unsafe { libc::ioctl(fd, libc::TIOCGPTPEER, flags) };
-    assert!(fd >= 0, "the terminal's other end");
-    // SAFETY: the descriptor was just made and is nobody else's.
-    let theirs = unsafe { OwnedFd::from_raw_fd(fd) };
-    let model = scene.zoo(arguments);
-    // A process group of its own, as the scene's commands have one, would forbid a session of its own.
-    let mut command = Command::new(model.get_program());
-    command.args(model.get_args()).current_dir(scene.directory.path());
-    for (name, value) in model.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let stream = || Stdio::from(theirs.try_clone().expect("the terminal"));
-    command.stdin(stream()).stdout(stream()).stderr(stream());
-    let become_leader = || {
-        // SAFETY: no memory is involved.
-        let session = unsafe { libc::setsid() };
-        // SAFETY: the request takes a number; standard input is the terminal.
-        let taken = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-        if session < 0 || taken < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
-    };
-    // SAFETY: the closure makes two system calls and touches no memory.
-    unsafe { command.pre_exec(become_leader) };
-    let child = command.spawn().expect("the zoo starts");
+    let zoo = scene.zoo(arguments);
+    let (terminal, child) = scene.on_a_terminal(zoo.get_program(), zoo.get_args());
     scene.await_event("guarded", 1);
-    (ours.into(), child)
+    (terminal, child)
 }
 
 // Goal: Ctrl-C and the end of the terminal end the foreground job alone; the guard sees it out and says nothing.

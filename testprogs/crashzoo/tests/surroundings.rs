@@ -35,24 +35,9 @@ macro_rules! needs_root {
     };
 }
 
-/// Another program, dressed as the zoo of this scene is.
-fn dressed(scene: &Scene, program: impl AsRef<OsStr>) -> Command {
-    let model = scene.command("crashzoo");
-    let mut command = Command::new(program);
-    for (name, value) in model.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    command.current_dir(scene.directory.path()).process_group(0);
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-    command
-}
-
 /// The zoo by another path, with the scene's store and trace and these arguments.
 fn zoo_at(scene: &Scene, path: &Path, arguments: &[&str]) -> Command {
-    let mut command = dressed(scene, path);
+    let mut command = scene.silent(path);
     command.args(scene.zoo(arguments).get_args());
     command
 }
@@ -286,7 +271,7 @@ fn a_reached_descriptor_limit_is_no_hindrance() {
 /// The zoo in a mount namespace of its own, after `preparation` by the shell.
 fn in_own_mounts(scene: &Scene, preparation: &str, arguments: &[&str]) -> Command {
     let script = format!("{preparation} && exec \"$@\"");
-    let mut command = dressed(scene, "unshare");
+    let mut command = scene.silent("unshare");
     command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
     command.arg(program("crashzoo")).args(scene.zoo(arguments).get_args());
     command
@@ -599,7 +584,7 @@ fn a_debugger_turns_the_guard_off() {
         return;
     }
     let scene = Scene::new();
-    let mut command = dressed(&scene, "strace");
+    let mut command = scene.silent("strace");
     command.args(["-f", "-o", "/dev/null"]).arg(program("crashzoo"));
     command.args(scene.zoo(&["--health", "null-write"]).get_args());
     is_unguarded(&scene, command, "turned off: a debugger is attached");

@@ -7,9 +7,9 @@ mod common;
 
 use std::fs::{self, File};
 use std::io::{Read, Write};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use common::{PATIENCE, Scene, kill, program, state};
 
@@ -229,19 +229,9 @@ fn process_one_has_its_duties() {
     }
     let namespaced = |scene: &Scene, arguments: &[&str]| {
         let zoo = scene.zoo(arguments);
-        let mut command = scene.command("crashzoo");
-        let mut unshare = Command::new("unshare");
-        unshare.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-        unshare.arg(program("crashzoo")).args(zoo.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => unshare.env(name, value),
-                None => unshare.env_remove(name),
-            };
-        }
-        unshare.current_dir(scene.directory.path()).process_group(0);
-        unshare.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
-        command = unshare;
+        let mut command = scene.silent("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
+        command.arg(zoo.get_program()).args(zoo.get_args());
         command
     };
     let scene = Scene::new();
@@ -306,38 +296,9 @@ struct Shell {
 
 impl Shell {
     fn new(scene: &Scene) -> Shell {
-        let (mut ours, mut theirs) = (-1, -1);
-        // SAFETY: the pointers refer to living numbers, or are null, which asks for the usual settings.
-        let opened = unsafe {
-            libc::openpty(
-                &raw mut ours,
-                &raw mut theirs,
-                core::ptr::null_mut(),
-                core::ptr::null(),
-                core::ptr::null(),
-            )
-        };
-        assert_eq!(opened, 0);
-        // SAFETY: both were just made and are nobody else's.
-        let [ours, theirs] = [ours, theirs].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-        // SAFETY: no memory is involved.
-        unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
-        let model = scene.command("crashzoo");
-        let mut command = Command::new("bash");
-        command.args(["--norc", "--noprofile", "-i"]).current_dir(scene.directory.path());
-        for (name, value) in model.get_envs() {
-            match value {
-                Some(value) => command.env(name, value),
-                None => command.env_remove(name),
-            };
-        }
-        command.env("PS1", "prompt> ").env("TERM", "dumb");
-        let stream = || Stdio::from(theirs.try_clone().expect("the terminal"));
-        command.stdin(stream()).stdout(stream()).stderr(stream());
-        // SAFETY: the function makes two system calls and touches no memory.
-        unsafe { command.pre_exec(lead_a_session) };
-        let child = command.spawn().expect("the shell starts");
-        Shell { terminal: ours.into(), child, said: Vec::new() }
+        let line = ["-c", "PS1='prompt> ' TERM=dumb exec bash --norc --noprofile -i"];
+        let (terminal, child) = scene.on_a_terminal("bash", line);
+        Shell { terminal, child, said: Vec::new() }
     }
 
     fn type_in(&mut self, text: &str) {
@@ -480,50 +441,12 @@ fn a_stop_between_two_lives_is_heard() {
 #[test]
 fn the_end_of_the_terminal_is_the_applications() {
     let scene = Scene::new();
-    let (mut ours, mut theirs) = (-1, -1);
-    // SAFETY: the pointers refer to living numbers, or are null, which asks for the usual settings.
-    let opened = unsafe {
-        libc::openpty(
-            &raw mut ours,
-            &raw mut theirs,
-            core::ptr::null_mut(),
-            core::ptr::null(),
-            core::ptr::null(),
-        )
-    };
-    assert_eq!(opened, 0);
-    // SAFETY: both were just made and are nobody else's.
-    let [ours, theirs] = [ours, theirs].map(|fd| unsafe { OwnedFd::from_raw_fd(fd) });
-    // SAFETY: no memory is involved.
-    unsafe { libc::fcntl(ours.as_raw_fd(), libc::F_SETFD, libc::FD_CLOEXEC) };
-    let model = scene.zoo(&held_in_front());
-    let mut command = Command::new(model.get_program());
-    command.args(model.get_args()).current_dir(scene.directory.path());
-    for (name, value) in model.get_envs() {
-        match value {
-            Some(value) => command.env(name, value),
-            None => command.env_remove(name),
-        };
-    }
-    let stream = || Stdio::from(theirs.try_clone().expect("the terminal"));
-    command.stdin(stream()).stdout(stream()).stderr(stream());
-    // SAFETY: the function makes two system calls and touches no memory.
-    unsafe { command.pre_exec(lead_a_session) };
-    let front = command.spawn().expect("the zoo starts");
-    drop(command);
+    let zoo = scene.zoo(&held_in_front());
+    let (terminal, front) = scene.on_a_terminal(zoo.get_program(), zoo.get_args());
     worker_of(&scene);
-    drop((ours, theirs));
+    drop(terminal);
     assert_eq!(scene.finish(front).signal(), Some(libc::SIGHUP));
     scene.settle();
-}
-
-/// Leads a session of its own, whose terminal is standard input.
-fn lead_a_session() -> std::io::Result<()> {
-    // SAFETY: no memory is involved.
-    let session = unsafe { libc::setsid() };
-    // SAFETY: the request takes a number.
-    let taken = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
-    if session < 0 || taken < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 // Goal: an application that was begun below a front and doesn't find it goes on without a guard, and begins nothing anew.

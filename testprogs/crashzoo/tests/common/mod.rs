@@ -7,6 +7,7 @@
 #![expect(unsafe_code, reason = "waiting for processes that aren't children of this one, by pidfd")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::fs;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -108,7 +109,19 @@ impl Scene {
 
     /// A command of this scene, silent, in a process group of its own.
     pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command = Command::new(program(name));
+        self.silent(program(name))
+    }
+
+    /// The same for any program.
+    pub(crate) fn silent(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = self.bare(program);
+        command.process_group(0).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Any program in this scene's directory and environment, with the test's own streams and process group.
+    pub(crate) fn bare(&self, program: impl AsRef<OsStr>) -> Command {
+        let mut command = Command::new(program);
         command
             .current_dir(self.directory.path())
             .env("REARGUARD_SCENE", self.directory.path())
@@ -116,12 +129,43 @@ impl Scene {
             .env_remove("XDG_STATE_HOME")
             .env_remove("STATE_DIRECTORY")
             .env_remove("KUBERNETES_SERVICE_HOST")
-            .env_remove("SYSTEMD_EXEC_PID")
-            .process_group(0)
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped());
+            .env_remove("SYSTEMD_EXEC_PID");
         command
+    }
+
+    /// Any program in a session of its own, whose controlling terminal is the other end of what is returned.
+    pub(crate) fn on_a_terminal(
+        &self,
+        program: impl AsRef<OsStr>,
+        arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+    ) -> (fs::File, Child) {
+        let flags = libc::O_RDWR | libc::O_NOCTTY | libc::O_CLOEXEC;
+        // SAFETY: no memory is involved.
+        let fd = unsafe { libc::posix_openpt(flags) };
+        assert!(fd >= 0, "a terminal");
+        // SAFETY: the descriptor was just made and is nobody else's.
+        let ours = unsafe { OwnedFd::from_raw_fd(fd) };
+        // SAFETY: no memory is involved.
+        assert_eq!(unsafe { libc::unlockpt(fd) }, 0, "a terminal");
+        // SAFETY: the request takes flags and gives a descriptor; unlike opening by name it leaks into no child of another test.
+        let fd = unsafe { libc::ioctl(fd, libc::TIOCGPTPEER, flags) };
+        assert!(fd >= 0, "the terminal's other end");
+        // SAFETY: the descriptor was just made and is nobody else's.
+        let theirs = unsafe { OwnedFd::from_raw_fd(fd) };
+        // A process group of its own, as the scene's silent commands have one, would forbid a session of its own.
+        let mut command = self.bare(program);
+        let stream = || Stdio::from(theirs.try_clone().expect("the terminal"));
+        command.args(arguments).stdin(stream()).stdout(stream()).stderr(stream());
+        let become_leader = || {
+            // SAFETY: no memory is involved.
+            let session = unsafe { libc::setsid() };
+            // SAFETY: the request takes a number; standard input is the terminal.
+            let taken = unsafe { libc::ioctl(0, libc::TIOCSCTTY, 0) };
+            if session < 0 || taken < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
+        };
+        // SAFETY: the closure makes two system calls and touches no memory.
+        unsafe { command.pre_exec(become_leader) };
+        (ours.into(), command.spawn().expect("the program starts"))
     }
 
     /// The zoo with this scene's store and trace, and these arguments.

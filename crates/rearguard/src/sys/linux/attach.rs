@@ -155,8 +155,7 @@ pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
     let taken = control
         .guard
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            let free = owner(word).is_none() && word != guard::LEFT && word != guard::ANSWERED;
-            free.then_some(own_word())
+            guard::is_free(word).then_some(own_word())
         })
         .is_ok();
     if taken {

@@ -22,7 +22,7 @@ use super::strings::{CText, string_array};
 use super::{file, front, memfd, process};
 use crate::error::Error;
 use crate::heap::kept;
-use crate::launch::{LIFE_VARIABLE, Succession};
+use crate::launch::{LIFE_NAME, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
 use crate::text::number;
 
@@ -548,8 +548,7 @@ pub(crate) fn call_back(black_box: &BlackBox) {
     let word = &black_box.control.guard;
     // The word changes, so that a keeper that is about to sleep on it doesn't.
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| {
-        let is_free = owner(value).is_none() && value != guard::LEFT && value != guard::ANSWERED;
-        is_free.then_some(guard::CALLED)
+        guard::is_free(value).then_some(guard::CALLED)
     });
     futex::wake_all(word);
 }
@@ -588,7 +587,7 @@ pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
 
 /// The variable that says what this life is, taken out of the environment.
 fn take_life() -> Option<Vec<u8>> {
-    let name = CText::new(LIFE_VARIABLE.get(..LIFE_VARIABLE.len() - 1)?);
+    let name = CText::new(LIFE_NAME);
     let life = process::variable(name.as_c_str().to_bytes());
     // SAFETY: the name is NUL-terminated; `start()` is called before other threads could change the environment.
     unsafe { libc::unsetenv(name.as_c_str().as_ptr()) };

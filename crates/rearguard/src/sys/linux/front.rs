@@ -385,9 +385,9 @@ extern "C" fn on_signal(signal: i32, info: *mut libc::siginfo_t, _context: *mut 
     // SAFETY: what isn't a process's signal has other bytes here, which are a number all the same.
     let sender = unsafe { told.si_pid() };
     let is_sent = matches!(told.si_code, libc::SI_USER | libc::SI_QUEUE | libc::SI_TKILL);
-    // What the worker sends to its parent is not meant for itself, nor what this process does to itself.
     let is_hangup =
         matches!(signal, libc::SIGHUP | libc::SIGCONT) && LEADS_SESSION.load(Ordering::Relaxed);
+    // What the worker sends to its parent is not meant for itself, nor what this process does to itself.
     let is_own = sender == WORKER.load(Ordering::Relaxed) || sender == syscall::getpid();
     if !is_hangup && (!is_sent || is_own) {
         return;

@@ -17,7 +17,7 @@ use super::libraries::Library;
 use super::spawn::{self, Start};
 use super::wide;
 use crate::error::Error;
-use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
+use crate::launch::{LIFE_NAME, LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
 use crate::sys::no_front::Front;
 use crate::sys::words::{Started, When};
@@ -227,7 +227,7 @@ fn allow_foreground(pid: u32) {
 pub(crate) fn take() -> Option<Succession> {
     use std::os::windows::ffi::OsStrExt;
     use windows_sys::Win32::System::Environment::SetEnvironmentVariableW;
-    let name = core::str::from_utf8(LIFE_VARIABLE).ok()?.strip_suffix('=')?;
+    let name = core::str::from_utf8(LIFE_NAME).ok()?;
     let value = std::env::var_os(name)?;
     let wide_name: Vec<u16> = std::ffi::OsStr::new(name).encode_wide().chain([0]).collect();
     // SAFETY: the name ends with a zero; no value takes the variable away.

@@ -15,7 +15,7 @@ use super::ways::Way as Own;
 use crate::trace::{self, Event};
 use crate::ways::Way;
 
-type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
+pub(super) type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
 /// The page of `recovered-fault`; 0 before it is mapped.
 static REPAIRABLE: AtomicUsize = AtomicUsize::new(0);
@@ -29,15 +29,15 @@ static DISPLACED: OnceLock<libc::sigaction> = OnceLock::new();
 /// What has to be there when rearguard starts.
 pub(crate) fn install_before(way: Way) -> Result<(), String> {
     if way == Way::ForeignHandler {
-        install(unimpressed)?;
+        install(libc::SIGSEGV, unimpressed)?;
     }
     if matches!(way, Way::Own(Own::Survive | Own::SurviveBriefly)) {
         REPAIRABLE.store(memory::forbidden_pages(1)?, Ordering::Relaxed);
-        install(repair_when_asked_again)?;
+        install(libc::SIGSEGV, repair_when_asked_again)?;
     }
     if way == Way::RecoveredFault {
         REPAIRABLE.store(memory::forbidden_pages(1)?, Ordering::Relaxed);
-        install(repair)?;
+        install(libc::SIGSEGV, repair)?;
     }
     Ok(())
 }
@@ -45,7 +45,7 @@ pub(crate) fn install_before(way: Way) -> Result<(), String> {
 /// What comes later than rearguard.
 pub(crate) fn install_after(way: Way) -> Result<(), String> {
     if way == Way::ForeignHandlerAfter {
-        let displaced = install(chaining)?;
+        let displaced = install(libc::SIGSEGV, chaining)?;
         DISPLACED.get_or_init(|| displaced);
     }
     Ok(())
@@ -59,7 +59,8 @@ pub(crate) fn repairable_fault() {
     trace::tell(Event::Recovered);
 }
 
-fn install(handler: Handler) -> Result<libc::sigaction, String> {
+/// Installs a handler, and returns what was there.
+pub(super) fn install(signal: libc::c_int, handler: Handler) -> Result<libc::sigaction, String> {
     let mut before = MaybeUninit::<libc::sigaction>::zeroed();
     let mut action = MaybeUninit::<libc::sigaction>::zeroed();
     let new = action.as_mut_ptr();
@@ -68,7 +69,7 @@ fn install(handler: Handler) -> Result<libc::sigaction, String> {
     fields.sa_sigaction = handler as *const () as usize;
     fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
     // SAFETY: both pointers are to live sigactions, and the handler keeps to what signal handlers may do.
-    let result = unsafe { libc::sigaction(libc::SIGSEGV, new, before.as_mut_ptr()) };
+    let result = unsafe { libc::sigaction(signal, new, before.as_mut_ptr()) };
     if result != 0 {
         return Err(format!("the foreign handler was refused: {}", Error::last_os_error()));
     }

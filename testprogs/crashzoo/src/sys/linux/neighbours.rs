@@ -5,15 +5,13 @@
 #![expect(unsafe_code, reason = "signal handlers are installed and run here")]
 
 use std::io::Error;
-use std::mem::MaybeUninit;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use super::foreign::{Handler, install as install_one};
 use super::memory;
 use crate::args::Foreign;
 use crate::trace::{self, Event};
-
-type Handler = extern "C" fn(libc::c_int, *mut libc::siginfo_t, *mut libc::c_void);
 
 const SIGNALS: [libc::c_int; 7] = [
     libc::SIGSEGV,
@@ -39,19 +37,7 @@ pub(crate) fn install(when: Foreign) -> Result<(), String> {
         Foreign::After => chaining,
     };
     for signal in SIGNALS {
-        let mut before = MaybeUninit::<libc::sigaction>::zeroed();
-        let mut action = MaybeUninit::<libc::sigaction>::zeroed();
-        let new = action.as_mut_ptr();
-        // SAFETY: `new` points at a zeroed sigaction, for which zero is a valid value of every field.
-        let fields = unsafe { &mut *new };
-        fields.sa_sigaction = handler as *const () as usize;
-        fields.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-        // SAFETY: both pointers are to live sigactions, and the handler keeps to what signal handlers may do.
-        if unsafe { libc::sigaction(signal, new, before.as_mut_ptr()) } != 0 {
-            return Err(format!("--foreign: {}", Error::last_os_error()));
-        }
-        // SAFETY: the call has succeeded, so it has written the previous action.
-        let before = unsafe { before.assume_init() };
+        let before = install_one(signal, handler)?;
         if let Some(place) = DISPLACED.get(signal as usize) {
             place.get_or_init(|| before);
         }
