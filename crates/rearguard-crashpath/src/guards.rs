@@ -13,6 +13,11 @@ static FAILURES: AtomicU32 = AtomicU32::new(0);
 /// The system's error of the last start that failed; zero for none.
 static LAST_ERROR: AtomicI32 = AtomicI32::new(0);
 
+/// The thread that stands guard over many workers, and hears of a crash only when it is called; zero for none.
+static RELAY: AtomicU32 = AtomicU32::new(0);
+/// Its process.
+static RELAY_PID: AtomicU32 = AtomicU32::new(0);
+
 /// What the keeper knows of its guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Standing {
@@ -51,6 +56,24 @@ pub fn note_start() {
 /// Notes the process that was started; zero for one that is gone.
 pub fn note_guard(pid: u32) {
     GUARD_PID.store(pid, Ordering::Release);
+}
+
+/// Notes a guard that stands over many workers, and has to be called: its thread, and the process that this belongs to; zeros for none.
+pub fn note_relay(tid: u32, pid: u32) {
+    RELAY_PID.store(pid, Ordering::Relaxed);
+    RELAY.store(tid, Ordering::Release);
+}
+
+/// The process that the owner of the guard's place belongs to; a guard of one worker is its process's main thread.
+#[must_use]
+pub fn process_of(tid: u32) -> u32 {
+    if is_relay(tid) { RELAY_PID.load(Ordering::Relaxed) } else { tid }
+}
+
+/// Whether the owner of the guard's place has to be called.
+#[must_use]
+pub fn is_relay(tid: u32) -> bool {
+    RELAY.load(Ordering::Acquire) == tid
 }
 
 /// Notes that a guard did not take its place.

@@ -31,7 +31,9 @@ mod linux;
 mod windows;
 
 #[cfg(target_os = "linux")]
-pub use linux::{futex, handler, keeper, robust, spawn, stack, standing, syscall, time};
+pub use linux::{
+    family, futex, handler, keeper, rights, robust, spawn, stack, standing, syscall, time,
+};
 
 #[cfg(windows)]
 pub use windows::{fault, handler, standing, threads, time};

@@ -549,11 +549,13 @@ pub(crate) enum StartBlock {
     StopAsked,
     /// It holds its guard off, for an installer or an update.
     Held,
+    /// It is a role, and the application's main process is gone, which would have used it.
+    FamilyEnded,
 }
 
 impl StartBlock {
     /// Every block, in the order of its number.
-    pub(crate) const ALL: [StartBlock; 12] = [
+    pub(crate) const ALL: [StartBlock; 13] = [
         StartBlock::ForegroundJob,
         StartBlock::Service,
         StartBlock::Kubernetes,
@@ -566,6 +568,7 @@ impl StartBlock {
         StartBlock::SessionEnd,
         StartBlock::StopAsked,
         StartBlock::Held,
+        StartBlock::FamilyEnded,
     ];
 
     /// The reason as a clause for a person.
@@ -583,6 +586,7 @@ impl StartBlock {
             StartBlock::SessionEnd => "the session ends",
             StartBlock::StopAsked => "worker had been asked to stop",
             StartBlock::Held => "worker held its guard off",
+            StartBlock::FamilyEnded => "the application's main process is gone",
         }
     }
 
@@ -599,7 +603,8 @@ impl StartBlock {
             | StartBlock::NoLaunchRecord
             | StartBlock::SessionEnd
             | StartBlock::StopAsked
-            | StartBlock::Held => false,
+            | StartBlock::Held
+            | StartBlock::FamilyEnded => false,
         }
     }
 

@@ -14,7 +14,7 @@ const LAUNCH_MAGIC: u64 = u64::from_le_bytes(*b"rg-launc");
 const SUCCESSION_MAGIC: u64 = u64::from_le_bytes(*b"rg-succe");
 
 /// Changes whenever one of the two records does.
-const RECORD_VERSION: u32 = 3;
+const RECORD_VERSION: u32 = 4;
 
 /// Variables that were meant for one start only: a second process that answers them would be an impostor.
 const SINGLE_USE: [&[u8]; 7] = [
@@ -42,6 +42,10 @@ pub(crate) struct LaunchRecord {
     pub(crate) started_boot_ns: u64,
     pub(crate) name: String,
     pub(crate) version: String,
+    /// Which of the application's roles it is; empty for its main process.
+    pub(crate) role: String,
+    /// Whether this worker's guard stands for its roles too.
+    pub(crate) heads_family: bool,
     /// The store's absolute path; empty when none could be found.
     pub(crate) store: Vec<u8>,
     pub(crate) collector: Option<String>,
@@ -71,6 +75,8 @@ impl LaunchRecord {
         self.started_boot_ns = reader.u64()?;
         reader.text(&mut self.name)?;
         reader.text(&mut self.version)?;
+        reader.text(&mut self.role)?;
+        self.heads_family = reader.bool()?;
         reader.bytes_into(&mut self.store)?;
         reader.optional_text(&mut self.collector)?;
         self.consent = if reader.bool()? { Consent::Granted } else { Consent::Denied };
@@ -110,6 +116,9 @@ pub(crate) struct Life<'a> {
     pub(crate) nonce: u64,
     pub(crate) started_boot_ns: u64,
     pub(crate) settings: &'a Settings,
+    /// Which of the application's roles it is; empty for its main process.
+    pub(crate) role: &'a str,
+    pub(crate) heads_family: bool,
     pub(crate) store: &'a [u8],
     pub(crate) succession: Option<&'a Succession>,
     pub(crate) block: Option<StartBlock>,
@@ -129,6 +138,8 @@ impl Life<'_> {
         writer.u64(self.started_boot_ns);
         writer.bytes(settings.name.as_bytes());
         writer.bytes(settings.version.as_bytes());
+        writer.bytes(self.role.as_bytes());
+        writer.bool(self.heads_family);
         writer.bytes(self.store);
         writer.optional(settings.collector.as_ref().map(|url| url.as_bytes()));
         writer.bool(settings.consent == Consent::Granted);

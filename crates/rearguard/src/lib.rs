@@ -53,7 +53,11 @@ use std::time::Duration;
 
 pub use config::{DumpSize, ExitClass, RestartPolicy, RestartWhen, signal_name};
 pub use error::Error;
+#[cfg(feature = "roles")]
+pub use role::ROLE_ARGUMENT_PREFIX;
 pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
+#[cfg(feature = "roles")]
+pub use settings::AppRole;
 pub use settings::{Consent, Topology};
 pub use sys::channel::{CrashInfo, ThreadProtection};
 pub use worker::LastReport;
@@ -151,6 +155,15 @@ impl Rearguard {
         self
     }
 
+    /// Adds a role: another kind of process of this application, from the same file. [`Handle::role_command`] starts it, and there `start` takes it up and [`Handle::role`] tells it.
+    ///
+    /// One guard stands for the main process and all its roles (Linux, worker-first); elsewhere, and with [`AppRole::own_guard`], each has its own.
+    #[cfg(feature = "roles")]
+    pub fn role(mut self, role: AppRole) -> Rearguard {
+        self.settings.roles.push(role);
+        self
+    }
+
     /// Makes the guard end, stop or wait at one of its steps: `step:kill`, `step:stop`, `step:sleep`, with `@n` behind it for the incarnation; for tests only.
     #[cfg(feature = "fail-spots")]
     pub fn fail_spot(mut self, spot: impl Into<String>) -> Rearguard {
@@ -169,11 +182,41 @@ impl Rearguard {
     /// Whatever else goes wrong leaves the application running and is told by [`Handle::health`].
     pub fn start(self) -> Result<Handle, Error> {
         run_guard_if_asked();
-        self.settings.check()?;
-        let mut handle = Handle { worker: Worker::default() };
-        worker::start(&self.settings, &mut handle.worker)?;
+        let mut settings = self.settings;
+        settings.check()?;
+        let member = if cfg!(feature = "roles") { asked_role() } else { None };
+        if let Some(member) = &member
+            && !settings.become_role(&member.name)
+        {
+            // To go on would make a second copy of the main process of what was meant as something else.
+            guard::refuse_argument("role", "this program has no role of that name");
+        }
+        let mut handle = Handle {
+            worker: Worker::default(),
+            #[cfg(feature = "roles")]
+            roles: settings.roles.clone(),
+        };
+        worker::start(&settings, member, &mut handle.worker)?;
         Ok(handle)
     }
+}
+
+/// Which of the application's roles this process was started for.
+fn asked_role() -> Option<role::Member> {
+    match role::member_of(&process::arguments()) {
+        Ok(member) => member,
+        Err(reason) => guard::refuse_argument("role", reason),
+    }
+}
+
+/// The program's arguments without those that are rearguard's own, its name first: what an application parses that has roles.
+#[cfg(feature = "roles")]
+pub fn application_arguments() -> impl Iterator<Item = std::ffi::OsString> {
+    std::env::args_os().enumerate().filter_map(|(at, argument)| {
+        let is_ours =
+            at == 1 && argument.as_encoded_bytes().starts_with(ROLE_ARGUMENT_PREFIX.as_bytes());
+        (!is_ours).then_some(argument)
+    })
 }
 
 /// Becomes the guard and never returns, if this process was started as one; returns at once otherwise.
@@ -216,6 +259,8 @@ pub fn is_crashing_thread() -> bool {
 /// Dropping it changes nothing: the guard stays until the process ends.
 pub struct Handle {
     worker: Worker,
+    #[cfg(feature = "roles")]
+    roles: Vec<AppRole>,
 }
 
 impl Handle {
@@ -229,6 +274,29 @@ impl Handle {
     #[must_use]
     pub fn last_report(&self) -> Option<&LastReport> {
         self.worker.last_report.as_ref()
+    }
+
+    /// Which of the application's roles this process has; `None` in its main process.
+    #[cfg(feature = "roles")]
+    #[must_use]
+    pub fn role(&self) -> Option<&str> {
+        let role = self.worker.role.as_str();
+        (!role.is_empty()).then_some(role)
+    }
+
+    /// A command that starts a process of a role: this very file, with the argument that says so in front of whatever is added. Streams, further arguments and inherited descriptors are the application's to choose.
+    ///
+    /// The process is a child of this one like any other. A later life of it, after a crash, is nobody's child; it has the same arguments, directory, environment and standard streams, so two processes that talk by those go on talking.
+    ///
+    /// # Errors
+    ///
+    /// A name that no role has.
+    #[cfg(feature = "roles")]
+    pub fn role_command(&self, name: &str) -> Result<std::process::Command, Error> {
+        let Some(role) = self.roles.iter().find(|role| role.name == name) else {
+            return Err(Error::refused("starting a role", name, "no role has this name"));
+        };
+        Ok(self.worker.role_command(role))
     }
 
     /// Where the guard stands, and why there: what [`Topology::Auto`] has found, or that the application chose it.
@@ -318,7 +386,7 @@ impl Handle {
     #[must_use]
     pub fn guard_pid(&self) -> Option<u32> {
         let word = self.worker.black_box?.control.guard.load(Ordering::Acquire);
-        rearguard_crashpath::black_box::owner(word)
+        rearguard_crashpath::black_box::owner(word).map(channel::guard_process)
     }
 
     /// Waits until a guard is on duty, or, with [`Topology::AtCrash`], until a crash can start one whatever it has torn; false when that isn't so after `wait_max`.
@@ -347,6 +415,9 @@ impl Handle {
             (None, None) => false,
         };
         if let Some(error) = &self.worker.arm_error {
+            remarks.push(error.text());
+        }
+        if let Some(error) = &self.worker.family_error {
             remarks.push(error.text());
         }
         let storing = self.store_remarks(&mut remarks);

@@ -93,3 +93,9 @@ pub(crate) const SLOT_LOOK_NS_MAX: u64 = 100_000;
 
 /// The length of a report's name: its time, a dash, its UUID.
 pub(crate) const REPORT_NAME_BYTES: usize = 60;
+
+/// How many workers one guard stands for. Each costs two pages and five descriptors; beyond it a role has a guard of its own.
+pub(crate) const MEMBERS_MAX: usize = 256;
+
+/// The stack of a doorkeeper in bytes, on which the guards go on that it forks: as much as a main thread of musl has at least, with room for a TLS library. Only what is used is memory.
+pub(crate) const DOORKEEPER_STACK_BYTES: usize = 1 << 20;

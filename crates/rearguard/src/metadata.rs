@@ -5,6 +5,7 @@ use crate::evidence::{self, Panic};
 use crate::heap::{PutBytes, PutText, add, copied};
 use crate::json::{Json, hexadecimal};
 use crate::report_id::readable_time;
+use crate::settings::MAIN_ROLE;
 use crate::sys::exit_status::signal_name;
 use crate::sys::words::Crash;
 use crate::text::joined;
@@ -59,6 +60,8 @@ pub(crate) struct Metadata {
     pub(crate) uuid: String,
     pub(crate) application: &'static str,
     pub(crate) version: &'static str,
+    /// Which of the application's roles; empty for its main process.
+    pub(crate) role: &'static str,
     pub(crate) incarnation: u32,
     pub(crate) worker_pid: u32,
     pub(crate) guard_pid: u32,
@@ -94,6 +97,7 @@ impl Metadata {
         json.text("id", &self.uuid);
         json.text("application", self.application);
         json.text("version", self.version);
+        json.text("role", shown_role(self.role));
         json.text("time", &readable_time(self.real_ns));
         json.number("incarnation", u64::from(self.incarnation));
         json.number("worker_pid", u64::from(self.worker_pid));
@@ -218,6 +222,11 @@ impl Metadata {
     }
 }
 
+/// A role's name for a person.
+fn shown_role(role: &str) -> &str {
+    if role.is_empty() { MAIN_ROLE } else { role }
+}
+
 /// A code as its system writes it: an NTSTATUS and other codes of Windows have no sign.
 fn shown(value: i32) -> i64 {
     if value < 0 { i64::from(value as u32) } else { i64::from(value) }
@@ -244,6 +253,8 @@ fn write_delivery(delivery: Delivery<'_>, json: &mut Json) {
 pub(crate) struct ReadBack {
     pub(crate) application: String,
     pub(crate) version: String,
+    /// Empty in reports that are older than roles.
+    pub(crate) role: String,
     pub(crate) annotations: Vec<(String, String)>,
     /// Whether the report waits for delivery.
     pub(crate) is_pending: bool,
@@ -292,6 +303,7 @@ pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
                 back.version = value;
                 found |= 4;
             }
+            (None, _, "role") => back.role = value,
             _ => {}
         }
     }
@@ -349,6 +361,7 @@ mod tests {
             uuid: "u".into(),
             application: "a \"pp\"",
             version: "1\\2",
+            role: "",
             incarnation: 3,
             worker_pid: 1,
             guard_pid: 2,
@@ -385,6 +398,7 @@ mod tests {
         let back = read_back(&json).expect("it is our own");
         assert_eq!(back.application, metadata.application);
         assert_eq!(back.version, metadata.version);
+        assert_eq!(back.role, "main");
         assert_eq!(back.annotations, metadata.annotations);
         assert!(back.is_pending);
         let uploaded = Delivery::Uploaded { status: 200, answer: "CrashID=\"1\"" };

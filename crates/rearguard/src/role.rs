@@ -1,13 +1,17 @@
-//! The role of this process: worker or guard, chosen by the first argument alone.
+//! The role of this process: worker or guard, and which of the application's own, chosen by the first argument alone.
 //!
 //! Never by an environment variable: a restarted worker would inherit it and become a guard.
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
-use crate::heap::{PutBytes, copied};
-use crate::text::{after, number, push_number};
+use crate::heap::{PutBytes, PutText, copied, owned};
+use crate::text::{after, joined, number, push_number};
 
 /// What a guard argument begins with.
 pub const GUARD_ARGUMENT_PREFIX: &str = "--rearguard-guard";
+
+/// What the argument begins with by which a process is one of the application's further roles.
+#[cfg_attr(not(feature = "roles"), allow(unreachable_pub, reason = "public with its feature"))]
+pub const ROLE_ARGUMENT_PREFIX: &str = "--rearguard-role";
 
 /// Changes whenever guard and worker of different versions could misunderstand each other.
 pub(crate) const PROTOCOL: u32 = 1;
@@ -89,6 +93,47 @@ fn parse(rest: &[u8]) -> Result<Role, &'static str> {
     Ok(Role::Guard { nonce })
 }
 
+/// One of the application's further roles, as its argument tells it.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Member {
+    pub(crate) name: String,
+    /// Number and inode of the socket to the family's guard; zeros for none.
+    pub(crate) socket: u64,
+    pub(crate) inode: u64,
+}
+
+/// Reads which of the application's roles this process has; none in its main process.
+pub(crate) fn member_of(arguments: &[Vec<u8>]) -> Result<Option<Member>, &'static str> {
+    let prefix = ROLE_ARGUMENT_PREFIX.as_bytes();
+    let Some(rest) = arguments.get(1).and_then(|argument| after(argument, prefix)) else {
+        // Anywhere else it is an argument like any other, and no role of ours.
+        return Ok(None);
+    };
+    let mut parts = rest.splitn(3, |byte| *byte == b':');
+    if parts.next() != Some(b"=1") {
+        return Err("it is of another version");
+    }
+    let mut numbers = parts.next().unwrap_or_default().split(|byte| *byte == b'.');
+    let mut number =
+        || number(numbers.next().unwrap_or_default(), 10).ok_or("its socket is no number");
+    let (socket, inode) = (number()?, number()?);
+    let name = core::str::from_utf8(parts.next().unwrap_or_default());
+    let name = name.ok().filter(|name| !name.is_empty()).ok_or("it names no role")?;
+    Ok(Some(Member { name: owned(name), socket, inode }))
+}
+
+/// Writes the argument of a role; its socket is told by number and inode.
+pub(crate) fn role_argument(name: &str, socket: Option<(u64, u64)>) -> Vec<u8> {
+    let (socket, inode) = socket.unwrap_or_default();
+    let mut text = joined(&[ROLE_ARGUMENT_PREFIX, "=1:"]);
+    push_number(&mut text, socket);
+    text.put_char('.');
+    push_number(&mut text, inode);
+    text.put_char(':');
+    text.put(name);
+    text.into_bytes()
+}
+
 /// What stands in the place of the nonce in the argument of a front.
 const FRONT: &[u8] = b"front:";
 
@@ -131,6 +176,28 @@ mod tests {
             let argument = guard_argument(nonce);
             assert_eq!(role_of(&[b"app".to_vec(), argument]), Role::Guard { nonce });
         }
+    }
+
+    // Goal: a role's argument is read back, and one that can't be used is refused; it counts as the first argument only.
+    #[test]
+    fn role_arguments_are_read_back() {
+        for (name, socket) in [("renderer", None), ("a:b=c.d", Some((7, u64::MAX)))] {
+            let (socket_number, inode) = socket.unwrap_or_default();
+            let member = Member { name: name.into(), socket: socket_number, inode };
+            let all = [b"app".to_vec(), role_argument(name, socket), b"file".to_vec()];
+            assert_eq!(member_of(&all), Ok(Some(member)));
+            assert_eq!(role_of(&all), Role::Worker);
+        }
+        for argument in
+            ["", "=", "=1", "=1:", "=1:0.0", "=1:0.0:", "=1:x.0:a", "=1:0:a", "=2:0.0:a"]
+        {
+            let argument = [ROLE_ARGUMENT_PREFIX, argument].concat().into_bytes();
+            let all = [b"app".to_vec(), argument];
+            assert!(member_of(&all).is_err(), "{all:?}");
+        }
+        let behind = [b"app".to_vec(), b"file".to_vec(), role_argument("a", None)];
+        assert_eq!(member_of(&behind), Ok(None));
+        assert_eq!(member_of(&[]), Ok(None));
     }
 
     // Goal: an argument that only looks like ours never lets the application go on.

@@ -34,6 +34,39 @@ pub enum Consent {
     Granted,
 }
 
+/// One of an application's further roles: a process of its own, from the same file, with its own name in reports and its own restart policy.
+#[cfg_attr(not(feature = "roles"), allow(unreachable_pub, reason = "public with its feature"))]
+#[derive(Clone, Debug)]
+pub struct AppRole {
+    pub(crate) name: String,
+    pub(crate) restart: RestartPolicy,
+    pub(crate) own_guard: bool,
+}
+
+#[cfg(feature = "roles")]
+impl AppRole {
+    /// A role by its name: 1 to 64 bytes, unique in the application, and not `main`.
+    #[must_use]
+    pub fn new(name: impl Into<String>) -> AppRole {
+        AppRole { name: name.into(), restart: RestartPolicy::default(), own_guard: false }
+    }
+
+    /// When and how often a process of this role is started again; the default policy unless set. One whose main process is gone isn't, where one guard stands for all.
+    #[must_use]
+    pub fn restart(mut self, policy: RestartPolicy) -> AppRole {
+        self.restart = policy;
+        self.restart.explicit = true;
+        self
+    }
+
+    /// Gives each process of this role a guard of its own, in the place of the one that stands for the whole family.
+    #[must_use]
+    pub fn own_guard(mut self) -> AppRole {
+        self.own_guard = true;
+        self
+    }
+}
+
 /// The application's choices.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
@@ -51,6 +84,7 @@ pub(crate) struct Settings {
     pub(crate) safe_mode_after: Option<u32>,
     pub(crate) callback: Option<fn(&crate::CrashInfo)>,
     pub(crate) raise_dumpable: bool,
+    pub(crate) roles: Vec<AppRole>,
     pub(crate) fail_spot: Option<String>,
 }
 
@@ -70,6 +104,7 @@ impl Settings {
             safe_mode_after: None,
             callback: None,
             raise_dumpable: false,
+            roles: Vec::new(),
             fail_spot: None,
         }
     }
@@ -108,6 +143,7 @@ impl Settings {
                 "it must be at least one life, and fewer than the policy's `in_a_row` ends with",
             ));
         }
+        self.check_roles()?;
         let wait = self.dump_wait.as_millis();
         if wait == 0 || wait > u128::from(DUMP_WAIT_MS_MAX) {
             return Err(Error::setting("dump_wait", "it must be between 1 ms and 60 s"));
@@ -115,6 +151,35 @@ impl Settings {
         Ok(())
     }
 }
+
+impl Settings {
+    /// Takes up the choices of one of the roles, in its process; false for a name that none has.
+    pub(crate) fn become_role(&mut self, name: &str) -> bool {
+        let Some(role) = self.roles.iter().find(|role| role.name == name) else { return false };
+        self.restart = role.restart;
+        true
+    }
+
+    /// Checks the roles, each by itself and against the others.
+    fn check_roles(&self) -> Result<(), Error> {
+        for (at, role) in self.roles.iter().enumerate() {
+            check_name("role", &role.name)?;
+            if role.name == MAIN_ROLE {
+                return Err(Error::setting_value("role", &role.name, "that is the main process"));
+            }
+            if self.roles.iter().take(at).any(|earlier| earlier.name == role.name) {
+                return Err(Error::setting_value("role", &role.name, "two roles have this name"));
+            }
+            if let Err((field, reason)) = role.restart.validate() {
+                return Err(Error::setting_value(field, &role.name, reason));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the process is called that is none of the further roles.
+pub(crate) const MAIN_ROLE: &str = "main";
 
 /// Names become directories and form fields, so what they may hold is narrow.
 fn check_name(field: &'static str, value: &str) -> Result<(), Error> {
@@ -187,6 +252,15 @@ mod tests {
         assert!(refused(|s| s.dump_wait = Duration::ZERO).contains("`dump_wait`"));
         assert!(refused(|s| s.safe_mode_after = Some(0)).contains("`safe_mode_after`"));
         assert!(refused(|s| s.safe_mode_after = Some(3)).contains("`in_a_row`"));
+        let role = |name: &&str| AppRole {
+            name: (*name).into(),
+            restart: RestartPolicy::default(),
+            own_guard: false,
+        };
+        let roles = |names: &[&str]| names.iter().map(role).collect();
+        assert!(refused(|s| s.roles = roles(&["a", "b", "a"])).contains("`role` \"a\": two roles"));
+        assert!(refused(|s| s.roles = roles(&["main"])).contains("main process"));
+        assert!(refused(|s| s.roles = roles(&[""])).contains("empty"));
         assert!(Settings::new("app".into(), "1.0".into()).check().is_ok());
     }
 }

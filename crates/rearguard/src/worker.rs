@@ -16,9 +16,12 @@ use crate::heap::{PutText, add, copied, lossy};
 use crate::launch::{LIFE_NAME, Life, Succession, remove_single_use};
 use crate::limits;
 use crate::report_id::uuid_text;
-use crate::role;
+use crate::role::{self, Member};
 use crate::settings::{Settings, Topology};
-use crate::sys::{channel, front, process};
+use crate::sys::family::{self, Door, Tie};
+use crate::sys::front::{self, Front};
+use crate::sys::words::Ties;
+use crate::sys::{channel, process};
 use crate::text::{contains, push_number};
 
 /// Why this worker has no guard.
@@ -59,6 +62,11 @@ pub(crate) struct Worker {
     pub(crate) recovery: Option<Vec<u8>>,
     /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
     writing: Mutex<()>,
+    /// Which of the application's roles this process has; empty for its main process.
+    pub(crate) role: String,
+    /// The sockets of the family that this process is the head of.
+    door: Option<Door>,
+    pub(crate) family_error: Option<Error>,
 }
 
 /// The report about the end of the life before.
@@ -85,7 +93,11 @@ impl LastReport {
 static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Steps 1 to 4, noted in `worker`. The settings have been checked.
-pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Error> {
+pub(crate) fn start(
+    settings: &Settings,
+    member: Option<Member>,
+    worker: &mut Worker,
+) -> Result<(), Error> {
     if STARTED.swap(true, Ordering::AcqRel) {
         return Err(Error::refused(
             "starting the guard",
@@ -95,7 +107,19 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
     }
     worker.safe_mode_after = settings.safe_mode_after.unwrap_or(limits::SAFE_MODE_AFTER_DEFAULT);
     let was_told = process::variable(LIFE_NAME).is_some();
-    let (succession, front) = channel::take_succession();
+    let (succession, socket) = channel::take_succession();
+    let mut ties = Ties::default();
+    match member {
+        None => ties.front = socket.and_then(Front::of_number),
+        Some(member) => {
+            ties.family = match succession {
+                // What the argument says was for the first life.
+                Some(_) => socket.and_then(|socket| Tie::of_number(socket, None)),
+                None => Tie::of_number(member.socket, Some(member.inode)),
+            };
+            worker.role = member.name;
+        }
+    }
     if let Some(succession) = &succession {
         worker.incarnation = succession.incarnation;
         worker.last_class = Some(succession.last_class);
@@ -106,10 +130,12 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
         worker.short_lives = succession.history.in_a_row;
         worker.recovery = succession.recovery.as_deref().map(|bytes| copied(bytes));
     }
+    let is_in_family = ties.family.is_some();
     let status = process::Status::read();
-    (worker.topology, worker.topology_reason) = choose_topology(settings, front.is_some());
+    (worker.topology, worker.topology_reason) =
+        choose_topology(settings, ties.front.is_some(), &worker.role);
     worker.off = reason_to_stay_alone(settings, &status, worker.topology);
-    if worker.off.is_none() && worker.topology == Topology::GuardFirst && front.is_none() {
+    if worker.off.is_none() && worker.topology == Topology::GuardFirst && ties.front.is_none() {
         // This process becomes the guard, and the application begins anew below it.
         // One that was begun so already, and isn't reached, would begin for ever.
         worker.off = Some(Off::Failed(if was_told {
@@ -119,7 +145,8 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
         }));
     }
     if worker.off.is_none() {
-        match guard_this_process(settings, &status, succession.as_ref(), front, worker) {
+        open_family(settings, worker);
+        match guard_this_process(settings, &status, succession.as_ref(), ties, worker) {
             Ok(()) => worker.black_box.map_or((), |black_box| record_panics(black_box)),
             Err(error) => worker.off = Some(Off::Failed(error)),
         }
@@ -127,7 +154,8 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
     if let (Some(black_box), Some(wait)) = (worker.black_box, settings.wait_ready) {
         // Who waits anyway is to find a health that knows about the store.
         let begun_ns = process::monotonic_ns();
-        if worker.wait_guarded(wait) && worker.topology != Topology::AtCrash {
+        let has_own_guard = worker.topology != Topology::AtCrash && !is_in_family;
+        if worker.wait_guarded(wait) && has_own_guard {
             let wait_ns = u64::try_from(wait.as_nanos()).unwrap_or(u64::MAX);
             channel::wait_store_tried(black_box, begun_ns.saturating_add(wait_ns));
         }
@@ -135,10 +163,29 @@ pub(crate) fn start(settings: &Settings, worker: &mut Worker) -> Result<(), Erro
     Ok(())
 }
 
+/// Makes this process the head of a family, if it has roles that are to have one guard with it.
+fn open_family(settings: &Settings, worker: &mut Worker) {
+    let is_wanted = settings.roles.iter().any(|role| !role.own_guard)
+        && worker.role.is_empty()
+        && worker.topology == Topology::WorkerFirst;
+    if !family::IS_BUILT || !is_wanted {
+        return;
+    }
+    match Door::open() {
+        Ok(door) => worker.door = Some(door),
+        Err(errno) => {
+            worker.family_error = Some(Error::system("making the family's sockets", "", errno));
+        }
+    }
+}
+
 /// Where the guard is to stand, and why there. A process that has one in front of it has it, whatever it chooses.
-fn choose_topology(settings: &Settings, has_front: bool) -> (Topology, &'static str) {
+fn choose_topology(settings: &Settings, has_front: bool, role: &str) -> (Topology, &'static str) {
     if has_front {
         return (Topology::GuardFirst, "the guard was there first");
+    }
+    if !role.is_empty() && settings.topology != Topology::AtCrash {
+        return (Topology::WorkerFirst, "a role has its guard behind it");
     }
     if settings.topology != Topology::Auto {
         return (settings.topology, "the application chose it");
@@ -197,10 +244,12 @@ fn guard_this_process(
     settings: &Settings,
     status: &process::Status,
     succession: Option<&Succession>,
-    front: Option<front::Front>,
+    ties: Ties<'_>,
     worker: &mut Worker,
 ) -> Result<(), Error> {
-    let opening = channel::begin(front)?;
+    let mut door = worker.door.take();
+    let heads_family = door.is_some();
+    let opening = channel::begin(Ties { door: door.as_mut(), ..ties })?;
     let store = choose_store(settings, worker);
     let mut surroundings = process::surroundings(status);
     remove_single_use(&mut surroundings.environment);
@@ -216,6 +265,8 @@ fn guard_this_process(
         nonce,
         started_boot_ns: process::boot_ns(),
         settings,
+        role: &worker.role,
+        heads_family,
         store: &store,
         succession,
         // Who asks for a restart in place by name has it under an outer supervisor too.
@@ -230,6 +281,7 @@ fn guard_this_process(
         resident: worker.topology != Topology::AtCrash,
     })?;
     worker.black_box = Some(black_box);
+    worker.door = door;
     note_foreground(black_box);
     let arms = channel::Arms {
         dump_wait_ms: settings.dump_wait_ms(),
@@ -321,6 +373,21 @@ impl Worker {
         } else {
             channel::wait_guarded(black_box, deadline_ns)
         }
+    }
+
+    /// A command that starts a process of one of the application's roles.
+    #[cfg(feature = "roles")]
+    pub(crate) fn role_command(&self, role: &crate::settings::AppRole) -> std::process::Command {
+        // The guard that stands for a role must be one that stands here.
+        let door = self.door.as_ref().filter(|_| !role.own_guard && self.off.is_none());
+        let told = door.and_then(Door::told);
+        let argument = role::role_argument(&role.name, told);
+        let mut command = process::own_command();
+        command.arg(String::from_utf8_lossy(&argument).as_ref());
+        if let (Some(door), Some(_)) = (door, told) {
+            door.lend(&mut command);
+        }
+        command
     }
 
     /// Tells the guard that this life has proved itself.

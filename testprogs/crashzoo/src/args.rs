@@ -62,6 +62,9 @@ options for the project's own tests:
   --hold-ms N            holds its guard off for this long before it goes on
   --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
+  --start ROLE:LINE      starts a process of this role (helper, or loner with a guard of its own) with the words of LINE and this store and trace; may be repeated
+  --start-many N:LINE    the same for N helpers at once
+  --knock N              before that, N messages that mean nothing are sent to the guard of its roles (not on Windows)
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
 99 the crash path allocated";
@@ -116,6 +119,8 @@ pub(crate) struct Args {
     pub(crate) hold: Option<Duration>,
     pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
+    pub(crate) start: Vec<(String, String)>,
+    pub(crate) knock: usize,
     pub(crate) print_args: Option<PathBuf>,
     pub(crate) drop_user: Option<u32>,
     pub(crate) raise_dumpable: bool,
@@ -156,6 +161,8 @@ impl Default for Args {
             hold: None,
             tell_history: false,
             tell_topology: false,
+            start: Vec::new(),
+            knock: 0,
             print_args: None,
             drop_user: None,
             raise_dumpable: false,
@@ -278,6 +285,24 @@ impl Args {
             "hold-ms" => self.hold = Some(millis(name, parser)?),
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
+            "knock" => self.knock = number(name, parser)?,
+            "start-many" => {
+                let pair = text(name, parser)?;
+                let (count, line) = pair
+                    .split_once(':')
+                    .and_then(|(count, line)| Some((count.parse().ok()?, line)))
+                    .ok_or_else(|| format!("--start-many: '{pair}' is not N:LINE"))?;
+                for _ in 0..count {
+                    self.start.push((String::from("helper"), line.to_owned()));
+                }
+            }
+            "start" => {
+                let pair = text(name, parser)?;
+                let (role, line) = pair
+                    .split_once(':')
+                    .ok_or_else(|| format!("--start: '{pair}' has no ':'"))?;
+                self.start.push((role.to_owned(), line.to_owned()));
+            }
             _ => return Err(format!("--{name}: no such option")),
         }
         Ok(())

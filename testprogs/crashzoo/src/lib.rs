@@ -23,6 +23,7 @@ pub use args::usage;
 pub use fault::null_write;
 
 use args::{Args, Foreign};
+use rearguard::AppRole;
 use sys::{clock, foreign, lock, neighbours, process};
 use trace::{Event, Trace};
 
@@ -46,7 +47,7 @@ static HANDLE: OnceLock<rearguard::Handle> = OnceLock::new();
 pub fn main() -> ExitCode {
     rearguard::run_guard_if_asked();
     let main_ns = clock::now_ns();
-    match Args::parse(std::env::args_os().skip(1)) {
+    match Args::parse(rearguard::application_arguments().skip(1)) {
         Ok(Some(args)) => run(&args, main_ns),
         Ok(None) => {
             println!("{}", usage());
@@ -128,6 +129,9 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         }
     }
     leave_facts(args, handle);
+    if let Err(problem) = start_roles(args, handle) {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     if let Some(wait) = args.hold
         && let Err(problem) = hold(handle, &trace, wait)
     {
@@ -165,7 +169,9 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
 fn builder(args: &Args) -> rearguard::Rearguard {
     let mut builder = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
         .topology(args.topology)
-        .restart(restart_policy(args));
+        .restart(restart_policy(args))
+        .role(AppRole::new("helper").restart(restart_policy(args)))
+        .role(AppRole::new("loner").restart(restart_policy(args)).own_guard());
     if let Some(store) = &args.store {
         builder = builder.store(store);
     }
@@ -189,6 +195,24 @@ fn builder(args: &Args) -> rearguard::Rearguard {
         builder = builder.on_crash(callback);
     }
     builder
+}
+
+/// Starts what `--start` asks for. Nobody waits for them: this process goes on to its own way to die.
+fn start_roles(args: &Args, handle: &rearguard::Handle) -> Result<(), String> {
+    neighbours::knock(args.knock)?;
+    for (role, line) in &args.start {
+        let mut command = handle.role_command(role).map_err(|error| error.to_string())?;
+        if let Some(store) = &args.store {
+            command.arg("--store").arg(store);
+        }
+        if let Some(trace) = &args.trace {
+            command.arg("--trace").arg(trace);
+        }
+        command.args(line.split_whitespace());
+        let child = command.spawn().map_err(|error| format!("--start {role}: {error}"))?;
+        drop(child);
+    }
+    Ok(())
 }
 
 /// Holds the guard off for a while, as an installer would have it.

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::sys::{clock, trace_file};
 
-/// Long enough for the longest line: seven fields, of which the texts are bounded by `Text`.
+/// Long enough for the longest line: eight fields, of which the texts are bounded by `Text`.
 /// A longer line would be cut and is dropped instead, since half an object is worse than none.
 const LINE_BYTES_MAX: usize = 512;
 
@@ -60,6 +60,7 @@ impl Event {
 
 struct Facts {
     incarnation: u32,
+    role: Option<Text>,
     last_report: Option<Text>,
     last_exit_class: Option<Text>,
 }
@@ -81,6 +82,7 @@ impl Trace {
         GUARD_PID.store(handle.guard_pid().unwrap_or(0), Ordering::Relaxed);
         FACTS.get_or_init(|| Facts {
             incarnation: handle.incarnation(),
+            role: handle.role().map(|role| Text::of(format_args!("{role}"))),
             last_report: handle
                 .last_report()
                 .map(|report| Text::of(format_args!("{}", report.id()))),
@@ -126,6 +128,8 @@ fn compose(line: &mut Text<LINE_BYTES_MAX>, event: Event, t_ns: u64) -> fmt::Res
             quoted(line, facts.last_report.as_ref())?;
             line.write_str(",\"last_exit_class\":")?;
             quoted(line, facts.last_exit_class.as_ref())?;
+            line.write_str(",\"role\":")?;
+            quoted(line, facts.role.as_ref())?;
             line.write_str("}\n")
         }
         None => {

@@ -6,7 +6,7 @@ use super::syscall::{self, Result, call, plain};
 pub const FIRST_FD: i32 = 3;
 
 /// How many descriptors can be handed over.
-pub const HANDOVER_MAX: usize = 6;
+pub const HANDOVER_MAX: usize = 7;
 
 /// One descriptor to hand over; it gets the number `FIRST_FD` plus its place in the plan.
 #[derive(Clone, Copy)]

@@ -6,6 +6,7 @@
 
 use core::sync::atomic::{AtomicU32, Ordering};
 
+use super::family::{Family, Line};
 use super::futex;
 use super::handler;
 use super::spawn::{self, Plan};
@@ -27,6 +28,8 @@ pub struct Keeping {
     pub plan: *mut Plan,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub resident: bool,
+    /// The guard of many workers that is asked first, if there is one.
+    pub family: Option<Family>,
 }
 
 /// The keeper's life. The calling thread becomes the keeper, and its descriptor table is the one that the plan's numbers mean.
@@ -51,6 +54,7 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
     let mut window = Window::default();
     let mut wanted = keeping.resident;
     let mut started_for_crash = 0;
+    let mut line = Line::new();
     loop {
         let word = control.guard.load(Ordering::Acquire);
         if word == guard::ANSWERED {
@@ -78,8 +82,14 @@ pub unsafe fn keep(keeping: &Keeping) -> ! {
             }
             let admitted = crashed || (wanted && window.admit(time::monotonic_ns() / 1_000_000));
             if admitted {
-                // SAFETY: the caller answers for the plan.
-                unsafe { start_guard(keeping) };
+                let comes = keeping
+                    .family
+                    .as_ref()
+                    .is_some_and(|family| line.ask(family, control, crashed));
+                if !comes {
+                    // SAFETY: the caller answers for the plan.
+                    unsafe { start_guard(keeping) };
+                }
                 handler::touch_stacks();
                 wanted = keeping.resident;
             } else {
@@ -203,7 +213,7 @@ fn wait_for_end_of_pipe(read_end: i32, deadline_ns: u64) -> bool {
 }
 
 /// Waits until a process owns the guard's word.
-fn wait_for_owner(word: &AtomicU32, pid: u32, deadline_ns: u64) -> bool {
+pub(super) fn wait_for_owner(word: &AtomicU32, pid: u32, deadline_ns: u64) -> bool {
     loop {
         let value = word.load(Ordering::Acquire);
         if owner(value) == Some(pid) {
@@ -217,7 +227,7 @@ fn wait_for_owner(word: &AtomicU32, pid: u32, deadline_ns: u64) -> bool {
 
 /// Ends a process that was started as a guard and didn't become one in time.
 /// It is nobody's child that we could wait for, so a pidfd makes sure that the number still means it.
-fn end_late_starter(pid: i32) {
+pub(super) fn end_late_starter(pid: i32) {
     let Ok(pidfd) = plain!(libc::SYS_pidfd_open, pid, 0) else {
         // No descriptor is left; the number was given two seconds ago, and is used again much later.
         let _ = syscall::kill(pid, libc::SIGKILL);

@@ -39,6 +39,7 @@ impl Case {
             metadata: Metadata {
                 application: &record.name,
                 version: &record.version,
+                role: &record.role,
                 incarnation: record.incarnation,
                 worker_pid: record.worker_pid,
                 guard_pid: std::process::id(),
@@ -373,6 +374,11 @@ impl Case {
     pub(crate) fn line(&self) -> String {
         let metadata = &self.metadata;
         let mut line = joined(&[metadata.application, " ", metadata.version]);
+        if !metadata.role.is_empty() {
+            line.put(" (");
+            line.put(metadata.role);
+            line.put(")");
+        }
         match &metadata.crash {
             Some(Crash { signal, address, flags: remarks, .. }) => {
                 line.put(" crashed (");
@@ -428,7 +434,7 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
         version: &back.version,
         uuid: &report.uuid,
         installation: &store.installation_id(),
-        process_type: "worker",
+        process_type: &back.role,
         fields: &back.annotations,
         dump: dump.as_deref(),
         metadata: &json,

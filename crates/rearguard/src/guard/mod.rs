@@ -26,15 +26,21 @@ use crate::sys::dumper;
 use crate::sys::exit_status;
 use crate::sys::successor::{self, Recipe, Starter};
 use crate::sys::words::{Heard, Started, When};
-use crate::sys::{front, process, terminal};
+use crate::sys::{family, front, process, terminal};
 use crate::text::joined;
 
 use case::Case;
 use fail_spots::FailSpots;
 
-/// Ends a process whose guard argument can't be used, with one line that says why.
+/// Ends a process whose argument can't be used, with one line that says why.
 pub(crate) fn refuse(reason: &str) -> ! {
-    terminal::complain(&joined(&["rearguard: guard argument not usable: ", reason, "\n"]));
+    refuse_argument("guard", reason)
+}
+
+/// The same for an argument of another kind.
+pub(crate) fn refuse_argument(kind: &str, reason: &str) -> ! {
+    let parts = ["rearguard: ", kind, " argument not usable: ", reason, "\n"];
+    terminal::complain(&joined(&parts));
     process::exit(EXIT_GUARD_ARGUMENT)
 }
 
@@ -48,7 +54,12 @@ pub(crate) fn front(worker: u32) -> ! {
 
 /// Ends this process, or, where it stands in front of its worker, waits for its end and ends alike.
 fn leave(code: i32) -> ! {
-    if front::is_front() { front::end_with_worker() } else { process::exit(code) }
+    if front::is_front() {
+        front::end_with_worker()
+    }
+    // Who stands for a family stays for the rest of it, unless asked to stop.
+    family::await_members(attach::stop_requested);
+    process::exit(code)
 }
 
 /// Whether somebody has asked that nothing be started, once the worker is gone: this guard to stop, or the first process, whose worker can't hear it any more.
@@ -72,12 +83,16 @@ pub(crate) fn run(nonce: u64) -> ! {
         earlier_guards,
     );
     spots.pass("attached");
-    let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE;
+    let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE
+        && family::predecessor().is_none();
     let case = Case::new(&attached.record, late);
     if !attach::take_place(attached.black_box) {
         leave(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
+    if attached.record.heads_family && family::predecessor().is_none() {
+        family::open(run);
+    }
     let guard = kept(Guard::new(attached, spots, case));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
@@ -274,7 +289,7 @@ impl Guard {
         }
         let without_a_crash = self.case.crashed_thread() == 0;
         if without_a_crash
-            && !front::is_front()
+            && self.may_be_a_job()
             && control.foreground.load(Ordering::Relaxed) == foreground::JOB
         {
             // A crash was asked while it waited; of any other end only the worker itself could tell.
@@ -351,12 +366,17 @@ impl Guard {
         self.spots.pass("report-written");
         self.streams = attach::take_streams(self.attached, self.case.crashed_thread());
         self.spots.pass("streams-taken");
-        if !front::is_front() && attach::is_foreground_job(self.attached) {
+        if self.may_be_a_job() && attach::is_foreground_job(self.attached) {
             self.tell(Event::BlockSeen(StartBlock::ForegroundJob));
         }
         self.look_for_block();
         let outcome = if written { DumpOutcome::Written } else { DumpOutcome::Failed };
         self.tell(Event::DumpFinished(outcome));
+    }
+
+    /// Whether a shell could wait for this worker: not for one with its guard in front, nor for a role, whose main process it waits for.
+    fn may_be_a_job(&self) -> bool {
+        !front::is_front() && self.attached.record.role.is_empty()
     }
 
     /// Asks the system what forbids a restart.

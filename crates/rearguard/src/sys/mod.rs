@@ -6,6 +6,7 @@
 //! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
 //! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
 //! - `front`: guard-first, where the first process stands in front of the worker; else `no_front`.
+//! - `family`: one guard for all roles of an application; else `no_family`.
 //! - `dumper`: a minidump of the worker that waits at its crash.
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
@@ -28,6 +29,11 @@ pub(crate) mod words;
 pub(crate) mod no_front;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use no_front as front;
+
+#[cfg(not(all(target_os = "linux", feature = "roles")))]
+pub(crate) mod no_family;
+#[cfg(not(target_os = "linux"))]
+pub(crate) use no_family as family;
 
 #[cfg(not(target_os = "linux"))]
 mod std_file;

@@ -10,6 +10,13 @@ pub(crate) const IS_BUILT: bool = false;
 /// What connects a worker with the process in front of it; on this system there is no such value.
 pub(crate) enum Front {}
 
+impl Front {
+    /// No descriptor is one.
+    pub(crate) fn of_number(_number: u64) -> Option<Front> {
+        None
+    }
+}
+
 /// Refuses.
 pub(crate) fn begin(_surroundings: &Surroundings) -> Error {
     Error::refused(

@@ -1,6 +1,19 @@
 //! What a port and the rest of the crate say to each other: values without a system call, the same on every system.
 
+use super::family::{Door, Tie};
+use super::front::Front;
 use crate::config::DumpSize;
+
+/// What connects a worker with other processes of ours; at most one of them.
+#[derive(Default)]
+pub(crate) struct Ties<'a> {
+    /// To the process in front of it.
+    pub(crate) front: Option<Front>,
+    /// To the guard of its role's family.
+    pub(crate) family: Option<Tie>,
+    /// The family that it is the head of.
+    pub(crate) door: Option<&'a mut Door>,
+}
 
 /// What a process was started with and in.
 #[derive(Default)]

@@ -75,6 +75,7 @@ pub(crate) struct Line {
     pub(crate) incarnation: Option<u64>,
     pub(crate) last_report: Option<String>,
     pub(crate) last_exit_class: Option<String>,
+    pub(crate) role: Option<String>,
 }
 
 /// One report of a store.
@@ -289,6 +290,7 @@ impl Scene {
                     incarnation: value["incarnation"].as_u64(),
                     last_report: value["last_report"].as_str().map(str::to_owned),
                     last_exit_class: value["last_exit_class"].as_str().map(str::to_owned),
+                    role: value["role"].as_str().map(str::to_owned),
                 }
             })
             .collect()

@@ -13,7 +13,7 @@ use rearguard_crashpath::{futex, robust, syscall, time};
 
 use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
 use super::process::last_errno;
-use super::{file, front, memfd, proc_text};
+use super::{family, file, front, memfd, proc_text};
 use crate::heap::owned;
 use crate::launch::LaunchRecord;
 use crate::limits;
@@ -155,7 +155,9 @@ pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
     let taken = control
         .guard
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            guard::is_free(word).then_some(own_word())
+            // A doorkeeper leaves its place to who comes from it.
+            let is_left_to_us = owner(word).is_some() && owner(word) == family::predecessor();
+            (guard::is_free(word) || is_left_to_us).then_some(own_word())
         })
         .is_ok();
     if taken {
@@ -353,6 +355,9 @@ fn thread_pidfd(pid: u32, tid: i32) -> Option<OwnedFd> {
 
 /// Whether the worker gave up rights since its launch, so that a late guard, which inherited that, must not start the next one.
 pub(crate) fn restart_block(record: &LaunchRecord) -> Option<crate::config::StartBlock> {
+    if family::is_orphaned() {
+        return Some(crate::config::StartBlock::FamilyEnded);
+    }
     if super::process::effective_user() != record.surroundings.user {
         return Some(crate::config::StartBlock::PrivilegeDrop);
     }

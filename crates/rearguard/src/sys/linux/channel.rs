@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 use rearguard_crashpath::black_box::{
     BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, guard, owner, store,
 };
+#[cfg(feature = "roles")]
+use rearguard_crashpath::family::Family;
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
 use rearguard_crashpath::spawn::{
@@ -16,24 +18,27 @@ use rearguard_crashpath::spawn::{
 use rearguard_crashpath::stack::{self, Stack};
 use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
-use super::front::Front;
 use super::process::last_errno;
 use super::strings::{CText, string_array};
-use super::{file, front, memfd, process};
+use super::{file, front, memfd, process, thread};
 use crate::error::Error;
 use crate::heap::kept;
 use crate::launch::{LIFE_NAME, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
+use crate::sys::words::Ties;
 use crate::text::number;
 
 pub use rearguard_crashpath::CrashInfo;
-pub(crate) use rearguard_crashpath::guards::standing;
+pub(crate) use rearguard_crashpath::guards::{process_of as guard_process, standing};
 
 /// Where each thing lies among the descriptors that a guard gets, from number 3 on.
 pub(crate) const BLACK_BOX_PLACE: usize = 0;
 pub(crate) const RECORD_PLACE: usize = 1;
 pub(crate) const EXECUTABLE_PLACE: usize = 2;
 pub(crate) const PIDFD_PLACE: usize = 3;
+/// The guard of a family has both ends of its sockets behind the place of READY.
+pub(crate) const GUARDS_END_PLACE: usize = 5;
+pub(crate) const ROLES_END_PLACE: usize = 6;
 
 /// How long `start()` waits for the keeper to make the channel, in milliseconds. It takes a tenth of one; a machine that can't run a thread for two seconds runs the application without a guard.
 const CHANNEL_MS_MAX: u64 = 2_000;
@@ -43,9 +48,6 @@ const LOOK_NS_MAX: u64 = 500_000;
 
 /// The keeper's stack in bytes: the C library takes a part of it for thread-local storage, and the rest of rearguard's own use is below 8 KiB.
 const KEEPER_STACK_BYTES: usize = 128 * 1024;
-
-/// Signals that the C library keeps for itself: cancellation, and telling every thread of a change of user. The latter must reach the keeper too.
-const LIBRARY_SIGNALS: u64 = syscall::signal_bit(32) | syscall::signal_bit(33);
 
 /// What the channel is made from.
 pub(crate) struct Request {
@@ -68,8 +70,9 @@ struct Exchange {
     asked: AtomicU32,
     /// Given away by the application, taken by the keeper; null before and after.
     request: AtomicPtr<Request>,
-    /// The socket to the process in front of this one; -1 where there is none.
-    front: AtomicI32,
+    /// The sockets that the keeper is to have in its own table, and what they are; -1 for none.
+    sockets: [AtomicI32; 2],
+    ties: AtomicU32,
 }
 
 /// There is one channel in a process's life.
@@ -79,8 +82,18 @@ static EXCHANGE: Exchange = Exchange {
     errno: AtomicI32::new(0),
     asked: AtomicU32::new(0),
     request: AtomicPtr::new(core::ptr::null_mut()),
-    front: AtomicI32::new(-1),
+    sockets: [const { AtomicI32::new(-1) }; 2],
+    ties: AtomicU32::new(ALONE),
 };
+
+/// No sockets.
+const ALONE: u32 = 0;
+/// One to the process in front of this one.
+const BELOW_FRONT: u32 = 1;
+/// One to the guard of this role's family.
+const IN_FAMILY: u32 = 2;
+/// Both ends of a family's own.
+const HEADS_FAMILY: u32 = 3;
 
 /// The black box isn't there yet.
 const NOT_YET: u32 = 0;
@@ -90,30 +103,42 @@ const MADE: u32 = 1;
 const FAILED: u32 = 2;
 
 /// A channel that the keeper is making while its caller gathers the launch record.
-pub(crate) struct Opening {
-    /// The keeper has it in its own table; the application's shows nothing of it once the channel is made.
-    _front: Option<Front>,
+pub(crate) struct Opening<'a> {
+    /// The keeper has them in its own table; the application's shows nothing of them once the channel is made.
+    ties: Ties<'a>,
 }
 
 /// Starts the keeper, which begins with the black box.
-pub(crate) fn begin(front: Option<Front>) -> Result<Opening, Error> {
-    EXCHANGE.front.store(front.as_ref().map_or(-1, Front::fd), Ordering::Release);
+pub(crate) fn begin(ties: Ties<'_>) -> Result<Opening<'_>, Error> {
+    let (kind, sockets) = match (&ties.front, &ties.family, &ties.door) {
+        (Some(front), _, _) => (BELOW_FRONT, [front.fd(), -1]),
+        (_, Some(tie), _) => (IN_FAMILY, [tie.fd(), -1]),
+        (_, _, Some(door)) => (HEADS_FAMILY, door.numbers()),
+        _ => (ALONE, [-1; 2]),
+    };
+    for (place, socket) in EXCHANGE.sockets.iter().zip(sockets) {
+        place.store(socket, Ordering::Relaxed);
+    }
+    EXCHANGE.ties.store(kind, Ordering::Release);
     standing::announce();
-    if let Err(errno) = start_thread() {
+    if let Err(errno) = thread::start(keeper_entry, KEEPER_STACK_BYTES, handler::crash_signals()) {
         standing::give_up(errno);
         return Err(Error::system("starting the keeper", "", errno));
     }
-    Ok(Opening { _front: front })
+    Ok(Opening { ties })
 }
 
-impl Opening {
+impl Opening<'_> {
     /// Waits for the black box, and leaves the rest to the keeper: sealing the record, starting the guard.
-    pub(crate) fn finish(self, request: Request) -> Result<&'static BlackBox, Error> {
+    pub(crate) fn finish(mut self, request: Request) -> Result<&'static BlackBox, Error> {
         let exchange = &EXCHANGE;
         exchange.request.store(kept(request), Ordering::Release);
         exchange.asked.store(1, Ordering::Release);
         futex::wake_all(&exchange.asked);
         let made = wait_changed(&exchange.made, NOT_YET, LOOK_NS_MAX);
+        if let Some(door) = &mut self.ties.door {
+            door.leave_to_keeper();
+        }
         // SAFETY: the keeper stores the mapping, which lives as long as the process, or nothing.
         match unsafe { exchange.black_box.load(Ordering::Acquire).as_ref() } {
             Some(black_box) => Ok(black_box),
@@ -145,41 +170,14 @@ fn wait_changed(word: &AtomicU32, from: u32, look_ns: u64) -> bool {
     true
 }
 
-/// Starts the keeper's thread by the C library, so that it takes part in what the library tells all threads.
-/// It is born with every signal blocked but the seven: a fault of its own must reach the handler, nothing else must.
-fn start_thread() -> Result<(), i32> {
-    let mut attributes = core::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
-    // SAFETY: the pointer refers to room for the structure.
-    if unsafe { libc::pthread_attr_init(attributes.as_mut_ptr()) } != 0 {
-        return Err(libc::ENOMEM);
-    }
-    // SAFETY: the structure was initialised.
-    unsafe { libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), KEEPER_STACK_BYTES) };
-    // SAFETY: as above.
-    unsafe {
-        libc::pthread_attr_setdetachstate(attributes.as_mut_ptr(), libc::PTHREAD_CREATE_DETACHED)
-    };
-    let none = core::ptr::null_mut();
-    let earlier = syscall::set_signal_mask(!(handler::crash_signals() | LIBRARY_SIGNALS));
-    let mut thread: libc::pthread_t = 0;
-    // SAFETY: the entry has the C library's type, and doesn't look at its argument.
-    let mut failed =
-        unsafe { libc::pthread_create(&raw mut thread, attributes.as_ptr(), keeper_entry, none) };
-    if failed == libc::EINVAL {
-        // A program with very much thread-local storage needs more than our small stack; it gets its usual one.
-        // SAFETY: as above.
-        failed =
-            unsafe { libc::pthread_create(&raw mut thread, core::ptr::null(), keeper_entry, none) };
-    }
-    syscall::set_signal_mask(earlier);
-    // SAFETY: the structure was initialised and is used no more.
-    unsafe { libc::pthread_attr_destroy(attributes.as_mut_ptr()) };
-    if failed == 0 { Ok(()) } else { Err(failed) }
+/// The sockets that the keeper is to have.
+fn sockets() -> [RawFd; 2] {
+    EXCHANGE.sockets.each_ref().map(|socket| socket.load(Ordering::Acquire))
 }
 
 /// The keeper's first steps: its own descriptors, black box, record, plan. Then it keeps.
 extern "C" fn keeper_entry(_none: *mut libc::c_void) -> *mut libc::c_void {
-    own_descriptor_table(EXCHANGE.front.load(Ordering::Acquire));
+    own_descriptor_table(sockets());
     let keeping = match prepare(&EXCHANGE) {
         Ok(keeping) => keeping,
         Err(errno) => {
@@ -208,29 +206,30 @@ fn tell(exchange: &Exchange, made: Result<&'static BlackBox, i32>) {
     futex::wake_all(&exchange.made);
 }
 
-/// Gives this thread a descriptor table of its own, empty but for `kept`, if that isn't negative.
+/// Gives this thread a descriptor table of its own, empty but for `kept`, where that isn't negative.
 /// `close_range` does it in one call, and is open in containers whose filters refuse `unshare`.
 /// Where neither works the table stays shared: the descriptors are then the application's to see, and nothing is closed.
-fn own_descriptor_table(kept: RawFd) {
-    let behind = (kept + 1) as libc::c_uint;
+fn own_descriptor_table(kept: [RawFd; 2]) {
+    let [one, other] = kept;
+    let (low, high) = (one.min(other), one.max(other));
     // Without one to keep, everything is behind it.
-    let first = if kept < 0 { 0 } else { behind };
+    let behind = (high + 1) as libc::c_uint;
     let unshare_flag = libc::CLOSE_RANGE_UNSHARE;
     // SAFETY: with the flag, only this thread's own new copy of the table is closed.
     let done =
-        unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, unshare_flag) };
+        unsafe { libc::syscall(libc::SYS_close_range, behind, libc::c_uint::MAX, unshare_flag) };
     if done == 0 {
-        if kept > 0 {
-            // SAFETY: the table is this thread's own.
-            unsafe { libc::syscall(libc::SYS_close_range, 0, kept - 1, 0) };
+        for (first, last) in [(0, low - 1), (low + 1, high - 1)] {
+            if first <= last {
+                // SAFETY: the table is this thread's own.
+                unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+            }
         }
         return;
     }
     // SAFETY: no memory is involved.
     if unsafe { libc::unshare(libc::CLONE_FILES) } == 0 {
-        for fd in (0..65_536).filter(|fd| *fd != kept) {
-            syscall::close(fd);
-        }
+        (0..65_536).filter(|fd| !kept.contains(fd)).for_each(syscall::close);
     }
 }
 
@@ -267,13 +266,15 @@ fn set_policy(policy: i32) -> bool {
 
 /// Makes everything that a guard will need: first the black box, for which the application waits, then the rest, for which it doesn't.
 fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
-    // A copy of our own: where the table is shared, the application closes the other when `start()` returns.
-    let socket = exchange.front.load(Ordering::Acquire);
-    let socket = match socket {
-        ..0 => None,
-        // Where the limit is too low for a high number, a low one has to do.
-        _ => Some(duplicate(socket, OUT_OF_THE_WAY).or_else(|_| duplicate(socket, 0))?),
-    };
+    // Copies of our own: where the table is shared, the application closes the others when `start()` returns.
+    let mut copies = [None, None];
+    for (copy, socket) in copies.iter_mut().zip(sockets()) {
+        if socket >= 0 {
+            // Where the limit is too low for a high number, a low one has to do.
+            *copy = Some(duplicate(socket, OUT_OF_THE_WAY).or_else(|_| duplicate(socket, 0))?);
+        }
+    }
+    let ties = exchange.ties.load(Ordering::Acquire);
     let made = make_black_box();
     tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
     let (black_box, box_fd) = made?;
@@ -299,18 +300,42 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     black_box.header.nonce.store(request.nonce, Ordering::Release);
     let record_fd = memfd::sealed(c"rearguard-launch-record", &request.record)?;
     let record_fd = out_of_the_way(record_fd);
-    if let Some(socket) = socket {
-        let executable = executable.as_ref().map_or(-1, AsRawFd::as_raw_fd);
-        let fds = [box_fd.as_raw_fd(), record_fd.as_raw_fd(), executable];
-        front::hand_over(socket.as_raw_fd(), request.nonce, fds)?;
-        return Ok(Keeping { black_box, plan: core::ptr::null_mut(), resident: false });
+    let number = |fd: &Option<OwnedFd>| fd.as_ref().map_or(-1, AsRawFd::as_raw_fd);
+    let [first, second] = copies.each_ref().map(number);
+    if ties == BELOW_FRONT {
+        let fds = [box_fd.as_raw_fd(), record_fd.as_raw_fd(), number(&executable)];
+        front::hand_over(first, request.nonce, fds)?;
+        return Ok(Keeping {
+            black_box,
+            plan: core::ptr::null_mut(),
+            resident: false,
+            family: None,
+        });
     }
-    let plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
+    let mut plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
+    if ties == HEADS_FAMILY {
+        for (place, fd) in [(GUARDS_END_PLACE, first), (ROLES_END_PLACE, second)] {
+            if let Some(handed) = plan.handed.get_mut(place) {
+                handed.fd = fd;
+            }
+        }
+    }
+    #[cfg(feature = "roles")]
+    let family = (ties == IN_FAMILY && request.resident).then(|| Family {
+        socket: first,
+        nonce: request.nonce,
+        given: [box_fd.as_raw_fd(), record_fd.as_raw_fd(), pidfd.as_raw_fd()],
+        executable: number(&executable),
+    });
+    #[cfg(not(feature = "roles"))]
+    let family = None;
     // The keeper uses them for as long as the process lives.
-    for fd in [Some(box_fd), Some(record_fd), Some(pidfd), executable].into_iter().flatten() {
+    let [first, second] = copies;
+    let all = [Some(box_fd), Some(record_fd), Some(pidfd), executable, first, second];
+    for fd in all.into_iter().flatten() {
         let _ = fd.into_raw_fd();
     }
-    Ok(Keeping { black_box, plan: kept(plan), resident: request.resident })
+    Ok(Keeping { black_box, plan: kept(plan), resident: request.resident, family })
 }
 
 /// Moves a descriptor to a higher number, so that low ones are free for a pipe even when the application has lowered its limit to a few.
@@ -568,8 +593,8 @@ pub(crate) fn disarm() {
     handler::disarm();
 }
 
-/// Takes what an old guard, or the process in front, left for this life, and every trace of it out of the environment and the descriptor table.
-pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
+/// Takes what an old guard, or the process in front, left for this life, and every trace of it out of the environment and the descriptor table; and the number of the socket that this life was born with.
+pub(crate) fn take_succession() -> (Option<Succession>, Option<u64>) {
     let life = take_life().unwrap_or_default();
     let (socket, pid) = match life.iter().position(|byte| *byte == b':') {
         Some(colon) => (life.get(..colon), life.get(colon + 1..)),
@@ -581,8 +606,7 @@ pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
     {
         return (None, None);
     }
-    let front = socket.and_then(|socket| Front::of_number(number(socket, 10)?));
-    (read_succession(), front)
+    (read_succession(), socket.and_then(|socket| number(socket, 10)))
 }
 
 /// The variable that says what this life is, taken out of the environment.

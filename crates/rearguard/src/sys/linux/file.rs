@@ -263,7 +263,7 @@ fn status(path: &Path) -> Result<libc::stat, i32> {
 }
 
 /// Device and number of the file that a path leads to.
-#[cfg(feature = "guard-first")]
+#[cfg(any(feature = "guard-first", feature = "roles"))]
 pub(crate) fn inode(path: &Path) -> Result<(u64, u64), i32> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the path is NUL-terminated, and the pointer refers to room for the structure.

@@ -18,9 +18,9 @@ pub(crate) use super::front_socket::Front;
 pub(super) use super::front_socket::{hand_over, pair};
 use super::process::last_errno;
 use super::strings::{CText, digits_of, string_array, with_room};
-use super::{attach, file, front_socket, memfd, process};
+use super::{attach, file, front_socket, memfd, process, successor};
 use crate::error::Error;
-use crate::heap::{PutBytes, add, copied, kept};
+use crate::heap::{add, copied, kept};
 use crate::launch::LIFE_VARIABLE;
 use crate::limits;
 use crate::role;
@@ -67,7 +67,7 @@ pub(crate) fn begin(surroundings: &Surroundings) -> Error {
 
 /// Starts the worker: the same program with the same arguments and everything that this process was given.
 fn start_below(surroundings: &Surroundings) -> Result<(i32, OwnedFd), i32> {
-    let program = own_program().ok_or(libc::ENOEXEC)?;
+    let program = process::own_program().ok_or(libc::ENOEXEC)?;
     let (Front(ours), theirs) = pair()?;
     let theirs_number = theirs.as_raw_fd();
     keep_over_exec(theirs_number);
@@ -87,7 +87,7 @@ fn start_below(surroundings: &Surroundings) -> Result<(i32, OwnedFd), i32> {
         }
     }
     let life_place = environment.len();
-    let prefix = life_prefix(theirs_number);
+    let prefix = successor::life_prefix(theirs_number);
     let array = string_array(&environment, Some(&with_room(&prefix)))?.0;
     // SAFETY: all places are inside the array, which was just made and stays writable.
     let digits = |place: usize, prefix: &[u8]| unsafe { digits_of(array, place, prefix.len()) };
@@ -149,25 +149,6 @@ fn await_exec(plan: *mut Plan, worker: i32) -> Result<(), i32> {
     Ok(())
 }
 
-/// The path by which this very program is executed again. `None` where what runs is a loader, which has the application as an argument.
-///
-/// Not what a restart would take: a package's image is its own affair once it runs.
-fn own_program() -> Option<Vec<u8>> {
-    let running = process::path(EXECUTABLE);
-    let inode = file::inode(&running).ok()?;
-    let is_running = |path: &[u8]| file::inode(&process::path(path)) == Ok(inode);
-    if process::executed_name().is_some_and(|name| {
-        file::inode(&process::path(&name)).is_ok_and(|executed| executed != inode)
-    }) {
-        return None;
-    }
-    // By its name, since the process is named after it; a file that was moved or removed has none.
-    match file::read_link(&running) {
-        Ok(path) if is_running(&path) => Some(path),
-        _ => Some(copied(EXECUTABLE)),
-    }
-}
-
 const EXECUTABLE: &[u8] = b"/proc/self/exe";
 
 /// The variables by which a service manager says whom it means: sd_listen_fds(3), sd_watchdog_enabled(3), systemd.exec(5).
@@ -175,16 +156,6 @@ const OWN_PID_VARIABLES: [&[u8]; 3] = [b"LISTEN_PID=", b"WATCHDOG_PID=", b"SYSTE
 
 /// The same by an inode that only the first process has.
 const LISTEN_PIDFD: &[u8] = b"LISTEN_PIDFDID=";
-
-/// The variable that tells a worker which descriptor its socket has; its own process id follows.
-pub(super) fn life_prefix(socket: RawFd) -> Vec<u8> {
-    let mut text = String::new();
-    push_number(&mut text, socket.unsigned_abs().into());
-    let mut prefix = copied(LIFE_VARIABLE);
-    prefix.put(text.as_bytes());
-    prefix.put(b":");
-    prefix
-}
 
 /// Executes this program anew as the front of a worker, so that nothing of the application's is left in it.
 fn become_front(arguments: &[Vec<u8>], worker: i32, socket: OwnedFd) -> ! {

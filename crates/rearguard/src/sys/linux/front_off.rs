@@ -5,11 +5,6 @@ use std::os::fd::{OwnedFd, RawFd};
 pub(crate) use crate::sys::no_front::*;
 
 impl Front {
-    /// No descriptor is one.
-    pub(super) fn of_number(_number: u64) -> Option<Front> {
-        None
-    }
-
     /// Its number.
     pub(super) fn fd(&self) -> RawFd {
         match *self {}
@@ -28,8 +23,3 @@ pub(super) fn hand_over(_socket: RawFd, _nonce: u64, _fds: [RawFd; 3]) -> Result
 
 /// No child is anybody's business.
 pub(super) fn look_after_children() {}
-
-/// Nobody needs it.
-pub(super) fn life_prefix(_socket: RawFd) -> Vec<u8> {
-    Vec::new()
-}

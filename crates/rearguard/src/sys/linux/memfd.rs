@@ -95,6 +95,21 @@ pub(crate) fn inode(fd: RawFd) -> Option<u64> {
     Some(status(fd)?.st_ino)
 }
 
+/// Whether a descriptor is a socket that keeps the bounds of messages.
+#[cfg_attr(
+    not(any(feature = "guard-first", feature = "roles")),
+    expect(dead_code, reason = "only these two hand descriptors over")
+)]
+pub(super) fn is_packet_socket(fd: RawFd) -> bool {
+    let mut kind: libc::c_int = 0;
+    let mut bytes = size_of::<libc::c_int>() as libc::socklen_t;
+    let place = (&raw mut kind).cast();
+    // SAFETY: the pointers refer to living numbers of the told size.
+    let asked =
+        unsafe { libc::getsockopt(fd, libc::SOL_SOCKET, libc::SO_TYPE, place, &raw mut bytes) };
+    asked == 0 && kind == libc::SOCK_SEQPACKET
+}
+
 pub(super) fn status(fd: RawFd) -> Option<libc::stat> {
     let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
     // SAFETY: the pointer refers to room for the structure.

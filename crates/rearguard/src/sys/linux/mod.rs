@@ -20,6 +20,13 @@ pub(crate) mod front;
 #[cfg(feature = "guard-first")]
 mod front_socket;
 
+#[cfg(feature = "roles")]
+pub(crate) mod family;
+#[cfg(not(feature = "roles"))]
+#[path = "family_off.rs"]
+pub(crate) mod family;
+
 mod memfd;
 mod proc_text;
 mod strings;
+mod thread;

@@ -148,6 +148,42 @@ pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
     Some(self::path(&whole))
 }
 
+/// The path by which this very program is executed again. `None` where what runs is a loader, which has the application as an argument.
+///
+/// Not what a restart would take: a package's image is its own affair once it runs.
+#[cfg(any(feature = "guard-first", feature = "roles"))]
+pub(crate) fn own_program() -> Option<Vec<u8>> {
+    let running = path(RUNNING);
+    let inode = file::inode(&running).ok()?;
+    let is_running = |name: &[u8]| file::inode(&path(name)) == Ok(inode);
+    if executed_name()
+        .is_some_and(|name| file::inode(&path(&name)).is_ok_and(|executed| executed != inode))
+    {
+        return None;
+    }
+    // By its name, since the process is named after it; a file that was moved or removed has none.
+    match file::read_link(&running) {
+        Ok(name) if is_running(&name) => Some(name),
+        _ => Some(copied(RUNNING)),
+    }
+}
+
+/// A command that starts this very program again, under the name that it was started by.
+#[cfg(feature = "roles")]
+pub(crate) fn own_command() -> std::process::Command {
+    use std::os::unix::process::CommandExt;
+    let program = own_program().unwrap_or_else(program);
+    let mut command = std::process::Command::new(path(&program));
+    if let Some(name) = std::env::args_os().next() {
+        command.arg0(name);
+    }
+    command
+}
+
+/// The executable of this process.
+#[cfg(any(feature = "guard-first", feature = "roles"))]
+const RUNNING: &[u8] = b"/proc/self/exe";
+
 /// The path to start again: the package's own file where the program runs from a mounted image, else the executable.
 fn program() -> Vec<u8> {
     if !is_privileged()

@@ -15,17 +15,18 @@ use std::sync::atomic::Ordering;
 use super::attach::{EXECUTABLE_FD, PIDFD};
 use super::front::Front;
 use super::strings::{CText, digits_of, string_array, with_room};
-use super::{front, memfd};
+use super::{family, front, memfd};
 use crate::error::Error;
-use crate::heap::{copied, kept};
+use crate::heap::{PutBytes, copied, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::sys::words::{Started, When};
+use crate::text::push_number;
 
 /// Where each thing lies among the starter's descriptors, from number 3 on; only the succession record survives the exec.
 const SUCCESSION_PLACE: usize = 0;
 const EXECUTABLE_PLACE: usize = 1;
 const PIDFD_PLACE: usize = 2;
-/// The socket of a worker that has its guard in front of it.
+/// The socket of a worker that has its guard in front of it, or of a role that has its family's.
 const SOCKET_PLACE: usize = 3;
 
 const NOWHERE: *mut u8 = core::ptr::null_mut();
@@ -58,8 +59,8 @@ impl Recipe {
     pub(crate) fn new(record: &LaunchRecord) -> Result<Recipe, Error> {
         let failed = |errno| Error::system("preparing the next worker", "", errno);
         let around = &record.surroundings;
-        let prefix = if front::is_front() {
-            front::life_prefix(FIRST_FD + SOCKET_PLACE as RawFd)
+        let prefix = if front::is_front() || family::roles_end().is_some() {
+            life_prefix(FIRST_FD + SOCKET_PLACE as RawFd)
         } else {
             copied(LIFE_VARIABLE)
         };
@@ -95,6 +96,7 @@ pub(crate) fn prepare(
         memfd::sealed(c"rearguard-succession", &succession.encode()).map_err(failed)?;
     let sockets = if front::is_front() { Some(front::pair().map_err(failed)?) } else { None };
     let theirs = sockets.as_ref().map_or(-1, |(_, theirs)| theirs.as_raw_fd());
+    let socket = if sockets.is_some() { theirs } else { family::roles_end().unwrap_or(-1) };
     let crash = if when.at_crash { &raw const black_box.control.crash } else { core::ptr::null() };
     let plan = Plan {
         path: recipe.path,
@@ -104,7 +106,7 @@ pub(crate) fn prepare(
         streams: [0, 1, 2].map(|number: usize| {
             streams.get(number).and_then(Option::as_ref).map_or(-1, AsRawFd::as_raw_fd)
         }),
-        handed: handed(succession.as_raw_fd(), theirs),
+        handed: handed(succession.as_raw_fd(), socket),
         pid_digits: [recipe.pid_digits, NOWHERE, NOWHERE, NOWHERE],
         kinship: if theirs >= 0 {
             Kinship::Child { parent: syscall::getpid() }
@@ -133,6 +135,16 @@ pub(crate) fn prepare(
     let pid = unsafe { spawn::spawn(plan) }.map_err(|error| failed(error.0))?;
     let socket = sockets.map(|(ours, _theirs)| ours);
     Ok(Starter { plan, pid, streams: core::mem::take(streams), _succession: succession, socket })
+}
+
+/// The variable that tells a worker which descriptor its socket has; its own process id follows.
+pub(super) fn life_prefix(socket: RawFd) -> Vec<u8> {
+    let mut text = String::new();
+    push_number(&mut text, socket.unsigned_abs().into());
+    let mut prefix = copied(LIFE_VARIABLE);
+    prefix.put(text.as_bytes());
+    prefix.put(b":");
+    prefix
 }
 
 /// A NUL-terminated copy for as long as the memory lives; null for an empty one.

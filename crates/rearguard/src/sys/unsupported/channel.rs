@@ -6,12 +6,12 @@ use std::marker::PhantomData;
 pub use rearguard_crashpath::CrashInfo;
 use rearguard_crashpath::black_box::BlackBox;
 // No guard was ever started, so none failed either.
-pub(crate) use rearguard_crashpath::guards::standing;
+pub(crate) use rearguard_crashpath::guards::{process_of as guard_process, standing};
 
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::Succession;
-use crate::sys::no_front::Front;
+use crate::sys::words::Ties;
 
 /// An alternate signal stack for the calling thread; on this system there is no such value.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub(crate) struct Request {
 pub(crate) enum Opening {}
 
 /// Refuses; the application runs without a guard.
-pub(crate) fn begin(_front: Option<Front>) -> Result<Opening, Error> {
+pub(crate) fn begin(_ties: Ties<'_>) -> Result<Opening, Error> {
     Err(unsupported("opening the channel"))
 }
 
@@ -93,7 +93,7 @@ pub(crate) fn call_back(_black_box: &BlackBox) {}
 pub(crate) fn disarm() {}
 
 /// Nothing: no guard starts a worker here, and a variable that says otherwise is somebody else's.
-pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
+pub(crate) fn take_succession() -> (Option<Succession>, Option<u64>) {
     (None, None)
 }
 

@@ -54,6 +54,12 @@ pub(crate) fn surroundings(_status: &Status) -> Surroundings {
     }
 }
 
+/// A command that starts this very program again.
+#[cfg(feature = "roles")]
+pub(crate) fn own_command() -> std::process::Command {
+    std::process::Command::new(std::env::current_exe().unwrap_or_default())
+}
+
 /// False: not known. There is no store and no program that the caller's variables could choose for a process with more rights than theirs.
 pub(crate) fn is_privileged() -> bool {
     false

@@ -7,14 +7,14 @@ use std::os::windows::io::{IntoRawHandle, OwnedHandle};
 use std::sync::atomic::Ordering;
 
 pub use rearguard_crashpath::CrashInfo;
-pub(crate) use rearguard_crashpath::guards::standing;
+pub(crate) use rearguard_crashpath::guards::{process_of as guard_process, standing};
 
 use super::handles::{self, raw};
 use super::keeper::{self, Keeping};
 use super::{process, successor, wide};
 use crate::error::Error;
 use crate::launch::Succession;
-use crate::sys::no_front::Front;
+use crate::sys::words::Ties;
 
 /// What the channel is made from.
 pub(crate) struct Request {
@@ -34,7 +34,7 @@ pub(crate) struct Opening {
 }
 
 /// Makes and maps the black box.
-pub(crate) fn begin(_front: Option<Front>) -> Result<Opening, Error> {
+pub(crate) fn begin(_ties: Ties<'_>) -> Result<Opening, Error> {
     let failed = |error: u32| Error::system("making the black box", "", error as i32);
     let section = handles::section(BLACK_BOX_BYTES).map_err(failed)?;
     let view = handles::map(raw(&section), BLACK_BOX_BYTES, true).map_err(failed)?;
@@ -167,6 +167,6 @@ pub(crate) fn disarm() {
 }
 
 /// What the lives before this one left, if a guard started it.
-pub(crate) fn take_succession() -> (Option<Succession>, Option<Front>) {
+pub(crate) fn take_succession() -> (Option<Succession>, Option<u64>) {
     (successor::take(), None)
 }

@@ -76,6 +76,12 @@ pub(super) fn program() -> PathBuf {
     std::env::current_exe().unwrap_or_default()
 }
 
+/// A command that starts this very program again.
+#[cfg(feature = "roles")]
+pub(crate) fn own_command() -> std::process::Command {
+    std::process::Command::new(program())
+}
+
 fn command_line() -> Vec<u16> {
     // SAFETY: no memory is involved.
     let line = unsafe { GetCommandLineW() };

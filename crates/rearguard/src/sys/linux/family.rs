@@ -1,0 +1,469 @@
+//! One guard for all roles of an application: the guard of its main process has a second thread, the *doorkeeper*, which stands for all of them.
+//!
+//! The main process keeps a pair of sockets for its life; every role is born with the one end, every guard with the other.
+//! A role's keeper joins by that socket: it hands over black box, launch record, pidfd, and a line of its own.
+//! The doorkeeper owns the guard's place in each black box, so that its death shows there, and sleeps on lines and pidfds; nothing else is kept of a member, which costs two pages.
+//! Whatever happens to a member, a crash or an end, a process is forked for it, which is an ordinary guard from then on and has all the time it needs.
+//!
+//! Notice to the next editor: everything that comes by the socket comes from processes that may be hostile. It costs them their guard, and nobody else's.
+
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, guard};
+use rearguard_crashpath::robust::{Many, Node};
+use rearguard_crashpath::spawn::FIRST_FD;
+use rearguard_crashpath::{family as line, futex, limits as crash_limits, rights, robust, syscall};
+
+use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, RECORD_FD};
+use super::channel::{GUARDS_END_PLACE, ROLES_END_PLACE};
+use super::process::last_errno;
+use super::{memfd, thread};
+use crate::heap::add;
+use crate::limits;
+
+/// Whether this system has a guard for many workers.
+pub(crate) const IS_BUILT: bool = true;
+
+/// Where a guard has its end of the sockets, and the end that roles are born with.
+const GUARDS_END_FD: RawFd = FIRST_FD + GUARDS_END_PLACE as RawFd;
+const ROLES_END_FD: RawFd = FIRST_FD + ROLES_END_PLACE as RawFd;
+
+/// Members' descriptors lie above everything that a guard has at a fixed number.
+const ABOVE: RawFd = 16;
+
+/// A role's end of the socket to its family's guard.
+pub(crate) struct Tie(OwnedFd);
+
+impl Tie {
+    /// Takes the descriptor with this number, if it is such an end, and with this inode where one is told.
+    pub(crate) fn of_number(number: u64, inode: Option<u64>) -> Option<Tie> {
+        let fd =
+            RawFd::try_from(number).ok().filter(|fd| *fd > 2 && memfd::is_packet_socket(*fd))?;
+        if inode.is_some() && memfd::inode(fd) != inode {
+            return None;
+        }
+        // SAFETY: whoever started this process has put the socket there, for us alone.
+        Some(Tie(unsafe { memfd::take(fd) }))
+    }
+
+    /// Its number.
+    pub(super) fn fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// The sockets of a family, in its main process.
+pub(crate) struct Door {
+    /// Until the keeper has it in its own table.
+    guards_end: Option<OwnedFd>,
+    /// In the application's own table, since it is the application that starts roles; exec closes it.
+    roles_end: OwnedFd,
+    inode: u64,
+}
+
+impl Door {
+    /// Makes the sockets.
+    pub(crate) fn open() -> Result<Door, i32> {
+        // SAFETY: the descriptors were just made and are nobody else's.
+        let [guards_end, roles_end] =
+            rights::pair().map_err(|error| error.0)?.map(|fd| unsafe { memfd::take(fd) });
+        let inode = memfd::inode(roles_end.as_raw_fd()).ok_or(libc::EBADF)?;
+        Ok(Door { guards_end: Some(guards_end), roles_end, inode })
+    }
+
+    /// The numbers of both ends, the guard's first.
+    pub(super) fn numbers(&self) -> [RawFd; 2] {
+        [self.guards_end.as_ref().map_or(-1, AsRawFd::as_raw_fd), self.roles_end.as_raw_fd()]
+    }
+
+    /// Closes what only the keeper needs.
+    pub(crate) fn leave_to_keeper(&mut self) {
+        self.guards_end = None;
+    }
+
+    /// Number and inode of the end that roles are born with; `None` when the application has closed it, or put something else in its place.
+    pub(crate) fn told(&self) -> Option<(u64, u64)> {
+        let fd = self.roles_end.as_raw_fd();
+        (memfd::inode(fd) == Some(self.inode)).then_some((u64::try_from(fd).ok()?, self.inode))
+    }
+
+    /// Lets a program that the application starts have it.
+    pub(crate) fn lend(&self, command: &mut Command) {
+        let fd = self.roles_end.as_raw_fd();
+        let keep_over_exec = move || {
+            // SAFETY: no memory is involved.
+            if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
+                return Err(std::io::Error::from_raw_os_error(last_errno()));
+            }
+            Ok(())
+        };
+        // SAFETY: the closure makes one system call and touches no memory.
+        unsafe { command.pre_exec(keep_over_exec) };
+    }
+}
+
+/// One worker that the doorkeeper stands for.
+struct Member {
+    /// The line to its keeper.
+    line: RawFd,
+    /// Black box, launch record, pidfd, executable or -1.
+    given: [RawFd; 4],
+    nonce: u64,
+    slot: usize,
+}
+
+/// A process that is a member's guard; it is our child, and reaped by its pidfd.
+struct Sent {
+    pid: i32,
+    pidfd: RawFd,
+}
+
+/// How many members there are; the guard's own thread waits for none.
+static MEMBERS: AtomicU32 = AtomicU32::new(0);
+/// In a forked guard: the doorkeeper whose places it takes over. Zero elsewhere.
+static PREDECESSOR: AtomicU32 = AtomicU32::new(0);
+/// In a forked guard: whether the family's main process was gone when it was forked.
+static IS_ORPHANED: AtomicBool = AtomicBool::new(false);
+/// Set by the guard before it makes the doorkeeper.
+static RUN: std::sync::OnceLock<fn(u64) -> !> = std::sync::OnceLock::new();
+/// The words of all members.
+static ENDS: Many = Many::new();
+
+/// In a guard that a doorkeeper has forked: that doorkeeper's thread.
+pub(crate) fn predecessor() -> Option<u32> {
+    Some(PREDECESSOR.load(Ordering::Relaxed)).filter(|tid| *tid != 0)
+}
+
+/// Whether this is a role's guard, and the main process of its family is gone: nobody is there to use another life of the role.
+pub(crate) fn is_orphaned() -> bool {
+    IS_ORPHANED.load(Ordering::Relaxed)
+}
+
+/// The end that a role's next life is to be born with, in a guard that has one.
+pub(crate) fn roles_end() -> Option<RawFd> {
+    predecessor().map(|_| ROLES_END_FD)
+}
+
+/// Becomes the guard of a family: starts the doorkeeper, which lets `run` go on in a process of its own for each member that needs one.
+pub(crate) fn open(run: fn(u64) -> !) {
+    let _ = RUN.set(run);
+    raise_limit();
+    for fd in [GUARDS_END_FD, ROLES_END_FD] {
+        // SAFETY: no memory is involved.
+        unsafe { libc::fcntl(fd, libc::F_SETFD, libc::FD_CLOEXEC) };
+    }
+    // Roles that aren't let in have guards of their own.
+    let _ = thread::start(doorkeeper, limits::DOORKEEPER_STACK_BYTES, 0);
+}
+
+/// Every member has five descriptors.
+fn raise_limit() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: the pointer refers to a living structure.
+    if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } == 0 {
+        limit.rlim_cur = limit.rlim_max.min(65_536).max(limit.rlim_cur);
+        // SAFETY: as above.
+        unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit) };
+    }
+}
+
+/// Waits until no member is left, or `stop` says that nobody is to wait.
+pub(crate) fn await_members(stop: fn() -> bool) {
+    loop {
+        let members = MEMBERS.load(Ordering::Acquire);
+        if members == 0 || stop() {
+            return;
+        }
+        // A signal ends the sleep; one that comes just before it is looked at a moment later.
+        let slice_ns = super::process::monotonic_ns() + limits::STOP_HEARD_MS_MAX * 1_000_000;
+        futex::wait(&MEMBERS, members, Some(slice_ns));
+    }
+}
+
+extern "C" fn doorkeeper(_none: *mut libc::c_void) -> *mut libc::c_void {
+    // A full memory, or a kernel that refuses, leaves roles to guards of their own.
+    if let Some(places) = Places::make() {
+        let mut keeping = Doorkeeper { places, members: Vec::new(), sent: Vec::new() };
+        loop {
+            keeping.turn();
+        }
+    }
+    syscall::close(GUARDS_END_FD);
+    core::ptr::null_mut()
+}
+
+/// What the doorkeeper has.
+struct Doorkeeper {
+    places: Places,
+    members: Vec<Member>,
+    sent: Vec<Sent>,
+}
+
+impl Doorkeeper {
+    /// Sleeps until a line, a pidfd or the door has news, and sees to all that have.
+    fn turn(&mut self) {
+        let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
+        let mut entries = Vec::new();
+        let has_room = self.members.len() < limits::MEMBERS_MAX;
+        add(&mut entries, entry(if has_room { GUARDS_END_FD } else { -1 }));
+        for member in &self.members {
+            let [_, _, pidfd, _] = member.given;
+            add(&mut entries, entry(member.line));
+            add(&mut entries, entry(pidfd));
+        }
+        for sent in &self.sent {
+            add(&mut entries, entry(sent.pidfd));
+        }
+        if !matches!(syscall::poll(&mut entries, u32::MAX), Ok(count) if count > 0) {
+            return;
+        }
+        let mut news = entries.iter().map(|entry| entry.revents != 0);
+        let knocked = news.next() == Some(true);
+        let mut wanted = Vec::new();
+        for member in &self.members {
+            let has_called = news.next() == Some(true);
+            let has_ended = news.next() == Some(true);
+            if has_called || has_ended {
+                add(&mut wanted, member.nonce);
+            }
+        }
+        self.sent.retain(|sent| !(news.next() == Some(true) && is_reaped(sent)));
+        for nonce in wanted {
+            self.send_guard(nonce);
+        }
+        if knocked {
+            self.admit();
+        }
+        MEMBERS.store(self.members.len() as u32, Ordering::Release);
+        futex::wake_all(&MEMBERS);
+    }
+
+    /// Takes one worker in, if everything about it is as it should be. Otherwise its line is closed, which tells its keeper.
+    fn admit(&mut self) {
+        let mut bytes = [0u8; 8];
+        let mut fds = [-1; rights::FDS_MAX];
+        let Ok(received) = rights::receive(GUARDS_END_FD, &mut bytes, &mut fds) else { return };
+        let mut moved = [-1; 5];
+        for (fd, place) in fds.iter().take(received.fds).zip(&mut moved) {
+            // SAFETY: no memory is involved.
+            *place = unsafe { libc::fcntl(*fd, libc::F_DUPFD_CLOEXEC, ABOVE) };
+        }
+        for fd in fds.iter().take(received.fds) {
+            syscall::close(*fd);
+        }
+        let [black_box, record, pidfd, line, executable] = moved;
+        let nonce = u64::from_le_bytes(bytes);
+        let is_whole = received.bytes == bytes.len()
+            && memfd::has_seals(black_box, memfd::SIZE_SEALS)
+            && memfd::size(black_box) == Some(BLACK_BOX_BYTES)
+            && memfd::has_seals(record, memfd::ALL_SEALS)
+            && is_pidfd(pidfd)
+            && memfd::is_packet_socket(line)
+            && self.members.iter().all(|member| member.nonce != nonce);
+        let slot = if is_whole { self.places.take(black_box, nonce) } else { None };
+        let Some(slot) = slot else {
+            moved.into_iter().filter(|fd| *fd >= 0).for_each(syscall::close);
+            return;
+        };
+        let given = [black_box, record, pidfd, executable];
+        add(&mut self.members, Member { line, given, nonce, slot });
+        tell_on_duty(line);
+    }
+
+    /// Lets a process of its own be the guard of a member from here on.
+    fn send_guard(&mut self, nonce: u64) {
+        let Some(at) = self.members.iter().position(|member| member.nonce == nonce) else { return };
+        let member = self.members.swap_remove(at);
+        let doorkeeper = syscall::gettid() as u32;
+        // SAFETY: the new process has this thread alone, and goes on as a guard that shares nothing with this one.
+        let pid = unsafe { libc::fork() };
+        if pid == 0 {
+            PREDECESSOR.store(doorkeeper, Ordering::Relaxed);
+            go_as_guard(&member);
+        }
+        self.places.give_back(member.slot);
+        for fd in member.given.into_iter().chain([member.line]).filter(|fd| *fd >= 0) {
+            syscall::close(fd);
+        }
+        if pid > 0 {
+            // SAFETY: no memory is involved.
+            let pidfd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) } as RawFd;
+            add(&mut self.sent, Sent { pid, pidfd });
+        }
+    }
+}
+
+/// Says who is on duty: this thread.
+fn tell_on_duty(line: RawFd) {
+    let both = u64::from(syscall::gettid() as u32) | u64::from(std::process::id()) << 32;
+    let _ = rights::send(line, &both.to_le_bytes(), &[]);
+}
+
+/// Whether a process that was sent is over.
+fn is_reaped(sent: &Sent) -> bool {
+    // SAFETY: no memory is involved.
+    let reaped = unsafe { libc::waitpid(sent.pid, core::ptr::null_mut(), libc::WNOHANG) };
+    if reaped == 0 {
+        return false;
+    }
+    syscall::close(sent.pidfd);
+    true
+}
+
+/// Whether this is a pidfd of a process that may be signalled, or is gone.
+fn is_pidfd(fd: RawFd) -> bool {
+    // SAFETY: no memory is involved.
+    let asked = unsafe { libc::syscall(libc::SYS_pidfd_send_signal, fd, 0, 0, 0) };
+    asked == 0 || last_errno() == libc::ESRCH || last_errno() == libc::EPERM
+}
+
+/// In the forked process: everything at its place, and on as a guard.
+fn go_as_guard(member: &Member) -> ! {
+    let is_orphaned = {
+        let mut main = [libc::pollfd { fd: PIDFD, events: libc::POLLIN, revents: 0 }];
+        matches!(syscall::poll(&mut main, 0), Ok(count) if count > 0)
+    };
+    IS_ORPHANED.store(is_orphaned, Ordering::Relaxed);
+    robust::forget();
+    let [black_box, record, pidfd, executable] = member.given;
+    for (fd, number) in [
+        (black_box, BLACK_BOX_FD),
+        (record, RECORD_FD),
+        (pidfd, PIDFD),
+        (executable, EXECUTABLE_FD),
+        // The line closes with this process, which tells the keeper.
+        (member.line, GUARDS_END_FD),
+    ] {
+        // SAFETY: no memory is involved.
+        if unsafe { libc::dup3(fd, number, libc::O_CLOEXEC) } < 0 {
+            syscall::close(number);
+        }
+    }
+    let first = ROLES_END_FD + 1;
+    // SAFETY: no memory is involved; what is there is the other members'.
+    if unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) } != 0 {
+        (first..65_536).for_each(syscall::close);
+    }
+    tell_on_duty(GUARDS_END_FD);
+    syscall::set_signal_mask(0);
+    match RUN.get() {
+        Some(run) => run(member.nonce),
+        None => syscall::exit_group(crate::role::EXIT_GUARD_NOT_NEEDED),
+    }
+}
+
+/// Where the words of all members are mapped: for each a page for the kernel's list, and behind it the first page of its black box.
+struct Places {
+    start: *mut u8,
+    page: usize,
+    is_taken: [bool; limits::MEMBERS_MAX],
+}
+
+/// How far before the end of its page a node lies.
+const NODE_ROOM: usize = 64;
+
+impl Places {
+    /// Reserves addresses, no memory.
+    fn make() -> Option<Places> {
+        // SAFETY: no memory is involved.
+        let page = usize::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).ok()?;
+        let bytes = limits::MEMBERS_MAX * 2 * page;
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+        // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
+        let start =
+            unsafe { libc::mmap(core::ptr::null_mut(), bytes, libc::PROT_NONE, flags, -1, 0) };
+        if start == libc::MAP_FAILED {
+            return None;
+        }
+        let word = core::mem::offset_of!(BlackBox, control)
+            + core::mem::offset_of!(rearguard_crashpath::black_box::Control, guard);
+        let distance = isize::try_from(NODE_ROOM + word).ok()?;
+        // SAFETY: this is the one thread that uses the list, and it is done once.
+        unsafe { ENDS.begin(distance) }.ok()?;
+        Some(Places { start: start.cast(), page, is_taken: [false; limits::MEMBERS_MAX] })
+    }
+
+    fn address(&self, slot: usize) -> *mut u8 {
+        self.start.wrapping_add(slot * 2 * self.page)
+    }
+
+    /// Maps the words of a black box, and takes the guard's place there; `None` when it is another's.
+    fn take(&mut self, black_box: RawFd, nonce: u64) -> Option<usize> {
+        let slot = self.is_taken.iter().position(|taken| !taken)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        let own = self.address(slot);
+        let shared = own.wrapping_add(self.page);
+        // SAFETY: the range is reserved for this, and nothing of it is in use.
+        let done = unsafe { libc::mprotect(own.cast(), self.page, access) };
+        // SAFETY: as above.
+        let mapped = unsafe {
+            let flags = libc::MAP_SHARED | libc::MAP_FIXED;
+            libc::mmap(shared.cast(), self.page, access, flags, black_box, 0)
+        };
+        if done != 0 || mapped == libc::MAP_FAILED {
+            self.unmap(slot);
+            return None;
+        }
+        let black_box = shared.cast_const().cast::<BlackBox>();
+        // SAFETY: the first page holds header and control words, which are atomic numbers of any value; it is unmapped when nothing refers to it any more.
+        let header = unsafe { &(*black_box).header };
+        // SAFETY: as above.
+        let control = unsafe { &(*black_box).control };
+        if let Some(taken) = self.is_taken.get_mut(slot) {
+            *taken = true;
+        }
+        self.link();
+        let word = syscall::gettid() as u32 | FUTEX_WAITERS;
+        let is_ours = header.nonce.load(Ordering::Relaxed) == nonce
+            && control
+                .guard
+                .fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| {
+                    guard::is_free(value).then_some(word)
+                })
+                .is_ok();
+        if !is_ours {
+            self.give_back(slot);
+            return None;
+        }
+        futex::wake_all(&control.guard);
+        Some(slot)
+    }
+
+    fn give_back(&mut self, slot: usize) {
+        if let Some(taken) = self.is_taken.get_mut(slot) {
+            *taken = false;
+        }
+        self.link();
+        self.unmap(slot);
+    }
+
+    fn unmap(&self, slot: usize) {
+        let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE | libc::MAP_FIXED;
+        // SAFETY: the range is this slot's alone, and nothing refers to it any more.
+        unsafe {
+            libc::mmap(self.address(slot).cast(), 2 * self.page, libc::PROT_NONE, flags, -1, 0)
+        };
+    }
+
+    /// Tells the kernel where all words are.
+    fn link(&self) {
+        let taken = self.is_taken.iter().enumerate().filter(|(_, taken)| **taken);
+        let node = |slot| self.address(slot).wrapping_add(self.page - NODE_ROOM).cast::<Node>();
+        // SAFETY: the pages of taken slots are mapped and writable, with the black box's first page behind them.
+        unsafe { ENDS.set(taken.map(|(slot, _)| node(slot))) };
+    }
+}
+
+/// The first page of a black box has all words that are used here, and the keeper's message fits.
+const _: () = {
+    assert!(
+        core::mem::offset_of!(BlackBox, control)
+            + size_of::<rearguard_crashpath::black_box::Control>()
+            <= 4_096
+    );
+    assert!(line::ON_DUTY_BYTES == size_of::<u64>());
+    assert!(crash_limits::GUARD_READY_MS_MAX > 0);
+};
