@@ -202,25 +202,18 @@ impl<const N: usize> Text<N> {
     /// Stores as much of `text` as fits, cut at a character's boundary.
     /// The length is cleared first and set last, so a reader after a crash in between finds an empty text, never a torn one.
     pub fn store(&self, text: &str) {
-        let mut end = text.len().min(Words::<N>::BYTES);
-        while end > 0 && !text.is_char_boundary(end) {
-            end -= 1;
-        }
-        self.store_bytes(text.as_bytes().get(..end).unwrap_or_default());
+        self.place().store(text);
     }
 
     /// Stores as many of `bytes` as fit.
     pub fn store_bytes(&self, bytes: &[u8]) {
-        let length = bytes.len().min(Words::<N>::BYTES);
-        self.length.store(0, Ordering::Release);
-        self.words.store(bytes.get(..length).unwrap_or_default());
-        self.length.store(length as u32, Ordering::Release);
+        self.place().store_bytes(bytes);
     }
 
     /// How many bytes are stored; never more than fit.
     #[must_use]
     pub fn len(&self) -> usize {
-        (self.length.load(Ordering::Acquire) as usize).min(Words::<N>::BYTES)
+        self.place().len()
     }
 
     /// Whether nothing is stored.
@@ -231,8 +224,63 @@ impl<const N: usize> Text<N> {
 
     /// Copies as many bytes as are there and fit into `out`, and says how many.
     pub fn load(&self, out: &mut [u8]) -> usize {
+        self.place().load(out)
+    }
+
+    /// The text without its size in its type, so that there is one of each function and not one for each size.
+    #[must_use]
+    pub fn place(&self) -> Place<'_> {
+        Place { length: &self.length, words: &self.words.0 }
+    }
+}
+
+/// Where a text of bounded length is.
+#[derive(Clone, Copy)]
+pub struct Place<'a> {
+    length: &'a AtomicU32,
+    words: &'a [AtomicU64],
+}
+
+impl Place<'_> {
+    fn room(self) -> usize {
+        self.words.len() * 8
+    }
+
+    #[inline(never)]
+    fn store(self, text: &str) {
+        let mut end = text.len().min(self.room());
+        while end > 0 && !text.is_char_boundary(end) {
+            end -= 1;
+        }
+        self.store_bytes(text.as_bytes().get(..end).unwrap_or_default());
+    }
+
+    #[inline(never)]
+    fn store_bytes(self, bytes: &[u8]) {
+        let length = bytes.len().min(self.room());
+        self.length.store(0, Ordering::Release);
+        store_words(self.words, bytes.get(..length).unwrap_or_default());
+        self.length.store(length as u32, Ordering::Release);
+    }
+
+    /// [`Text::len`].
+    #[must_use]
+    pub fn len(self) -> usize {
+        (self.length.load(Ordering::Acquire) as usize).min(self.room())
+    }
+
+    /// [`Text::is_empty`].
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
+    /// [`Text::load`].
+    #[inline(never)]
+    #[must_use]
+    pub fn load(self, out: &mut [u8]) -> usize {
         let length = self.len().min(out.len());
-        self.words.load(out.get_mut(..length).unwrap_or_default());
+        load_words(self.words, out.get_mut(..length).unwrap_or_default());
         length
     }
 }

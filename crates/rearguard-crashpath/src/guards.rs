@@ -1,6 +1,6 @@
 //! What a worker knows of its guards: a few words that its keeper writes, and that the crash handler and the application read; and how often a keeper starts one.
 
-use core::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use crate::limits;
 
@@ -15,8 +15,9 @@ static LAST_ERROR: AtomicI32 = AtomicI32::new(0);
 
 /// The thread that stands guard over many workers, and hears of a crash only when it is called; zero for none.
 static RELAY: AtomicU32 = AtomicU32::new(0);
-/// Its process.
-static RELAY_PID: AtomicU32 = AtomicU32::new(0);
+
+/// Whether guards divide themselves.
+static DIVIDED: AtomicBool = AtomicBool::new(false);
 
 /// What the keeper knows of its guards.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,16 +59,21 @@ pub fn note_guard(pid: u32) {
     GUARD_PID.store(pid, Ordering::Release);
 }
 
-/// Notes a guard that stands over many workers, and has to be called: its thread, and the process that this belongs to; zeros for none.
-pub fn note_relay(tid: u32, pid: u32) {
-    RELAY_PID.store(pid, Ordering::Relaxed);
-    RELAY.store(tid, Ordering::Release);
+/// Notes that a guard lets a process of its own, which ends with it, deal with a crash.
+pub fn note_divided() {
+    DIVIDED.store(true, Ordering::Relaxed);
 }
 
-/// The process that the owner of the guard's place belongs to; a guard of one worker is its process's main thread.
+/// The process to end when the owner of the place is silent; `None` for an owner that is none of ours.
 #[must_use]
-pub fn process_of(tid: u32) -> u32 {
-    if is_relay(tid) { RELAY_PID.load(Ordering::Relaxed) } else { tid }
+pub fn to_be_ended(owner: u32) -> Option<u32> {
+    let started = guard_pid();
+    (started == owner || (started != 0 && DIVIDED.load(Ordering::Relaxed))).then_some(started)
+}
+
+/// Notes the thread of a guard that stands over many workers, and has to be called; zero for none.
+pub fn note_relay(tid: u32) {
+    RELAY.store(tid, Ordering::Release);
 }
 
 /// Whether the owner of the guard's place has to be called.

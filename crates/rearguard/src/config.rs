@@ -553,6 +553,9 @@ pub(crate) enum StartBlock {
     FamilyEnded,
 }
 
+/// What the process is called that has none of the application's further roles.
+pub(crate) const MAIN_ROLE: &str = "main";
+
 impl StartBlock {
     /// Every block, in the order of its number.
     pub(crate) const ALL: [StartBlock; 13] = [
@@ -725,7 +728,7 @@ mod tests {
         for block in StartBlock::ALL {
             assert_eq!(StartBlock::from_number(block.number()), Some(block));
         }
-        assert_eq!(StartBlock::from_number(13), None);
+        assert_eq!(StartBlock::from_number(StartBlock::ALL.len() as u32 + 1), None);
     }
 
     // Goal: the window forgets a crash after exactly one period, and a clock that goes back makes it stricter only.

@@ -5,8 +5,8 @@
 use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{
-    ANNOTATIONS_MAX, BlackBox, CrashSlot, FLOATING_WORDS, GENERAL_WORDS, LogRing, PANICS_MAX, Text,
-    flags,
+    ANNOTATIONS_MAX, BlackBox, CrashSlot, FLOATING_WORDS, GENERAL_WORDS, LogRing, PANICS_MAX,
+    Place, Text, flags,
 };
 use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
@@ -149,6 +149,11 @@ pub(crate) fn recovery(black_box: &BlackBox) -> Option<Vec<u8>> {
 }
 
 fn text<const N: usize>(text: &Text<N>) -> String {
+    text_at(text.place())
+}
+
+#[inline(never)]
+fn text_at(text: Place<'_>) -> String {
     let mut bytes = zeros(text.len());
     let length = text.load(&mut bytes);
     bytes.truncate(length);

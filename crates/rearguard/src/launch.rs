@@ -75,8 +75,10 @@ impl LaunchRecord {
         self.started_boot_ns = reader.u64()?;
         reader.text(&mut self.name)?;
         reader.text(&mut self.version)?;
-        reader.text(&mut self.role)?;
-        self.heads_family = reader.bool()?;
+        if cfg!(feature = "roles") {
+            reader.text(&mut self.role)?;
+            self.heads_family = reader.bool()?;
+        }
         reader.bytes_into(&mut self.store)?;
         reader.optional_text(&mut self.collector)?;
         self.consent = if reader.bool()? { Consent::Granted } else { Consent::Denied };
@@ -138,8 +140,10 @@ impl Life<'_> {
         writer.u64(self.started_boot_ns);
         writer.bytes(settings.name.as_bytes());
         writer.bytes(settings.version.as_bytes());
-        writer.bytes(self.role.as_bytes());
-        writer.bool(self.heads_family);
+        if cfg!(feature = "roles") {
+            writer.bytes(self.role.as_bytes());
+            writer.bool(self.heads_family);
+        }
         writer.bytes(self.store);
         writer.optional(settings.collector.as_ref().map(|url| url.as_bytes()));
         writer.bool(settings.consent == Consent::Granted);

@@ -65,7 +65,7 @@ pub use worker::LastReport;
 use rearguard_crashpath::black_box::store as store_state;
 
 use settings::Settings;
-use sys::{channel, process};
+use sys::{channel, family, process};
 use worker::{Off, Worker};
 
 /// The builder: an application's name, version and choices.
@@ -184,13 +184,7 @@ impl Rearguard {
         run_guard_if_asked();
         let mut settings = self.settings;
         settings.check()?;
-        let member = if cfg!(feature = "roles") { asked_role() } else { None };
-        if let Some(member) = &member
-            && !settings.become_role(&member.name)
-        {
-            // To go on would make a second copy of the main process of what was meant as something else.
-            guard::refuse_argument("role", "this program has no role of that name");
-        }
+        let member = asked_role(&mut settings);
         let mut handle = Handle {
             worker: Worker::default(),
             #[cfg(feature = "roles")]
@@ -201,12 +195,23 @@ impl Rearguard {
     }
 }
 
-/// Which of the application's roles this process was started for.
-fn asked_role() -> Option<role::Member> {
+/// Which of the application's roles this process was started for; its choices become those of the settings.
+#[cfg(feature = "roles")]
+fn asked_role(settings: &mut Settings) -> Option<role::Member> {
     match role::member_of(&process::arguments()) {
+        Ok(Some(member)) if !settings.become_role(&member.name) => {
+            // To go on would make a second copy of the main process of what was meant as something else.
+            guard::refuse_role("this program has no role of that name")
+        }
         Ok(member) => member,
-        Err(reason) => guard::refuse_argument("role", reason),
+        Err(reason) => guard::refuse_role(reason),
     }
+}
+
+/// None: there are no roles.
+#[cfg(not(feature = "roles"))]
+fn asked_role(_settings: &mut Settings) -> Option<role::Member> {
+    None
 }
 
 /// The program's arguments without those that are rearguard's own, its name first: what an application parses that has roles.
@@ -292,7 +297,7 @@ impl Handle {
     ///
     /// A name that no role has.
     #[cfg(feature = "roles")]
-    pub fn role_command(&self, name: &str) -> Result<std::process::Command, Error> {
+    pub fn role_command(&self, name: &str) -> Result<sys::RoleCommand, Error> {
         let Some(role) = self.roles.iter().find(|role| role.name == name) else {
             return Err(Error::refused("starting a role", name, "no role has this name"));
         };
@@ -386,7 +391,7 @@ impl Handle {
     #[must_use]
     pub fn guard_pid(&self) -> Option<u32> {
         let word = self.worker.black_box?.control.guard.load(Ordering::Acquire);
-        rearguard_crashpath::black_box::owner(word).map(channel::guard_process)
+        rearguard_crashpath::black_box::owner(word).map(family::process_of)
     }
 
     /// Waits until a guard is on duty, or, with [`Topology::AtCrash`], until a crash can start one whatever it has torn; false when that isn't so after `wait_max`.

@@ -1,11 +1,10 @@
 //! A report's metadata: everything that is known of one end of a worker, written as JSON beside the minidump.
 
-use crate::config::ExitClass;
+use crate::config::{ExitClass, MAIN_ROLE};
 use crate::evidence::{self, Panic};
 use crate::heap::{PutBytes, PutText, add, copied};
 use crate::json::{Json, hexadecimal};
 use crate::report_id::readable_time;
-use crate::settings::MAIN_ROLE;
 use crate::sys::exit_status::signal_name;
 use crate::sys::words::Crash;
 use crate::text::joined;
@@ -223,7 +222,7 @@ impl Metadata {
 }
 
 /// A role's name for a person.
-fn shown_role(role: &str) -> &str {
+pub(crate) fn shown_role(role: &str) -> &str {
     if role.is_empty() { MAIN_ROLE } else { role }
 }
 

@@ -3,7 +3,7 @@
 //! Never by an environment variable: a restarted worker would inherit it and become a guard.
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
-use crate::heap::{PutBytes, PutText, copied, owned};
+use crate::heap::{PutBytes, PutText, copied};
 use crate::text::{after, joined, number, push_number};
 
 /// What a guard argument begins with.
@@ -103,6 +103,7 @@ pub(crate) struct Member {
 }
 
 /// Reads which of the application's roles this process has; none in its main process.
+#[cfg(any(feature = "roles", test))]
 pub(crate) fn member_of(arguments: &[Vec<u8>]) -> Result<Option<Member>, &'static str> {
     let prefix = ROLE_ARGUMENT_PREFIX.as_bytes();
     let Some(rest) = arguments.get(1).and_then(|argument| after(argument, prefix)) else {
@@ -119,7 +120,7 @@ pub(crate) fn member_of(arguments: &[Vec<u8>]) -> Result<Option<Member>, &'stati
     let (socket, inode) = (number()?, number()?);
     let name = core::str::from_utf8(parts.next().unwrap_or_default());
     let name = name.ok().filter(|name| !name.is_empty()).ok_or("it names no role")?;
-    Ok(Some(Member { name: owned(name), socket, inode }))
+    Ok(Some(Member { name: crate::heap::owned(name), socket, inode }))
 }
 
 /// Writes the argument of a role; its socket is told by number and inode.

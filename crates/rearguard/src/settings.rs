@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use rearguard_crashpath::limits::{DUMP_WAIT_MS_DEFAULT, DUMP_WAIT_MS_MAX};
 
+#[cfg(feature = "roles")]
+use crate::config::MAIN_ROLE;
 use crate::config::{DumpSize, RestartPolicy};
 use crate::error::Error;
 use crate::limits;
@@ -35,7 +37,7 @@ pub enum Consent {
 }
 
 /// One of an application's further roles: a process of its own, from the same file, with its own name in reports and its own restart policy.
-#[cfg_attr(not(feature = "roles"), allow(unreachable_pub, reason = "public with its feature"))]
+#[cfg(feature = "roles")]
 #[derive(Clone, Debug)]
 pub struct AppRole {
     pub(crate) name: String,
@@ -84,6 +86,7 @@ pub(crate) struct Settings {
     pub(crate) safe_mode_after: Option<u32>,
     pub(crate) callback: Option<fn(&crate::CrashInfo)>,
     pub(crate) raise_dumpable: bool,
+    #[cfg(feature = "roles")]
     pub(crate) roles: Vec<AppRole>,
     pub(crate) fail_spot: Option<String>,
 }
@@ -104,6 +107,7 @@ impl Settings {
             safe_mode_after: None,
             callback: None,
             raise_dumpable: false,
+            #[cfg(feature = "roles")]
             roles: Vec::new(),
             fail_spot: None,
         }
@@ -152,7 +156,26 @@ impl Settings {
     }
 }
 
+/// What there is to choose for an application without roles.
+#[cfg(not(feature = "roles"))]
 impl Settings {
+    /// None is to have one guard with the others.
+    pub(crate) fn has_family(&self) -> bool {
+        false
+    }
+
+    fn check_roles(&self) -> Result<(), Error> {
+        Ok(())
+    }
+}
+
+#[cfg(feature = "roles")]
+impl Settings {
+    /// Whether there are roles that are to have one guard with the main process.
+    pub(crate) fn has_family(&self) -> bool {
+        self.roles.iter().any(|role| !role.own_guard)
+    }
+
     /// Takes up the choices of one of the roles, in its process; false for a name that none has.
     pub(crate) fn become_role(&mut self, name: &str) -> bool {
         let Some(role) = self.roles.iter().find(|role| role.name == name) else { return false };
@@ -177,9 +200,6 @@ impl Settings {
         Ok(())
     }
 }
-
-/// What the process is called that is none of the further roles.
-pub(crate) const MAIN_ROLE: &str = "main";
 
 /// Names become directories and form fields, so what they may hold is narrow.
 fn check_name(field: &'static str, value: &str) -> Result<(), Error> {
@@ -252,15 +272,16 @@ mod tests {
         assert!(refused(|s| s.dump_wait = Duration::ZERO).contains("`dump_wait`"));
         assert!(refused(|s| s.safe_mode_after = Some(0)).contains("`safe_mode_after`"));
         assert!(refused(|s| s.safe_mode_after = Some(3)).contains("`in_a_row`"));
-        let role = |name: &&str| AppRole {
-            name: (*name).into(),
-            restart: RestartPolicy::default(),
-            own_guard: false,
-        };
-        let roles = |names: &[&str]| names.iter().map(role).collect();
+        assert!(Settings::new("app".into(), "1.0".into()).check().is_ok());
+    }
+    // Goal: the same for roles, against each other too.
+    #[cfg(feature = "roles")]
+    #[test]
+    fn bad_roles_are_named() {
+        let roles = |names: &[&str]| names.iter().map(|name| AppRole::new(*name)).collect();
         assert!(refused(|s| s.roles = roles(&["a", "b", "a"])).contains("`role` \"a\": two roles"));
         assert!(refused(|s| s.roles = roles(&["main"])).contains("main process"));
         assert!(refused(|s| s.roles = roles(&[""])).contains("empty"));
-        assert!(Settings::new("app".into(), "1.0".into()).check().is_ok());
+        assert!(refused(|s| s.roles = roles(&["a/b"])).contains("path separator"));
     }
 }

@@ -130,7 +130,7 @@ pub(crate) fn start(
         worker.short_lives = succession.history.in_a_row;
         worker.recovery = succession.recovery.as_deref().map(|bytes| copied(bytes));
     }
-    let is_in_family = ties.family.is_some();
+    let is_in_family = family::IS_BUILT && ties.family.is_some();
     let status = process::Status::read();
     (worker.topology, worker.topology_reason) =
         choose_topology(settings, ties.front.is_some(), &worker.role);
@@ -165,9 +165,8 @@ pub(crate) fn start(
 
 /// Makes this process the head of a family, if it has roles that are to have one guard with it.
 fn open_family(settings: &Settings, worker: &mut Worker) {
-    let is_wanted = settings.roles.iter().any(|role| !role.own_guard)
-        && worker.role.is_empty()
-        && worker.topology == Topology::WorkerFirst;
+    let is_wanted =
+        settings.has_family() && worker.role.is_empty() && worker.topology == Topology::WorkerFirst;
     if !family::IS_BUILT || !is_wanted {
         return;
     }
@@ -377,7 +376,7 @@ impl Worker {
 
     /// A command that starts a process of one of the application's roles.
     #[cfg(feature = "roles")]
-    pub(crate) fn role_command(&self, role: &crate::settings::AppRole) -> std::process::Command {
+    pub(crate) fn role_command(&self, role: &crate::settings::AppRole) -> crate::sys::RoleCommand {
         // The guard that stands for a role must be one that stands here.
         let door = self.door.as_ref().filter(|_| !role.own_guard && self.off.is_none());
         let told = door.and_then(Door::told);

@@ -62,6 +62,7 @@ options for the project's own tests:
   --hold-ms N            holds its guard off for this long before it goes on
   --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
+  --roles                registers the roles helper and loner, as every option of them does
   --start ROLE:LINE      starts a process of this role (helper, or loner with a guard of its own) with the words of LINE and this store and trace; may be repeated
   --start-many N:LINE    the same for N helpers at once
   --knock N              before that, N messages that mean nothing are sent to the guard of its roles (not on Windows)
@@ -119,6 +120,7 @@ pub(crate) struct Args {
     pub(crate) hold: Option<Duration>,
     pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
+    pub(crate) roles: bool,
     pub(crate) start: Vec<(String, String)>,
     pub(crate) knock: usize,
     pub(crate) print_args: Option<PathBuf>,
@@ -161,6 +163,7 @@ impl Default for Args {
             hold: None,
             tell_history: false,
             tell_topology: false,
+            roles: false,
             start: Vec::new(),
             knock: 0,
             print_args: None,
@@ -285,6 +288,7 @@ impl Args {
             "hold-ms" => self.hold = Some(millis(name, parser)?),
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
+            "roles" => self.roles = true,
             "knock" => self.knock = number(name, parser)?,
             "start-many" => {
                 let pair = text(name, parser)?;
@@ -298,9 +302,8 @@ impl Args {
             }
             "start" => {
                 let pair = text(name, parser)?;
-                let (role, line) = pair
-                    .split_once(':')
-                    .ok_or_else(|| format!("--start: '{pair}' has no ':'"))?;
+                let (role, line) =
+                    pair.split_once(':').ok_or_else(|| format!("--start: '{pair}' has no ':'"))?;
                 self.start.push((role.to_owned(), line.to_owned()));
             }
             _ => return Err(format!("--{name}: no such option")),

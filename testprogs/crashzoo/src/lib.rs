@@ -169,9 +169,14 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
 fn builder(args: &Args) -> rearguard::Rearguard {
     let mut builder = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
         .topology(args.topology)
-        .restart(restart_policy(args))
-        .role(AppRole::new("helper").restart(restart_policy(args)))
-        .role(AppRole::new("loner").restart(restart_policy(args)).own_guard());
+        .restart(restart_policy(args));
+    // Whoever has none is guarded in another way, and that is what most of the tests are about.
+    let is_role = std::env::args_os().len() != rearguard::application_arguments().count();
+    if args.roles || !args.start.is_empty() || is_role {
+        builder = builder
+            .role(AppRole::new("helper").restart(restart_policy(args)))
+            .role(AppRole::new("loner").restart(restart_policy(args)).own_guard());
+    }
     if let Some(store) = &args.store {
         builder = builder.store(store);
     }

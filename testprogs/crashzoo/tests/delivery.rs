@@ -89,7 +89,7 @@ fn a_report_arrives_whole() {
             ("prod", "crashzoo"),
             ("ver", "0.1.0"),
             ("guid", installation.as_str()),
-            ("ptype", "worker"),
+            ("ptype", "main"),
             ("a %22quoted%22 %25key", "value with\r\n--boundary"),
             ("middle", "ünïcode"),
             ("zebra", "last"),

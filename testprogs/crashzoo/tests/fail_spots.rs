@@ -62,6 +62,8 @@ struct Round {
     threads: u32,
     thread: &'static str,
     wait_ready: bool,
+    /// Whether the guard is one that stands for roles too, and divides itself.
+    heads_family: bool,
     way: &'static str,
 }
 
@@ -83,6 +85,7 @@ impl Round {
             threads: [0, 0, 3, 20][random.usize(..4)],
             thread: ["main", "std", "foreign"][random.usize(..3)],
             wait_ready: random.u8(..3) != 0,
+            heads_family: random.u8(..3) == 0,
             way: ["null-write", "null-call", "stack-overflow"][random.usize(..3)],
         }
     }
@@ -106,6 +109,9 @@ impl Round {
             "--thread".into(),
             self.thread.into(),
         ];
+        if self.heads_family {
+            arguments.push("--roles".into());
+        }
         if self.wait_ready {
             arguments.push("--wait-ready".into());
         }
@@ -152,12 +158,13 @@ fn status(pid: u32) -> Option<i32> {
     ADOPTED.lock().expect("no round panics here").remove(&pid)
 }
 
-/// Ends the guard that stays stopped because this test has stopped it; nobody else in the scene may be left.
-fn end_the_stopped(scene: &Scene) {
+/// Ends the guard that stays stopped because this test has stopped it; nobody else in the scene may be left, but the one that it comes from.
+fn end_the_stopped(scene: &Scene, heads_family: bool) {
     let stopped = scene.await_some("stopped guard", || {
         let living: Vec<u32> = scene.processes().into_iter().collect();
         match living[..] {
             [guard] if state(guard) == Some('T') => Some(guard),
+            [_, guard] if heads_family && state(guard) == Some('T') => Some(guard),
             _ => None,
         }
     });
@@ -180,7 +187,7 @@ fn play(round: &Round) {
     let took = Duration::from_nanos(scene.events("main")[1].t_ns - dying[0].t_ns);
     assert!(took < DEATH_MAX, "the next life came after {took:?}");
     if round.stops_for_good() {
-        end_the_stopped(&scene);
+        end_the_stopped(&scene, round.heads_family);
     }
     one_end(&scene, next, round.threads as usize);
 }

@@ -101,7 +101,8 @@ fn ends_of_roles_are_told_as_what_they_were() {
         assert_eq!(role[0].guard_pid, Some(guard), "{way}");
         let role = pidfd(role[0].pid);
         assert!(role.is_none_or(|role| wait_gone(&role, PATIENCE)), "{way}");
-        // What the family's guard has sent for this end comes and goes.
+        // What the family's guard has sent for this end comes, and goes.
+        scene.await_that("somebody was sent", || lines_of(guard) == 0);
         scene.await_that("nobody but main process and guard is left", || {
             scene.processes().len() == 2
         });
@@ -149,8 +150,8 @@ fn a_hundred_roles_have_one_guard() {
     let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
     let guard = family_guard(&scene);
     let roles = await_role(&scene, "guarded", "helper", 100);
-    assert!(roles.iter().all(|line| line.guard_pid == Some(guard)), "{roles:#?}");
-    assert_eq!(scene.guards(), [guard]);
+    let others = roles.iter().filter(|line| line.guard_pid != Some(guard)).count();
+    assert_eq!((others, scene.guards()), (0, vec![guard]));
     scene.await_that("the guard sleeps", || state(guard) == Some('S'));
     let before = wake_ups(guard);
     pause(Duration::from_secs(1));
@@ -175,13 +176,13 @@ fn a_family_survives_its_guard() {
     let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
     let roles = await_role(&scene, "guarded", "helper", 5);
     let mut before = family_guard(&scene);
-    for dying in 0..3 {
+    for (dying, role) in roles.iter().take(3).enumerate() {
         scene.end(before);
         let next = scene.await_guard(Some(before));
         // A member that wasn't taken in would have a guard of its own beside it.
         scene.await_that("one guard for all", || lines_of(next) == 5 - dying);
         assert_eq!(scene.guards(), [next]);
-        kill(roles[dying].pid, libc::SIGILL);
+        kill(role.pid, libc::SIGILL);
         scene.await_that("it is reported", || scene.reports().len() == dying + 1);
         scene.await_that("its guard has gone", || scene.guards() == [next]);
         before = next;

@@ -77,10 +77,8 @@ fn end_guard(black_box: &BlackBox, word: u32, tid: u32) -> bool {
         return true;
     }
     // The word lies in memory that the crash may have overwritten; only the process that our keeper started is ended.
-    if guards::guard_pid() != tid {
-        return false;
-    }
-    if syscall::kill(tid as i32, libc::SIGKILL).is_err() {
+    let Some(pid) = guards::to_be_ended(tid) else { return false };
+    if syscall::kill(pid as i32, libc::SIGKILL).is_err() {
         return false;
     }
     let deadline_ns =

@@ -25,8 +25,8 @@ pub struct Family {
     pub executable: i32,
 }
 
-/// What the guard says by a worker's line: which thread of which process is on duty.
-pub const ON_DUTY_BYTES: usize = 8;
+/// What the guard says by a worker's line: which thread is on duty.
+pub const ON_DUTY_BYTES: usize = 4;
 
 /// The message that says that a crash waits.
 pub const CALL: [u8; 1] = [1];
@@ -46,7 +46,7 @@ impl Line {
     pub(super) fn ask(&mut self, family: &Family, control: &Control, crashed: bool) -> bool {
         let wait_ns = u64::from(limits::GUARD_READY_MS_MAX) * 1_000_000;
         let deadline_ns = time::monotonic_ns().saturating_add(wait_ns);
-        guards::note_relay(0, 0);
+        guards::note_relay(0);
         let comes = if crashed {
             self.call(control, deadline_ns)
         } else {
@@ -81,7 +81,7 @@ impl Line {
             return false;
         }
         guards::note_start();
-        let Some((tid, pid)) = self.hear(deadline_ns) else {
+        let Some(tid) = self.hear(deadline_ns) else {
             guards::note_failure(0);
             return false;
         };
@@ -89,8 +89,8 @@ impl Line {
             return false;
         }
         guards::note_guard(tid);
-        guards::note_relay(tid, pid);
-        syscall::allow_tracer(pid);
+        guards::note_relay(tid);
+        syscall::allow_tracer(tid);
         true
     }
 
@@ -100,12 +100,12 @@ impl Line {
             return false;
         }
         guards::note_start();
-        let Some((tid, pid)) = self.hear(deadline_ns) else {
+        let Some(tid) = self.hear(deadline_ns) else {
             guards::note_failure(0);
             return false;
         };
         guards::note_guard(tid);
-        syscall::allow_tracer(pid);
+        syscall::allow_tracer(tid);
         if wait_for_owner(&control.guard, tid, deadline_ns)
             || control.answer.load(Ordering::Acquire) != answer::NONE
         {
@@ -116,8 +116,8 @@ impl Line {
         false
     }
 
-    /// Waits for the word of who is on duty: thread and process.
-    fn hear(&self, deadline_ns: u64) -> Option<(u32, u32)> {
+    /// Waits for the word of who is on duty.
+    fn hear(&self, deadline_ns: u64) -> Option<u32> {
         while let left_ns = deadline_ns.saturating_sub(time::monotonic_ns())
             && left_ns > 0
         {
@@ -136,8 +136,7 @@ impl Line {
             if received.bytes != ON_DUTY_BYTES {
                 return None;
             }
-            let both = u64::from_le_bytes(bytes);
-            return Some((both as u32, (both >> 32) as u32));
+            return Some(u32::from_le_bytes(bytes));
         }
         None
     }

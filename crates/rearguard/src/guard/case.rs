@@ -11,7 +11,7 @@ use crate::evidence;
 use crate::heap::{PutText, add, lossy, owned, system_reason};
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
-use crate::metadata::{Delivery, Metadata, Timeline, read_back, with_delivery};
+use crate::metadata::{Delivery, Metadata, Timeline, read_back, shown_role, with_delivery};
 use crate::report_id::uuid_text;
 use crate::settings::Consent;
 use crate::store::{Report, Store};
@@ -374,7 +374,7 @@ impl Case {
     pub(crate) fn line(&self) -> String {
         let metadata = &self.metadata;
         let mut line = joined(&[metadata.application, " ", metadata.version]);
-        if !metadata.role.is_empty() {
+        if cfg!(feature = "roles") && !metadata.role.is_empty() {
             line.put(" (");
             line.put(metadata.role);
             line.put(")");
@@ -434,7 +434,7 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
         version: &back.version,
         uuid: &report.uuid,
         installation: &store.installation_id(),
-        process_type: &back.role,
+        process_type: shown_role(&back.role),
         fields: &back.annotations,
         dump: dump.as_deref(),
         metadata: &json,

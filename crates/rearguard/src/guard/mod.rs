@@ -32,15 +32,19 @@ use crate::text::joined;
 use case::Case;
 use fail_spots::FailSpots;
 
-/// Ends a process whose argument can't be used, with one line that says why.
+/// Ends a process whose guard argument can't be used, with one line that says why.
 pub(crate) fn refuse(reason: &str) -> ! {
-    refuse_argument("guard", reason)
+    refuse_as("rearguard: guard argument not usable: ", reason)
 }
 
-/// The same for an argument of another kind.
-pub(crate) fn refuse_argument(kind: &str, reason: &str) -> ! {
-    let parts = ["rearguard: ", kind, " argument not usable: ", reason, "\n"];
-    terminal::complain(&joined(&parts));
+/// The same for the argument of a role.
+#[cfg(feature = "roles")]
+pub(crate) fn refuse_role(reason: &str) -> ! {
+    refuse_as("rearguard: role argument not usable: ", reason)
+}
+
+fn refuse_as(beginning: &str, reason: &str) -> ! {
+    terminal::complain(&joined(&[beginning, reason, "\n"]));
     process::exit(EXIT_GUARD_ARGUMENT)
 }
 
@@ -68,6 +72,7 @@ fn stop_requested() -> bool {
 }
 
 /// Steps 3 to 11 of the story.
+#[inline(never)]
 pub(crate) fn run(nonce: u64) -> ! {
     // It lives as long as the process, and so does the guard below: nothing of them is ever dropped as a whole.
     let attached: &'static Attached = match attach::attach(nonce) {
@@ -90,13 +95,14 @@ pub(crate) fn run(nonce: u64) -> ! {
         leave(EXIT_GUARD_NOT_NEEDED);
     }
     spots.pass("ready");
-    if attached.record.heads_family && family::predecessor().is_none() {
-        family::open(run);
-    }
     let guard = kept(Guard::new(attached, spots, case));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
     guard.rehearse();
+    let heads_family = family::IS_BUILT && attached.record.heads_family;
+    if heads_family && family::predecessor().is_none() {
+        guard.stand_for_family();
+    }
     guard.stand()
 }
 
@@ -182,6 +188,20 @@ impl Guard {
             // Code and tables are what it is for; its memory isn't worth a guard's whole life.
             process::give_back_memory();
         }
+    }
+
+    /// Sleeps as the guard of a family, which never works itself: another thread could have to divide the process in the midst of it.
+    /// Returns in the process that goes on with what has happened to the main worker; the one that was stays for the family.
+    fn stand_for_family(&mut self) {
+        family::open(run);
+        if attach::watch(self.attached) == Heard::Stop {
+            self.case.give_back();
+            leave(0)
+        }
+        if family::send_for_main(self.attached.black_box) {
+            return;
+        }
+        leave(0)
     }
 
     /// Feeds the supervisor until it says that the guard leaves.

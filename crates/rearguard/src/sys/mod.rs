@@ -35,6 +35,10 @@ pub(crate) mod no_family;
 #[cfg(not(target_os = "linux"))]
 pub(crate) use no_family as family;
 
+/// What an application starts one of its roles with. Nothing of ours is started so: the code is the application's, and so are the streams and descriptors that its child inherits.
+#[cfg(feature = "roles")]
+pub(crate) use std::process::Command as RoleCommand;
+
 #[cfg(not(target_os = "linux"))]
 mod std_file;
 

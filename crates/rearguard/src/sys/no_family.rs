@@ -35,9 +35,14 @@ impl Door {
 
     /// As above.
     #[cfg(feature = "roles")]
-    pub(crate) fn lend(&self, _command: &mut std::process::Command) {
+    pub(crate) fn lend(&self, _command: &mut super::RoleCommand) {
         match *self {}
     }
+}
+
+/// A guard is its process's main thread.
+pub(crate) fn process_of(tid: u32) -> u32 {
+    tid
 }
 
 /// No guard has taken over from a doorkeeper.
@@ -52,6 +57,11 @@ pub(crate) fn is_orphaned() -> bool {
 
 /// There is no doorkeeper.
 pub(crate) fn open(_run: fn(u64) -> !) {}
+
+/// There is no family to stay for.
+pub(crate) fn send_for_main(_black_box: &rearguard_crashpath::black_box::BlackBox) -> bool {
+    true
+}
 
 /// There are no members.
 pub(crate) fn await_members(_stop: fn() -> bool) {}

@@ -147,6 +147,14 @@ pub(super) fn hear_signals() {
 
 /// Takes the guard's place, so that the kernel tells our end to the worker; false when it is taken.
 pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
+    let taken = own_place(black_box);
+    // The end of the pipe tells the keeper to look.
+    syscall::close(READY_FD);
+    taken
+}
+
+/// The same, where no keeper waits for it.
+pub(super) fn own_place(black_box: &'static BlackBox) -> bool {
     let control = &black_box.control;
     if robust::tell_my_end(&control.guard).is_err() {
         return false;
@@ -155,7 +163,7 @@ pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
     let taken = control
         .guard
         .fetch_update(Ordering::AcqRel, Ordering::Acquire, |word| {
-            // A doorkeeper leaves its place to who comes from it.
+            // Whoever has divided itself leaves its place to who came of it.
             let is_left_to_us = owner(word).is_some() && owner(word) == family::predecessor();
             (guard::is_free(word) || is_left_to_us).then_some(own_word())
         })
@@ -163,8 +171,6 @@ pub(crate) fn take_place(black_box: &'static BlackBox) -> bool {
     if taken {
         futex::wake_all(&control.guard);
     }
-    // The end of the pipe tells the keeper to look.
-    syscall::close(READY_FD);
     taken
 }
 

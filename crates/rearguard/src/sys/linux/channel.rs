@@ -20,7 +20,7 @@ use rearguard_crashpath::{futex, limits, standing, syscall, time};
 
 use super::process::last_errno;
 use super::strings::{CText, string_array};
-use super::{file, front, memfd, process, thread};
+use super::{family, file, front, memfd, process, thread};
 use crate::error::Error;
 use crate::heap::kept;
 use crate::launch::{LIFE_NAME, Succession};
@@ -29,7 +29,7 @@ use crate::sys::words::Ties;
 use crate::text::number;
 
 pub use rearguard_crashpath::CrashInfo;
-pub(crate) use rearguard_crashpath::guards::{process_of as guard_process, standing};
+pub(crate) use rearguard_crashpath::guards::standing;
 
 /// Where each thing lies among the descriptors that a guard gets, from number 3 on.
 pub(crate) const BLACK_BOX_PLACE: usize = 0;
@@ -116,10 +116,12 @@ pub(crate) fn begin(ties: Ties<'_>) -> Result<Opening<'_>, Error> {
         (_, _, Some(door)) => (HEADS_FAMILY, door.numbers()),
         _ => (ALONE, [-1; 2]),
     };
-    for (place, socket) in EXCHANGE.sockets.iter().zip(sockets) {
-        place.store(socket, Ordering::Relaxed);
+    if HAS_TIES {
+        for (place, socket) in EXCHANGE.sockets.iter().zip(sockets) {
+            place.store(socket, Ordering::Relaxed);
+        }
+        EXCHANGE.ties.store(kind, Ordering::Release);
     }
-    EXCHANGE.ties.store(kind, Ordering::Release);
     standing::announce();
     if let Err(errno) = thread::start(keeper_entry, KEEPER_STACK_BYTES, handler::crash_signals()) {
         standing::give_up(errno);
@@ -170,8 +172,14 @@ fn wait_changed(word: &AtomicU32, from: u32, look_ns: u64) -> bool {
     true
 }
 
+/// Whether this build knows of other processes that a worker can be tied to.
+const HAS_TIES: bool = front::IS_BUILT || family::IS_BUILT;
+
 /// The sockets that the keeper is to have.
 fn sockets() -> [RawFd; 2] {
+    if !HAS_TIES {
+        return [-1; 2];
+    }
     EXCHANGE.sockets.each_ref().map(|socket| socket.load(Ordering::Acquire))
 }
 
@@ -269,12 +277,12 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     // Copies of our own: where the table is shared, the application closes the others when `start()` returns.
     let mut copies = [None, None];
     for (copy, socket) in copies.iter_mut().zip(sockets()) {
-        if socket >= 0 {
+        if HAS_TIES && socket >= 0 {
             // Where the limit is too low for a high number, a low one has to do.
             *copy = Some(duplicate(socket, OUT_OF_THE_WAY).or_else(|_| duplicate(socket, 0))?);
         }
     }
-    let ties = exchange.ties.load(Ordering::Acquire);
+    let ties = if HAS_TIES { exchange.ties.load(Ordering::Acquire) } else { ALONE };
     let made = make_black_box();
     tell(exchange, made.as_ref().map(|(black_box, _)| *black_box).map_err(|errno| *errno));
     let (black_box, box_fd) = made?;
@@ -314,6 +322,7 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     }
     let mut plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
     if ties == HEADS_FAMILY {
+        rearguard_crashpath::guards::note_divided();
         for (place, fd) in [(GUARDS_END_PLACE, first), (ROLES_END_PLACE, second)] {
             if let Some(handed) = plan.handed.get_mut(place) {
                 handed.fd = fd;

@@ -8,21 +8,22 @@
 //! Notice to the next editor: everything that comes by the socket comes from processes that may be hostile. It costs them their guard, and nobody else's.
 
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::process::CommandExt;
-use std::process::Command;
+use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, guard};
+use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, guard, owner};
 use rearguard_crashpath::robust::{Many, Node};
 use rearguard_crashpath::spawn::FIRST_FD;
 use rearguard_crashpath::{family as line, futex, limits as crash_limits, rights, robust, syscall};
 
-use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, RECORD_FD};
+use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, READY_FD, RECORD_FD};
 use super::channel::{GUARDS_END_PLACE, ROLES_END_PLACE};
 use super::process::last_errno;
-use super::{memfd, thread};
+use super::{attach, memfd, proc_text, thread};
 use crate::heap::add;
 use crate::limits;
+use crate::sys::RoleCommand;
+use crate::text::number;
 
 /// Whether this system has a guard for many workers.
 pub(crate) const IS_BUILT: bool = true;
@@ -91,7 +92,7 @@ impl Door {
     }
 
     /// Lets a program that the application starts have it.
-    pub(crate) fn lend(&self, command: &mut Command) {
+    pub(crate) fn lend(&self, command: &mut RoleCommand) {
         let fd = self.roles_end.as_raw_fd();
         let keep_over_exec = move || {
             // SAFETY: no memory is involved.
@@ -121,18 +122,29 @@ struct Sent {
     pidfd: RawFd,
 }
 
+/// The process that a guard's thread belongs to: a doorkeeper isn't its process's main thread.
+pub(crate) fn process_of(tid: u32) -> u32 {
+    let group = || {
+        let status = proc_text::read(&proc_text::of_process(tid, "status"))?;
+        u32::try_from(number(proc_text::field(&status, "Tgid:")?, 10)?).ok()
+    };
+    group().unwrap_or(tid)
+}
+
 /// How many members there are; the guard's own thread waits for none.
 static MEMBERS: AtomicU32 = AtomicU32::new(0);
-/// In a forked guard: the doorkeeper whose places it takes over. Zero elsewhere.
+/// In a forked guard: the thread whose place it takes over. Zero elsewhere.
 static PREDECESSOR: AtomicU32 = AtomicU32::new(0);
 /// In a forked guard: whether the family's main process was gone when it was forked.
 static IS_ORPHANED: AtomicBool = AtomicBool::new(false);
+/// In a forked guard: whether it is one of a role.
+static IS_ROLES_GUARD: AtomicBool = AtomicBool::new(false);
 /// Set by the guard before it makes the doorkeeper.
 static RUN: std::sync::OnceLock<fn(u64) -> !> = std::sync::OnceLock::new();
 /// The words of all members.
 static ENDS: Many = Many::new();
 
-/// In a guard that a doorkeeper has forked: that doorkeeper's thread.
+/// In a guard that was forked: the thread that had its place.
 pub(crate) fn predecessor() -> Option<u32> {
     Some(PREDECESSOR.load(Ordering::Relaxed)).filter(|tid| *tid != 0)
 }
@@ -142,9 +154,9 @@ pub(crate) fn is_orphaned() -> bool {
     IS_ORPHANED.load(Ordering::Relaxed)
 }
 
-/// The end that a role's next life is to be born with, in a guard that has one.
+/// The end that a role's next life is to be born with, in a role's guard.
 pub(crate) fn roles_end() -> Option<RawFd> {
-    predecessor().map(|_| ROLES_END_FD)
+    IS_ROLES_GUARD.load(Ordering::Relaxed).then_some(ROLES_END_FD)
 }
 
 /// Becomes the guard of a family: starts the doorkeeper, which lets `run` go on in a process of its own for each member that needs one.
@@ -298,8 +310,7 @@ impl Doorkeeper {
 
 /// Says who is on duty: this thread.
 fn tell_on_duty(line: RawFd) {
-    let both = u64::from(syscall::gettid() as u32) | u64::from(std::process::id()) << 32;
-    let _ = rights::send(line, &both.to_le_bytes(), &[]);
+    let _ = rights::send(line, &(syscall::gettid() as u32).to_le_bytes(), &[]);
 }
 
 /// Whether a process that was sent is over.
@@ -320,14 +331,60 @@ fn is_pidfd(fd: RawFd) -> bool {
     asked == 0 || last_errno() == libc::ESRCH || last_errno() == libc::EPERM
 }
 
-/// In the forked process: everything at its place, and on as a guard.
+/// In a forked process: what was the other's is not its own.
+fn begin_alone() {
+    // They are the doorkeeper's.
+    MEMBERS.store(0, Ordering::Relaxed);
+    robust::forget();
+}
+
+/// Lets a process of its own deal with what has happened to the main worker; true in that process. In the other it returns when that has ended.
+pub(crate) fn send_for_main(black_box: &'static BlackBox) -> bool {
+    let word = &black_box.control.guard;
+    let own = syscall::gettid() as u32;
+    let earlier = syscall::block_all_signals();
+    // SAFETY: the other thread sleeps, or looks after its members by the heap alone, which the C library keeps whole; the new process has this thread.
+    let pid = unsafe { libc::fork() };
+    if pid == 0 {
+        PREDECESSOR.store(own, Ordering::Relaxed);
+        begin_alone();
+        // The worker knows that one only, and ends it if this one is silent.
+        // SAFETY: no memory is involved.
+        unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) };
+        if syscall::getppid() != own as i32 {
+            syscall::exit_group(crate::role::EXIT_GUARD_NOT_NEEDED);
+        }
+        for fd in [GUARDS_END_FD, ROLES_END_FD] {
+            syscall::close(fd);
+        }
+        syscall::set_signal_mask(earlier);
+        return attach::own_place(black_box);
+    }
+    syscall::set_signal_mask(earlier);
+    if pid > 0 {
+        let mut status = 0;
+        // SAFETY: the pointer refers to a living number.
+        while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 && last_errno() == libc::EINTR {
+        }
+    }
+    // One that has ended before it took the place leaves a crash to the keeper.
+    let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| {
+        (owner(value) == Some(own)).then_some(guard::VACANT)
+    });
+    futex::wake_all(word);
+    false
+}
+
+/// In a forked process: everything at its place, and on as a guard.
 fn go_as_guard(member: &Member) -> ! {
     let is_orphaned = {
         let mut main = [libc::pollfd { fd: PIDFD, events: libc::POLLIN, revents: 0 }];
         matches!(syscall::poll(&mut main, 0), Ok(count) if count > 0)
     };
     IS_ORPHANED.store(is_orphaned, Ordering::Relaxed);
-    robust::forget();
+    IS_ROLES_GUARD.store(true, Ordering::Relaxed);
+    begin_alone();
+    syscall::close(READY_FD);
     let [black_box, record, pidfd, executable] = member.given;
     for (fd, number) in [
         (black_box, BLACK_BOX_FD),
@@ -464,6 +521,6 @@ const _: () = {
             + size_of::<rearguard_crashpath::black_box::Control>()
             <= 4_096
     );
-    assert!(line::ON_DUTY_BYTES == size_of::<u64>());
+    assert!(line::ON_DUTY_BYTES == size_of::<u32>());
     assert!(crash_limits::GUARD_READY_MS_MAX > 0);
 };

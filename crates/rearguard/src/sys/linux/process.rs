@@ -170,10 +170,10 @@ pub(crate) fn own_program() -> Option<Vec<u8>> {
 
 /// A command that starts this very program again, under the name that it was started by.
 #[cfg(feature = "roles")]
-pub(crate) fn own_command() -> std::process::Command {
-    use std::os::unix::process::CommandExt;
+pub(crate) fn own_command() -> crate::sys::RoleCommand {
+    use std::os::unix::process::CommandExt as _;
     let program = own_program().unwrap_or_else(program);
-    let mut command = std::process::Command::new(path(&program));
+    let mut command = crate::sys::RoleCommand::new(path(&program));
     if let Some(name) = std::env::args_os().next() {
         command.arg0(name);
     }

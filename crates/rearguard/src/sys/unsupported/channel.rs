@@ -6,7 +6,7 @@ use std::marker::PhantomData;
 pub use rearguard_crashpath::CrashInfo;
 use rearguard_crashpath::black_box::BlackBox;
 // No guard was ever started, so none failed either.
-pub(crate) use rearguard_crashpath::guards::{process_of as guard_process, standing};
+pub(crate) use rearguard_crashpath::guards::standing;
 
 use super::unsupported;
 use crate::error::Error;

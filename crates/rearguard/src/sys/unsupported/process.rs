@@ -56,8 +56,8 @@ pub(crate) fn surroundings(_status: &Status) -> Surroundings {
 
 /// A command that starts this very program again.
 #[cfg(feature = "roles")]
-pub(crate) fn own_command() -> std::process::Command {
-    std::process::Command::new(std::env::current_exe().unwrap_or_default())
+pub(crate) fn own_command() -> crate::sys::RoleCommand {
+    crate::sys::RoleCommand::new(std::env::current_exe().unwrap_or_default())
 }
 
 /// False: not known. There is no store and no program that the caller's variables could choose for a process with more rights than theirs.

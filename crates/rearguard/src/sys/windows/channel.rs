@@ -7,7 +7,7 @@ use std::os::windows::io::{IntoRawHandle, OwnedHandle};
 use std::sync::atomic::Ordering;
 
 pub use rearguard_crashpath::CrashInfo;
-pub(crate) use rearguard_crashpath::guards::{process_of as guard_process, standing};
+pub(crate) use rearguard_crashpath::guards::standing;
 
 use super::handles::{self, raw};
 use super::keeper::{self, Keeping};

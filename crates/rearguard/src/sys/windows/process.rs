@@ -78,8 +78,8 @@ pub(super) fn program() -> PathBuf {
 
 /// A command that starts this very program again.
 #[cfg(feature = "roles")]
-pub(crate) fn own_command() -> std::process::Command {
-    std::process::Command::new(program())
+pub(crate) fn own_command() -> crate::sys::RoleCommand {
+    crate::sys::RoleCommand::new(program())
 }
 
 fn command_line() -> Vec<u16> {

@@ -109,9 +109,8 @@ pub(crate) fn knock(messages: usize) -> Result<(), String> {
     if messages == 0 {
         return Ok(());
     }
-    let socket = (3..1_024)
-        .find(|fd| is_packet_socket(*fd))
-        .ok_or("--knock: there is no such socket")?;
+    let socket =
+        (3..1_024).find(|fd| is_packet_socket(*fd)).ok_or("--knock: there is no such socket")?;
     for number in 0..messages {
         send_nonsense(socket, number)?;
     }
