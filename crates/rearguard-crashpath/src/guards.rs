@@ -49,6 +49,16 @@ pub fn guard_pid() -> u32 {
     GUARD_PID.load(Ordering::Acquire)
 }
 
+/// Forgets the guards of the process that this one was forked from.
+pub fn forget() {
+    note_guard(0);
+    note_relay(0);
+    STARTS.store(0, Ordering::Relaxed);
+    FAILURES.store(0, Ordering::Relaxed);
+    LAST_ERROR.store(0, Ordering::Relaxed);
+    DIVIDED.store(false, Ordering::Relaxed);
+}
+
 /// Notes that a start begins.
 pub fn note_start() {
     STARTS.fetch_add(1, Ordering::Relaxed);

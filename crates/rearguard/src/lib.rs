@@ -185,12 +185,13 @@ impl Rearguard {
         let mut settings = self.settings;
         settings.check()?;
         let member = asked_role(&mut settings);
+        let settings: &'static Settings = heap::kept(settings);
         let mut handle = Handle {
             worker: Worker::default(),
             #[cfg(feature = "roles")]
-            roles: settings.roles.clone(),
+            roles: &settings.roles,
         };
-        worker::start(&settings, member, &mut handle.worker)?;
+        worker::start(settings, member, &mut handle.worker)?;
         Ok(handle)
     }
 }
@@ -265,7 +266,7 @@ pub fn is_crashing_thread() -> bool {
 pub struct Handle {
     worker: Worker,
     #[cfg(feature = "roles")]
-    roles: Vec<AppRole>,
+    roles: &'static [AppRole],
 }
 
 impl Handle {
@@ -366,6 +367,17 @@ impl Handle {
     /// Ends [`Handle::hold`]: a guard comes back, and a crash is followed by another life again.
     pub fn release(&self) {
         self.worker.release();
+    }
+
+    /// Guards the process that was forked from the one that was started, as daemons do: call it there, once, when it has become what it is to be. Until then it is no worse off than without rearguard; the process that it was forked from is guarded as before.
+    ///
+    /// Another life begins as this one did: with the same arguments, in the same directory, and forks again.
+    ///
+    /// # Errors
+    ///
+    /// This is the process that was started, or one that is guarded already; there is no guard for other reasons; the channel can't be made. On Windows, which knows no fork, the first.
+    pub fn after_fork(&mut self) -> Result<(), Error> {
+        worker::begin_anew(&mut self.worker)
     }
 
     /// Says that this life has proved itself: the restart backoff and the count of short lives begin anew.

@@ -10,9 +10,9 @@ use rearguard_crashpath::black_box::{
     BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_WORDS, Words, foreground,
 };
 
-use crate::config::ExitClass;
+use crate::config::{ExitClass, StartBlock};
 use crate::error::Error;
-use crate::heap::{PutText, add, copied, lossy};
+use crate::heap::{PutText, add, copied, kept, lossy};
 use crate::launch::{LIFE_NAME, Life, Succession, remove_single_use};
 use crate::limits;
 use crate::report_id::uuid_text;
@@ -20,7 +20,7 @@ use crate::role::{self, Member};
 use crate::settings::{Settings, Topology};
 use crate::sys::family::{self, Door, Tie};
 use crate::sys::front::{self, Front};
-use crate::sys::words::Ties;
+use crate::sys::words::{Surroundings, Ties};
 use crate::sys::{channel, process};
 use crate::text::{contains, push_number};
 
@@ -60,6 +60,8 @@ pub(crate) struct Worker {
     /// From how many of them on this life is one in safe mode.
     pub(crate) safe_mode_after: u32,
     pub(crate) recovery: Option<Vec<u8>>,
+    /// What a process that is forked from this one begins anew with.
+    launch: Option<&'static Launch>,
     /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
     writing: Mutex<()>,
     /// Which of the application's roles this process has; empty for its main process.
@@ -67,6 +69,17 @@ pub(crate) struct Worker {
     /// The sockets of the family that this process is the head of.
     door: Option<Door>,
     pub(crate) family_error: Option<Error>,
+}
+
+/// What this process was started with. It stays, since what is forked from it may begin anew.
+struct Launch {
+    settings: &'static Settings,
+    succession: Option<Succession>,
+    surroundings: Surroundings,
+    /// The store's absolute path.
+    store: Vec<u8>,
+    /// Who else restarts it.
+    block: Option<StartBlock>,
 }
 
 /// The report about the end of the life before.
@@ -94,7 +107,7 @@ static STARTED: AtomicBool = AtomicBool::new(false);
 
 /// Steps 1 to 4, noted in `worker`. The settings have been checked.
 pub(crate) fn start(
-    settings: &Settings,
+    settings: &'static Settings,
     member: Option<Member>,
     worker: &mut Worker,
 ) -> Result<(), Error> {
@@ -134,6 +147,9 @@ pub(crate) fn start(
     let status = process::Status::read();
     (worker.topology, worker.topology_reason) =
         choose_topology(settings, ties.front.is_some(), &worker.role);
+    if worker.topology == Topology::GuardFirst && succession.is_some() && socket.is_none() {
+        (worker.topology, worker.topology_reason) = WITHOUT_FRONT;
+    }
     worker.off = reason_to_stay_alone(settings, &status, worker.topology);
     if worker.off.is_none() && worker.topology == Topology::GuardFirst && ties.front.is_none() {
         // This process becomes the guard, and the application begins anew below it.
@@ -145,11 +161,7 @@ pub(crate) fn start(
         }));
     }
     if worker.off.is_none() {
-        open_family(settings, worker);
-        match guard_this_process(settings, &status, succession.as_ref(), ties, worker) {
-            Ok(()) => worker.black_box.map_or((), |black_box| record_panics(black_box)),
-            Err(error) => worker.off = Some(Off::Failed(error)),
-        }
+        guard_this_process(settings, &status, succession, ties, worker);
     }
     if let (Some(black_box), Some(wait)) = (worker.black_box, settings.wait_ready) {
         // Who waits anyway is to find a health that knows about the store.
@@ -162,6 +174,10 @@ pub(crate) fn start(
     }
     Ok(())
 }
+
+/// Where the guard of a daemon stands: its first process has ended, and so have those in front of it.
+const WITHOUT_FRONT: (Topology, &str) =
+    (Topology::WorkerFirst, "it was forked away from the process in front of it");
 
 /// Makes this process the head of a family, if it has roles that are to have one guard with it.
 fn open_family(settings: &Settings, worker: &mut Worker) {
@@ -240,18 +256,44 @@ fn opt_out_variable(name: &str) -> String {
 
 /// Makes black box and launch record, starts the guard, arms the crash handler.
 fn guard_this_process(
-    settings: &Settings,
+    settings: &'static Settings,
     status: &process::Status,
-    succession: Option<&Succession>,
+    succession: Option<Succession>,
     ties: Ties<'_>,
     worker: &mut Worker,
-) -> Result<(), Error> {
+) {
+    open_family(settings, worker);
     let mut door = worker.door.take();
     let heads_family = door.is_some();
-    let opening = channel::begin(Ties { door: door.as_mut(), ..ties })?;
-    let store = choose_store(settings, worker);
-    let mut surroundings = process::surroundings(status);
-    remove_single_use(&mut surroundings.environment);
+    let gather = |worker: &mut Worker| {
+        let store = choose_store(settings, worker);
+        let mut surroundings = process::surroundings(status);
+        remove_single_use(&mut surroundings.environment);
+        // Who asks for a restart in place by name has it under an outer supervisor too.
+        let block =
+            process::outer_supervisor().filter(|_| settings.topology != Topology::GuardFirst);
+        &*kept(Launch { settings, succession, surroundings, store, block })
+    };
+    let made = channel::begin(Ties { door: door.as_mut(), ..ties }).and_then(|opening| {
+        let launch = gather(worker);
+        worker.launch = Some(launch);
+        open_channel(launch, opening, heads_family, worker)
+    });
+    worker.door = door;
+    match made {
+        Ok(()) => arm(settings, worker),
+        Err(error) => worker.off = Some(Off::Failed(error)),
+    }
+}
+
+/// Completes the channel from what this process was started with.
+fn open_channel(
+    launch: &'static Launch,
+    opening: channel::Opening<'_>,
+    heads_family: bool,
+    worker: &mut Worker,
+) -> Result<(), Error> {
+    let Launch { settings, succession, surroundings, store, block } = launch;
     let mut nonce = [0; 8];
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
@@ -266,22 +308,27 @@ fn guard_this_process(
         settings,
         role: &worker.role,
         heads_family,
-        store: &store,
-        succession,
-        // Who asks for a restart in place by name has it under an outer supervisor too.
-        block: process::outer_supervisor().filter(|_| settings.topology != Topology::GuardFirst),
-        surroundings: &surroundings,
+        store,
+        succession: succession.as_ref(),
+        block: *block,
+        surroundings,
     };
     let black_box = opening.finish(channel::Request {
         nonce,
         record: life.encode(),
         arguments,
-        environment: surroundings.environment,
+        environment: &surroundings.environment,
         resident: worker.topology != Topology::AtCrash,
     })?;
     worker.black_box = Some(black_box);
-    worker.door = door;
     note_foreground(black_box);
+    record_panics(black_box);
+    Ok(())
+}
+
+/// Installs the crash handler.
+fn arm(settings: &Settings, worker: &mut Worker) {
+    let Some(black_box) = worker.black_box else { return };
     let arms = channel::Arms {
         dump_wait_ms: settings.dump_wait_ms(),
         callback: settings.callback,
@@ -290,7 +337,43 @@ fn guard_this_process(
     if let Err(error) = channel::arm(black_box, &arms) {
         worker.arm_error = Some(error);
     }
+}
+
+/// Guards a process that was forked from the one that was started, which stays what it is.
+pub(crate) fn begin_anew(worker: &mut Worker) -> Result<(), Error> {
+    const OPERATION: &str = "going on in a forked process";
+    let Some(launch) = worker.launch else {
+        return Err(Error::refused(
+            OPERATION,
+            "",
+            "the process that it was forked from has no guard",
+        ));
+    };
+    if worker.black_box.is_none_or(is_owner) {
+        return Err(Error::refused(OPERATION, "", "this is the process that was started"));
+    }
+    channel::forget();
+    worker.black_box = None;
+    worker.door = None;
+    if worker.topology == Topology::GuardFirst {
+        (worker.topology, worker.topology_reason) = WITHOUT_FRONT;
+    }
+    open_family(launch.settings, worker);
+    let mut door = worker.door.take();
+    let heads_family = door.is_some();
+    let made = channel::begin(Ties { door: door.as_mut(), ..Ties::default() })
+        .and_then(|opening| open_channel(launch, opening, heads_family, worker));
+    worker.door = door;
+    made?;
+    if let Some(black_box) = worker.black_box {
+        channel::arm_forked(black_box);
+    }
     Ok(())
+}
+
+/// Whether a black box is this process's own, and not that of one that it was forked from.
+fn is_owner(black_box: &BlackBox) -> bool {
+    black_box.header.worker_pid.load(Ordering::Relaxed) == std::process::id()
 }
 
 /// The store's absolute path. The guard makes it and tries it, off the application's way.
@@ -336,8 +419,8 @@ fn is_end_of_a_pipe(info: &std::panic::PanicHookInfo<'_>) -> bool {
 extern "C" fn record_panics(black_box: &'static BlackBox) {
     let earlier = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
-        if is_end_of_a_pipe(info) {
-            // The reader of our output has enough, as in `tool | head`: the usual end of a tool, and no fault.
+        if is_end_of_a_pipe(info) || !is_owner(black_box) {
+            // The reader of our output has enough, as in `tool | head`: the usual end of a tool, and no fault. And what a forked child does is not its parent's affair.
             return earlier(info);
         }
         note_foreground(black_box);

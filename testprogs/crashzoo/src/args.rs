@@ -60,6 +60,7 @@ options for the project's own tests:
   --foreign WHEN         somebody else's handlers for every fault: none (default), before, after start() (not on Windows)
   --small-stack BYTES    the dying thread has an alternate stack with no more room than this (not on Windows)
   --hold-ms N            holds its guard off for this long before it goes on
+  --daemonize            goes on in a process that is forked twice, and is guarded there (not on Windows)
   --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
   --roles                registers the roles helper and loner, as every option of them does
@@ -118,6 +119,7 @@ pub(crate) struct Args {
     pub(crate) foreign: Foreign,
     pub(crate) small_stack: Option<usize>,
     pub(crate) hold: Option<Duration>,
+    pub(crate) daemonize: bool,
     pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
     pub(crate) roles: bool,
@@ -161,6 +163,7 @@ impl Default for Args {
             foreign: Foreign::None,
             small_stack: None,
             hold: None,
+            daemonize: false,
             tell_history: false,
             tell_topology: false,
             roles: false,
@@ -286,6 +289,7 @@ impl Args {
             "foreign" => self.foreign = foreign(&text(name, parser)?)?,
             "small-stack" => self.small_stack = Some(number(name, parser)?),
             "hold-ms" => self.hold = Some(millis(name, parser)?),
+            "daemonize" => self.daemonize = true,
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
             "roles" => self.roles = true,

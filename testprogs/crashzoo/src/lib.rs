@@ -90,7 +90,14 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         Err(problem) => return fail("crashzoo", &problem, EXIT_CONFIG),
     };
     let handle = match started {
-        Ok(handle) => HANDLE.get_or_init(|| handle),
+        Ok(mut handle) => {
+            if args.daemonize
+                && let Err(problem) = daemonize(&mut handle)
+            {
+                return fail("crashzoo", &problem, EXIT_CONFIG);
+            }
+            HANDLE.get_or_init(|| handle)
+        }
         Err(error) => {
             // A start that was refused has no incarnation, but its `main` did run, and that has to be seen.
             trace.write_at(Event::Main, main_ns);
@@ -200,6 +207,18 @@ fn builder(args: &Args) -> rearguard::Rearguard {
         builder = builder.on_crash(callback);
     }
     builder
+}
+
+/// Becomes a daemon, and is guarded as one.
+fn daemonize(handle: &mut rearguard::Handle) -> Result<(), String> {
+    let early = handle.after_fork().err().map(|error| error.to_string());
+    if early.is_none_or(|error| !error.contains("the process that was started")) {
+        return Err(String::from(
+            "--daemonize: the process that was started took itself for a fork",
+        ));
+    }
+    process::daemonize()?;
+    handle.after_fork().map_err(|error| error.to_string())
 }
 
 /// Starts what `--start` asks for. Nobody waits for them: this process goes on to its own way to die.

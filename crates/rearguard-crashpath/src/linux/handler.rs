@@ -84,6 +84,17 @@ pub fn arm(arming: &Arming) -> Result<()> {
     Ok(())
 }
 
+/// Lets the handler, which a forked process has inherited, work for that process. Where it isn't installed it stays so.
+/// Not signal-safe.
+pub fn arm_forked(black_box: &'static BlackBox) {
+    FAULT.store(core::ptr::null_mut(), Ordering::Relaxed);
+    NESTING.store(0, Ordering::Relaxed);
+    OVERRUNS.store(0, Ordering::Relaxed);
+    CRASHING.store(0, Ordering::Relaxed);
+    BLACK_BOX.store(core::ptr::from_ref(black_box).cast_mut(), Ordering::Release);
+    OWNER_PID.store(syscall::getpid(), Ordering::Release);
+}
+
 /// Makes the pages of the emergency stacks present, so that a crash needs no memory.
 /// It takes longer than everything else of [`arm`] together, so the keeper does it, off the application's way.
 pub(super) fn touch_stacks() {

@@ -66,8 +66,9 @@ pub(crate) fn send_for_main(_black_box: &rearguard_crashpath::black_box::BlackBo
 /// There are no members.
 pub(crate) fn await_members(_stop: fn() -> bool) {}
 
-/// What a doorkeeper alone needs; named here, so that the compiler goes on to find what nobody uses in any port.
+/// What a family alone needs; named here, so that the compiler goes on to find what nobody uses in any port.
 const _: () = {
     let _ = (crate::limits::MEMBERS_MAX, crate::limits::DOORKEEPER_STACK_BYTES);
     let _ = crate::role::role_argument;
+    let _ = (Door::leave_to_keeper, is_orphaned);
 };

@@ -16,7 +16,7 @@ use rearguard_crashpath::spawn::{
     self, HANDOVER_MAX, Handed, Kinship, Outcome, PID_PLACES, Plan, RLIMITS_MAX,
 };
 use rearguard_crashpath::stack::{self, Stack};
-use rearguard_crashpath::{futex, limits, standing, syscall, time};
+use rearguard_crashpath::{futex, guards, limits, robust, standing, syscall, time};
 
 use super::process::last_errno;
 use super::strings::{CText, string_array};
@@ -55,7 +55,7 @@ pub(crate) struct Request {
     pub(crate) record: Vec<u8>,
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: Vec<Vec<u8>>,
+    pub(crate) environment: &'static [Vec<u8>],
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
 }
@@ -322,7 +322,7 @@ fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     }
     let mut plan = guard_plan(&request, [&box_fd, &record_fd, &pidfd], executable.as_ref())?;
     if ties == HEADS_FAMILY {
-        rearguard_crashpath::guards::note_divided();
+        guards::note_divided();
         for (place, fd) in [(GUARDS_END_PLACE, first), (ROLES_END_PLACE, second)] {
             if let Some(handed) = plan.handed.get_mut(place) {
                 handed.fd = fd;
@@ -419,7 +419,7 @@ fn guard_plan(
         path: core::ptr::null(),
         executable_place: EXECUTABLE_PLACE,
         arguments: string_array(&request.arguments, None)?.0,
-        environment: string_array(&request.environment, None)?.0,
+        environment: string_array(request.environment, None)?.0,
         pid_digits: [core::ptr::null_mut(); PID_PLACES],
         kinship: Kinship::Orphan,
         keeps_descriptors: false,
@@ -435,6 +435,20 @@ fn guard_plan(
         outcome: Outcome::new(),
         stacks: [stack()?, stack()?],
     })
+}
+
+/// Forgets, in a forked process, everything that is its parent's.
+pub(crate) fn forget() {
+    EXCHANGE.made.store(NOT_YET, Ordering::Relaxed);
+    EXCHANGE.black_box.store(core::ptr::null_mut(), Ordering::Relaxed);
+    EXCHANGE.asked.store(0, Ordering::Relaxed);
+    guards::forget();
+    robust::forget();
+}
+
+/// Lets the crash handler, which a forked process has inherited, work for it.
+pub(crate) fn arm_forked(black_box: &'static BlackBox) {
+    handler::arm_forked(black_box);
 }
 
 /// What the crash handler is to know of the application's choices.

@@ -28,7 +28,7 @@ pub(crate) struct Request {
     pub(crate) record: Vec<u8>,
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: Vec<Vec<u8>>,
+    pub(crate) environment: &'static [Vec<u8>],
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
 }
@@ -99,3 +99,9 @@ pub(crate) fn take_succession() -> (Option<Succession>, Option<u64>) {
 
 /// No guard tries a store.
 pub(crate) fn wait_store_tried(_black_box: &BlackBox, _deadline_ns: u64) {}
+
+/// Nothing is forked here.
+pub(crate) fn forget() {}
+
+/// As above.
+pub(crate) fn arm_forked(_black_box: &'static BlackBox) {}

@@ -38,3 +38,25 @@ pub(crate) fn drop_user(user: u32) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// Forks twice, with a session of its own in between, and leaves its directory: daemon(7). The processes before end well.
+#[expect(unsafe_code, reason = "forking")]
+pub(crate) fn daemonize() -> Result<(), String> {
+    fork_on()?;
+    // SAFETY: no memory is involved.
+    unsafe { libc::setsid() };
+    fork_on()?;
+    std::env::set_current_dir("/").map_err(|error| format!("--daemonize: {error}"))
+}
+
+/// Goes on in a child.
+#[expect(unsafe_code, reason = "forking")]
+fn fork_on() -> Result<(), String> {
+    // SAFETY: the child goes on with this thread alone, as every daemon does.
+    match unsafe { libc::fork() } {
+        0 => Ok(()),
+        -1 => Err(format!("--daemonize: {}", std::io::Error::last_os_error())),
+        // SAFETY: ends the process without running exit handlers.
+        _ => unsafe { libc::_exit(0) },
+    }
+}

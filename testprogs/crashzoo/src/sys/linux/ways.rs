@@ -17,7 +17,7 @@ use crate::trace::{self, Event};
 pub(crate) const LISTED: &str = "  none exit-3 null-write null-call jump-bad-address bad-stack abort ill fpe bus trap sys stack-overflow
   panic panic-in-thread panic-abort panic-in-drop oom sigkill sigterm kill-segv crash-in-handler crash-x8
   malloc-locked forked-child main-exited foreign-handler foreign-handler-after recovered-fault exec
-  exec-self survive survive-briefly broken-pipe";
+  exec-self survive survive-briefly broken-pipe fork-panic";
 
 /// A way that other systems don't have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,19 +28,21 @@ pub(crate) enum Way {
     Sigterm,
     KillSegv,
     ForkedChild,
+    ForkPanic,
     Exec,
     ExecSelf,
     Survive,
     SurviveBriefly,
 }
 
-pub(crate) const WORDS: [(&str, Way); 10] = [
+pub(crate) const WORDS: [(&str, Way); 11] = [
     ("bus", Way::Bus),
     ("sys", Way::Sys),
     ("sigkill", Way::Sigkill),
     ("sigterm", Way::Sigterm),
     ("kill-segv", Way::KillSegv),
     ("forked-child", Way::ForkedChild),
+    ("fork-panic", Way::ForkPanic),
     ("exec", Way::Exec),
     ("exec-self", Way::ExecSelf),
     ("survive", Way::Survive),
@@ -49,7 +51,7 @@ pub(crate) const WORDS: [(&str, Way); 10] = [
 
 /// Whether a way has its own moment of dying, or none.
 pub(crate) fn says_so_itself(way: Way) -> bool {
-    matches!(way, Way::ForkedChild | Way::Survive | Way::SurviveBriefly)
+    matches!(way, Way::ForkedChild | Way::ForkPanic | Way::Survive | Way::SurviveBriefly)
 }
 
 /// Dies.
@@ -62,6 +64,7 @@ pub(crate) fn die(way: Way) -> Result<Option<u8>, String> {
         Way::Sigterm => kill(libc::SIGTERM),
         Way::KillSegv => kill(libc::SIGSEGV),
         Way::ForkedChild => return forked_child().map(|()| Some(0)),
+        Way::ForkPanic => return fork_panic().map(Some),
         Way::Exec => return Err(become_another()),
         Way::ExecSelf => return Err(become_itself()),
         Way::SurviveBriefly => {
@@ -164,6 +167,24 @@ fn forked_child() -> Result<(), String> {
         return Ok(());
     }
     Err(format!("forked-child: it ended with wait status {status:#x}, not by SIGSEGV"))
+}
+
+/// A child panics, and its parent ends with a code of its own.
+#[expect(clippy::panic, reason = "panicking is what is wanted")]
+fn fork_panic() -> Result<u8, String> {
+    // SAFETY: the child has this thread alone, and what it panics with takes no lock that another could hold.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        panic!("in a child");
+    }
+    if child < 0 {
+        return Err(format!("fork-panic: {}", Error::last_os_error()));
+    }
+    let status = wait_for(child)?;
+    if libc::WIFEXITED(status) && libc::WEXITSTATUS(status) == 101 {
+        return Ok(7);
+    }
+    Err(format!("fork-panic: it ended with wait status {status:#x}, not by a panic"))
 }
 
 /// The child's wait status, by deadline; a child that hangs in our handler is killed.

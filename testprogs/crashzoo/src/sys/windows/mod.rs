@@ -13,5 +13,5 @@ pub(crate) mod trace_file;
 pub(crate) mod ways;
 
 /// Users, dumpability and signals are Linux's; a process here keeps its token for life.
-pub(crate) const ABSENT_OPTIONS: [&str; 5] =
-    ["drop-user", "raise-dumpable", "foreign", "small-stack", "knock"];
+pub(crate) const ABSENT_OPTIONS: [&str; 6] =
+    ["drop-user", "raise-dumpable", "foreign", "small-stack", "knock", "daemonize"];

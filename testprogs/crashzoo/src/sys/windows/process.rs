@@ -57,3 +57,8 @@ pub(crate) fn command_line() -> Vec<u8> {
 pub(crate) fn drop_user(_user: u32) -> Result<(), String> {
     Err("--drop-user: not on this system".to_owned())
 }
+
+/// Refuses.
+pub(crate) fn daemonize() -> Result<(), String> {
+    Err(String::from("--daemonize: not on Windows"))
+}
