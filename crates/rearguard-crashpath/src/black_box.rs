@@ -75,6 +75,9 @@ pub mod start {
     pub const CLOSED: u32 = 0xffff_ffff;
 }
 
+/// Set in [`Control::unclean_ends`] when the last run was a crash loop that was given up.
+pub const GIVEN_UP: u32 = 0x8000_0000;
+
 /// Values of [`Control::store`]; any other is [`store::FAILED`] plus the system's error number.
 pub mod store {
     /// No guard has tried it yet.
@@ -346,7 +349,7 @@ pub struct Control {
     pub foreground: AtomicU32,
     /// What the guard found when it tried the store: see [`store`].
     pub store: AtomicU32,
-    /// How many lives ended together with their guards, as the guard has found in the store; valid once `store` says that it was tried.
+    /// What the guard has found in the store of earlier lives: how many ended together with their guards, and [`GIVEN_UP`]; valid once `store` says that it was tried.
     pub unclean_ends: AtomicU32,
     /// Not zero while the application holds its guard off: none is wanted, and nothing is started again.
     pub held: AtomicU32,

@@ -148,6 +148,7 @@ pub(crate) fn recovery(black_box: &BlackBox) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+#[inline(always)]
 fn text<const N: usize>(text: &Text<N>) -> String {
     text_at(text.place())
 }

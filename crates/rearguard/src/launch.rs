@@ -46,6 +46,8 @@ pub(crate) struct LaunchRecord {
     pub(crate) role: String,
     /// Whether this worker's guard stands for its roles too.
     pub(crate) heads_family: bool,
+    /// The role that tells the user of the end of a crash loop; empty for none.
+    pub(crate) notice: String,
     /// The store's absolute path; empty when none could be found.
     pub(crate) store: Vec<u8>,
     pub(crate) collector: Option<String>,
@@ -78,6 +80,7 @@ impl LaunchRecord {
         if cfg!(feature = "roles") {
             reader.text(&mut self.role)?;
             self.heads_family = reader.bool()?;
+            reader.text(&mut self.notice)?;
         }
         reader.bytes_into(&mut self.store)?;
         reader.optional_text(&mut self.collector)?;
@@ -143,6 +146,7 @@ impl Life<'_> {
         if cfg!(feature = "roles") {
             writer.bytes(self.role.as_bytes());
             writer.bool(self.heads_family);
+            writer.bytes(settings.notice_role().as_bytes());
         }
         writer.bytes(self.store);
         writer.optional(settings.collector.as_ref().map(|url| url.as_bytes()));

@@ -62,7 +62,7 @@ pub use settings::{Consent, Topology};
 pub use sys::channel::{CrashInfo, ThreadProtection};
 pub use worker::LastReport;
 
-use rearguard_crashpath::black_box::store as store_state;
+use rearguard_crashpath::black_box::{GIVEN_UP, store as store_state};
 
 use settings::Settings;
 use sys::{channel, family, process};
@@ -161,6 +161,15 @@ impl Rearguard {
     #[cfg(feature = "roles")]
     pub fn role(mut self, role: AppRole) -> Rearguard {
         self.settings.roles.push(role);
+        self
+    }
+
+    /// Names the role that tells the user when a crash loop is given up: its process is started once, after the full exit of the last life, and finds in [`Handle::last_exit_class`] and [`Handle::last_report`] what there is to tell.
+    ///
+    /// Linux only so far, and not with [`Topology::GuardFirst`], where whoever started the program is told by its end. Elsewhere [`Handle::was_given_up`] is there for the next start.
+    #[cfg(feature = "roles")]
+    pub fn notice(mut self, role: impl Into<String>) -> Rearguard {
+        self.settings.notice = Some(role.into());
         self
     }
 
@@ -286,8 +295,7 @@ impl Handle {
     #[cfg(feature = "roles")]
     #[must_use]
     pub fn role(&self) -> Option<&str> {
-        let role = self.worker.role.as_str();
-        (!role.is_empty()).then_some(role)
+        Some(self.worker.role).filter(|role| !role.is_empty())
     }
 
     /// A command that starts a process of a role: this very file, with the argument that says so in front of whatever is added. Streams, further arguments and inherited descriptors are the application's to choose.
@@ -326,7 +334,22 @@ impl Handle {
     /// Whether so many short lives came before this one that it had better begin without what may have ended them: plug-ins, the session, the last document. See [`Rearguard::safe_mode_after`].
     #[must_use]
     pub fn is_safe_mode(&self) -> bool {
-        self.worker.short_lives >= self.worker.safe_mode_after && self.worker.short_lives > 0
+        let is_in_loop =
+            self.worker.short_lives >= self.worker.safe_mode_after && self.worker.short_lives > 0;
+        is_in_loop || self.was_given_up()
+    }
+
+    /// Whether the last run was a crash loop that was given up: nobody was there to be told but whoever starts the application now, by hand. Told once, to the next life whose guard looks; that life is in safe mode too.
+    ///
+    /// False until the guard has looked into the store, as with [`Handle::unclean_ends`].
+    #[must_use]
+    pub fn was_given_up(&self) -> bool {
+        self.found_in_store() & GIVEN_UP != 0
+    }
+
+    /// What the guard has found in the store of earlier lives.
+    fn found_in_store(&self) -> u32 {
+        self.worker.black_box.map_or(0, |it| it.control.unclean_ends.load(Ordering::Acquire))
     }
 
     /// How many earlier lives of this application ended together with their guards, so that nobody has seen their end: power, a container that was stopped, a kill of everything at once. Each is told once, to the next life whose guard looks.
@@ -334,7 +357,7 @@ impl Handle {
     /// Zero until the guard has looked into the store, which it does after it is on duty; [`Rearguard::wait_ready`] waits for that too. An application without a resident guard ([`Topology::AtCrash`]) leaves no such trace.
     #[must_use]
     pub fn unclean_ends(&self) -> u32 {
-        self.worker.black_box.map_or(0, |it| it.control.unclean_ends.load(Ordering::Acquire))
+        self.found_in_store() & !GIVEN_UP
     }
 
     /// What the life before left with [`Handle::set_recovery_state`].
@@ -434,6 +457,7 @@ impl Handle {
         if let Some(error) = &self.worker.arm_error {
             remarks.push(error.text());
         }
+        #[cfg(feature = "roles")]
         if let Some(error) = &self.worker.family_error {
             remarks.push(error.text());
         }

@@ -302,7 +302,7 @@ pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
                 back.version = value;
                 found |= 4;
             }
-            (None, _, "role") => back.role = value,
+            (None, _, "role") if cfg!(feature = "roles") => back.role = value,
             _ => {}
         }
     }

@@ -82,7 +82,9 @@ fn parse(rest: &[u8]) -> Result<Role, &'static str> {
         return Err("it is of another version");
     }
     let nonce = rest.get(colon + 1..).unwrap_or_default();
-    if let Some(worker) = after(nonce, FRONT) {
+    if cfg!(feature = "guard-first")
+        && let Some(worker) = after(nonce, FRONT)
+    {
         let worker = number(worker, 10).and_then(|worker| u32::try_from(worker).ok());
         return worker.map(|worker| Role::Front { worker }).ok_or("its process id is no number");
     }
@@ -228,7 +230,9 @@ mod tests {
             assert!(matches!(role(arguments), Role::Refused(_)), "{arguments:?}");
         }
         let front = String::from_utf8(front_argument(17)).unwrap();
-        assert_eq!(role(&[&front, "file", "--other"]), Role::Front { worker: 17 });
+        if cfg!(feature = "guard-first") {
+            assert_eq!(role(&[&front, "file", "--other"]), Role::Front { worker: 17 });
+        }
         assert!(matches!(role(&["file", &front]), Role::Refused(_)));
         assert_eq!(role(&[]), Role::Worker);
         assert_eq!(role(&["file", "--other"]), Role::Worker);

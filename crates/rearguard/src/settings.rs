@@ -88,6 +88,9 @@ pub(crate) struct Settings {
     pub(crate) raise_dumpable: bool,
     #[cfg(feature = "roles")]
     pub(crate) roles: Vec<AppRole>,
+    /// The role that tells the user of the end of a crash loop.
+    #[cfg(feature = "roles")]
+    pub(crate) notice: Option<String>,
     pub(crate) fail_spot: Option<String>,
 }
 
@@ -109,6 +112,8 @@ impl Settings {
             raise_dumpable: false,
             #[cfg(feature = "roles")]
             roles: Vec::new(),
+            #[cfg(feature = "roles")]
+            notice: None,
             fail_spot: None,
         }
     }
@@ -159,9 +164,9 @@ impl Settings {
 /// What there is to choose for an application without roles.
 #[cfg(not(feature = "roles"))]
 impl Settings {
-    /// None is to have one guard with the others.
-    pub(crate) fn has_family(&self) -> bool {
-        false
+    /// None tells the user anything.
+    pub(crate) fn notice_role(&self) -> &str {
+        ""
     }
 
     fn check_roles(&self) -> Result<(), Error> {
@@ -174,6 +179,11 @@ impl Settings {
     /// Whether there are roles that are to have one guard with the main process.
     pub(crate) fn has_family(&self) -> bool {
         self.roles.iter().any(|role| !role.own_guard)
+    }
+
+    /// The role that tells the user of the end of a crash loop; empty for none.
+    pub(crate) fn notice_role(&self) -> &str {
+        self.notice.as_deref().unwrap_or_default()
     }
 
     /// Takes up the choices of one of the roles, in its process; false for a name that none has.
@@ -196,6 +206,11 @@ impl Settings {
             if let Err((field, reason)) = role.restart.validate() {
                 return Err(Error::setting_value(field, &role.name, reason));
             }
+        }
+        if let Some(notice) = &self.notice
+            && self.roles.iter().all(|role| role.name != *notice)
+        {
+            return Err(Error::setting_value("notice", notice, "no role has this name"));
         }
         Ok(())
     }
@@ -282,6 +297,7 @@ mod tests {
         assert!(refused(|s| s.roles = roles(&["a", "b", "a"])).contains("`role` \"a\": two roles"));
         assert!(refused(|s| s.roles = roles(&["main"])).contains("main process"));
         assert!(refused(|s| s.roles = roles(&[""])).contains("empty"));
+        assert!(refused(|s| s.notice = Some("a".into())).contains("`notice` \"a\""));
         assert!(refused(|s| s.roles = roles(&["a/b"])).contains("path separator"));
     }
 }

@@ -86,6 +86,20 @@ impl Store {
         Ok(store)
     }
 
+    /// Leaves word for the next start by hand that this run was a crash loop.
+    pub(crate) fn note_given_up(&self) {
+        let _ = file::write_new(&self.word_of_a_loop(), b"");
+    }
+
+    /// Whether such a word was there; the first who asks takes it.
+    pub(crate) fn take_given_up(&self) -> bool {
+        file::remove(&self.word_of_a_loop()).is_ok()
+    }
+
+    fn word_of_a_loop(&self) -> PathBuf {
+        below(&self.root, "tmp/given-up")
+    }
+
     /// Tries whether a file can be made in the store.
     pub(crate) fn probe(&self) -> Result<(), Error> {
         let probe = self.building_path("probe");

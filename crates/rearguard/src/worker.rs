@@ -65,9 +65,10 @@ pub(crate) struct Worker {
     /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
     writing: Mutex<()>,
     /// Which of the application's roles this process has; empty for its main process.
-    pub(crate) role: String,
+    pub(crate) role: &'static str,
     /// The sockets of the family that this process is the head of.
     door: Option<Door>,
+    #[cfg(feature = "roles")]
     pub(crate) family_error: Option<Error>,
 }
 
@@ -130,7 +131,7 @@ pub(crate) fn start(
                 Some(_) => socket.and_then(|socket| Tie::of_number(socket, None)),
                 None => Tie::of_number(member.socket, Some(member.inode)),
             };
-            worker.role = member.name;
+            worker.role = member.name.leak();
         }
     }
     if let Some(succession) = &succession {
@@ -146,12 +147,15 @@ pub(crate) fn start(
     let is_in_family = family::IS_BUILT && ties.family.is_some();
     let status = process::Status::read();
     (worker.topology, worker.topology_reason) =
-        choose_topology(settings, ties.front.is_some(), &worker.role);
-    if worker.topology == Topology::GuardFirst && succession.is_some() && socket.is_none() {
+        choose_topology(settings, ties.front.is_some(), worker.role);
+    // Without its feature nobody can have chosen it.
+    let is_front_first = front::IS_BUILT && worker.topology == Topology::GuardFirst;
+    if is_front_first && succession.is_some() && socket.is_none() {
         (worker.topology, worker.topology_reason) = WITHOUT_FRONT;
     }
     worker.off = reason_to_stay_alone(settings, &status, worker.topology);
-    if worker.off.is_none() && worker.topology == Topology::GuardFirst && ties.front.is_none() {
+    let is_front_first = front::IS_BUILT && worker.topology == Topology::GuardFirst;
+    if worker.off.is_none() && is_front_first && ties.front.is_none() {
         // This process becomes the guard, and the application begins anew below it.
         // One that was begun so already, and isn't reached, would begin for ever.
         worker.off = Some(Off::Failed(if was_told {
@@ -175,11 +179,16 @@ pub(crate) fn start(
     Ok(())
 }
 
+/// There are no roles to be its head for.
+#[cfg(not(feature = "roles"))]
+fn open_family(_settings: &Settings, _worker: &mut Worker) {}
+
 /// Where the guard of a daemon stands: its first process has ended, and so have those in front of it.
 const WITHOUT_FRONT: (Topology, &str) =
     (Topology::WorkerFirst, "it was forked away from the process in front of it");
 
 /// Makes this process the head of a family, if it has roles that are to have one guard with it.
+#[cfg(feature = "roles")]
 fn open_family(settings: &Settings, worker: &mut Worker) {
     let is_wanted =
         settings.has_family() && worker.role.is_empty() && worker.topology == Topology::WorkerFirst;
@@ -196,10 +205,10 @@ fn open_family(settings: &Settings, worker: &mut Worker) {
 
 /// Where the guard is to stand, and why there. A process that has one in front of it has it, whatever it chooses.
 fn choose_topology(settings: &Settings, has_front: bool, role: &str) -> (Topology, &'static str) {
-    if has_front {
+    if front::IS_BUILT && has_front {
         return (Topology::GuardFirst, "the guard was there first");
     }
-    if !role.is_empty() && settings.topology != Topology::AtCrash {
+    if cfg!(feature = "roles") && !role.is_empty() && settings.topology != Topology::AtCrash {
         return (Topology::WorkerFirst, "a role has its guard behind it");
     }
     if settings.topology != Topology::Auto {
@@ -306,7 +315,7 @@ fn open_channel(
         nonce,
         started_boot_ns: process::boot_ns(),
         settings,
-        role: &worker.role,
+        role: worker.role,
         heads_family,
         store,
         succession: succession.as_ref(),

@@ -66,6 +66,7 @@ options for the project's own tests:
   --roles                registers the roles helper and loner, as every option of them does
   --start ROLE:LINE      starts a process of this role (helper, or loner with a guard of its own) with the words of LINE and this store and trace; may be repeated
   --start-many N:LINE    the same for N helpers at once
+  --notice               the role notice tells of a crash loop's end: it appends to the file of the variable ZOO_NOTICE what it is told
   --knock N              before that, N messages that mean nothing are sent to the guard of its roles (not on Windows)
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
@@ -125,6 +126,7 @@ pub(crate) struct Args {
     pub(crate) roles: bool,
     pub(crate) start: Vec<(String, String)>,
     pub(crate) knock: usize,
+    pub(crate) notice: bool,
     pub(crate) print_args: Option<PathBuf>,
     pub(crate) drop_user: Option<u32>,
     pub(crate) raise_dumpable: bool,
@@ -169,6 +171,7 @@ impl Default for Args {
             roles: false,
             start: Vec::new(),
             knock: 0,
+            notice: false,
             print_args: None,
             drop_user: None,
             raise_dumpable: false,
@@ -293,6 +296,7 @@ impl Args {
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,
             "roles" => self.roles = true,
+            "notice" => self.notice = true,
             "knock" => self.knock = number(name, parser)?,
             "start-many" => {
                 let pair = text(name, parser)?;

@@ -15,6 +15,9 @@ mod trace;
 mod ways;
 
 use std::ffi::OsString;
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::OnceLock;
 use std::time::Duration;
@@ -37,6 +40,10 @@ const EXIT_LOCKED: u8 = 75;
 /// rearguard refused the configuration, or a file of the command line can't be opened.
 const EXIT_CONFIG: u8 = 78;
 
+/// The role that tells the user, and the variable that tells it where.
+const NOTICE_ROLE: &str = "notice";
+const NOTICE_VARIABLE: &str = "ZOO_NOTICE";
+
 /// How long `--wait-ready` and `--wait-guarded` wait for the guard, the figure of the design.
 const READY_WAIT: Duration = Duration::from_secs(2);
 
@@ -47,6 +54,11 @@ static HANDLE: OnceLock<rearguard::Handle> = OnceLock::new();
 pub fn main() -> ExitCode {
     rearguard::run_guard_if_asked();
     let main_ns = clock::now_ns();
+    if let Some(path) = std::env::var_os(NOTICE_VARIABLE)
+        && is_role(NOTICE_ROLE)
+    {
+        return notice(&PathBuf::from(path));
+    }
     match Args::parse(rearguard::application_arguments().skip(1)) {
         Ok(Some(args)) => run(&args, main_ns),
         Ok(None) => {
@@ -179,6 +191,9 @@ fn builder(args: &Args) -> rearguard::Rearguard {
         .restart(restart_policy(args));
     // Whoever has none is guarded in another way, and that is what most of the tests are about.
     let is_role = std::env::args_os().len() != rearguard::application_arguments().count();
+    if args.notice {
+        builder = builder.role(AppRole::new(NOTICE_ROLE)).notice(NOTICE_ROLE);
+    }
     if args.roles || !args.start.is_empty() || is_role {
         builder = builder
             .role(AppRole::new("helper").restart(restart_policy(args)))
@@ -207,6 +222,36 @@ fn builder(args: &Args) -> rearguard::Rearguard {
         builder = builder.on_crash(callback);
     }
     builder
+}
+
+/// Whether this process was started for this role.
+fn is_role(name: &str) -> bool {
+    std::env::args_os().nth(1).is_some_and(|argument| {
+        let argument = argument.to_string_lossy().into_owned();
+        argument.starts_with(rearguard::ROLE_ARGUMENT_PREFIX)
+            && argument.ends_with(&format!(":{name}"))
+    })
+}
+
+/// The process that tells the user: appends one line about what it was told.
+fn notice(path: &Path) -> ExitCode {
+    let started = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
+        .store(path.with_file_name("store"))
+        .role(AppRole::new(NOTICE_ROLE))
+        .start();
+    let handle = match started {
+        Ok(handle) => handle,
+        Err(error) => return fail("crashzoo", &error.to_string(), EXIT_CONFIG),
+    };
+    let class = handle.last_exit_class().map_or("none", |class| class.label());
+    let report = handle.last_report().map_or("none", |report| report.id()).to_owned();
+    let role = handle.role().unwrap_or("none");
+    let line = format!("{role} {} {class} {report}\n", handle.incarnation());
+    let file = OpenOptions::new().append(true).create(true).open(path);
+    match file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail("crashzoo", &error.to_string(), EXIT_CONFIG),
+    }
 }
 
 /// Becomes a daemon, and is guarded as one.
@@ -287,8 +332,10 @@ fn leave_facts(args: &Args, handle: &rearguard::Handle) {
     }
     if args.tell_history {
         let (lives, unclean) = (handle.short_lives(), handle.unclean_ends());
-        let safe = handle.is_safe_mode();
-        eprintln!("crashzoo: short lives: {lives}, safe mode: {safe}, unclean ends: {unclean}");
+        let (safe, given_up) = (handle.is_safe_mode(), handle.was_given_up());
+        eprintln!(
+            "crashzoo: short lives: {lives}, safe mode: {safe}, unclean ends: {unclean}, given up: {given_up}"
+        );
     }
     if args.health {
         eprintln!("crashzoo: health: {}", handle.health());

@@ -565,11 +565,32 @@ fn safe_mode_comes_before_the_end_of_the_loop() {
     assert_eq!(
         lives,
         [
-            "crashzoo: short lives: 0, safe mode: false, unclean ends: 0",
-            "crashzoo: short lives: 1, safe mode: false, unclean ends: 0",
-            "crashzoo: short lives: 2, safe mode: true, unclean ends: 0",
+            "crashzoo: short lives: 0, safe mode: false, unclean ends: 0, given up: false",
+            "crashzoo: short lives: 1, safe mode: false, unclean ends: 0, given up: false",
+            "crashzoo: short lives: 2, safe mode: true, unclean ends: 0, given up: false",
         ]
     );
+}
+
+// Goal: a loop that was given up leaves the true end for whoever waits, a reason on disk, and word for the next start by hand, once, which is in safe mode by it; a loop that the policy didn't end leaves no such word.
+#[test]
+fn the_end_of_a_loop_is_told_to_the_next_start() {
+    let scene = Scene::new();
+    let loops = ["--default-limits", "--first-delay-ms", "1", "--max-delay-ms", "1"];
+    let arguments = [&["--lives", "9"], &loops[..], &["--wait-ready", "null-write"]].concat();
+    let ended = scene.live_through(scene.zoo(&arguments), 3);
+    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let reasons: Vec<_> = scene.reports().iter().map(|report| report.decision().1).collect();
+    let last = "crash loop: too many short lives in a row";
+    assert_eq!(reasons, ["worker crashed", "worker crashed", last]);
+    for told in ["safe mode: true, unclean ends: 0, given up: true", "given up: false"] {
+        let ended = scene.run(&["--wait-ready", "--tell-history", "none"]);
+        assert!(ended.stderr.contains(told), "{told}: {}", ended.stderr);
+        assert!(ended.stderr.contains("short lives: 0"), "{}", ended.stderr);
+    }
+    scene.run(&["--restart", "never", "--wait-ready", "null-write"]);
+    let ended = scene.run(&["--wait-ready", "--tell-history", "none"]);
+    assert!(ended.stderr.contains("given up: false"), "{}", ended.stderr);
 }
 
 // Goal: a life that ended together with its guard is told to the next one, once; a guard that died alone, and an end that was seen, are not.

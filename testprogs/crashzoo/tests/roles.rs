@@ -362,3 +362,38 @@ fn a_role_without_its_family_has_a_guard_of_its_own() {
         reap(ended.pid);
     }
 }
+
+// Goal: when a crash loop is given up, the role that was named for it tells the user, once: it knows how the last life ended and which report is about it, and isn't one of the lives.
+#[test]
+fn a_crash_loops_end_is_told_by_a_role() {
+    for resident in ["worker-first", "at-crash"] {
+        let scene = Scene::new();
+        let loops = ["--default-limits", "--first-delay-ms", "1", "--max-delay-ms", "1"];
+        let arguments = [&["--topology", resident, "--lives", "9"], &loops[..]].concat();
+        let mut command = scene.zoo(&[&arguments[..], &["--notice", "null-write"]].concat());
+        command.env("ZOO_NOTICE", scene.path("notice"));
+        let ended = scene.live_through(command, 3);
+        assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+        scene.settle();
+        let told = fs::read_to_string(scene.path("notice")).expect("somebody was told");
+        let reports = scene.reports();
+        let last = reports.last().expect("a report");
+        let id = last.json["id"].as_str().expect("an id");
+        assert_eq!(told, format!("notice 3 crash {id}\n"), "{resident}");
+        assert_eq!(last.decision(), (false, "crash loop: too many short lives in a row".into()));
+        assert_eq!(reports.len(), 3);
+    }
+}
+
+// Goal: nobody is told where nothing was given up: a restart that worked, a policy that wants none.
+#[test]
+fn nobody_is_told_of_what_was_not_given_up() {
+    for options in [&["--lives", "2", "null-write"][..], &["--restart", "never", "abort"]] {
+        let scene = Scene::new();
+        let mut command = scene.zoo(&[&["--notice", "--wait-ready"], options].concat());
+        command.env("ZOO_NOTICE", scene.path("notice"));
+        scene.finish(command.spawn().expect("the zoo starts"));
+        scene.settle();
+        assert!(!scene.path("notice").exists(), "{options:?}");
+    }
+}

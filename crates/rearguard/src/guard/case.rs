@@ -4,9 +4,9 @@
 
 use std::sync::atomic::Ordering;
 
-use rearguard_crashpath::black_box::{BlackBox, flags};
+use rearguard_crashpath::black_box::{BlackBox, GIVEN_UP, flags};
 
-use crate::config::{ExitClass, PANIC_CODE};
+use crate::config::{ExitClass, MAIN_ROLE, PANIC_CODE};
 use crate::evidence;
 use crate::heap::{PutText, add, lossy, owned, system_reason};
 use crate::json::hexadecimal;
@@ -183,7 +183,9 @@ impl Case {
         let tried = store.and_then(|store| store.probe().map(|()| store));
         match tried {
             Ok(store) => {
-                black_box.control.unclean_ends.store(store.unclean_ends, Ordering::Release);
+                let given_up = if store.take_given_up() { GIVEN_UP } else { 0 };
+                let found = store.unclean_ends | given_up;
+                black_box.control.unclean_ends.store(found, Ordering::Release);
                 self.store = Some(store);
                 self.reserve(black_box);
                 Ok(())
@@ -249,6 +251,13 @@ impl Case {
     pub(crate) fn soft_error(&mut self, text: String) {
         if self.metadata.soft_errors.len() < crate::limits::SOFT_ERRORS_MAX {
             add(&mut self.metadata.soft_errors, text);
+        }
+    }
+
+    /// Leaves word in the store that there is no next life because the last ones were too short, or too many.
+    pub(crate) fn given_up(&self) {
+        if let Some(store) = &self.store {
+            store.note_given_up();
         }
     }
 
@@ -434,7 +443,7 @@ fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> Deli
         version: &back.version,
         uuid: &report.uuid,
         installation: &store.installation_id(),
-        process_type: shown_role(&back.role),
+        process_type: if cfg!(feature = "roles") { shown_role(&back.role) } else { MAIN_ROLE },
         fields: &back.annotations,
         dump: dump.as_deref(),
         metadata: &json,

@@ -106,6 +106,11 @@ pub(crate) fn run(nonce: u64) -> ! {
     guard.stand()
 }
 
+/// Whether nothing is started again because the last lives were too many or too short.
+fn is_end_of_loop(reason: Reason) -> bool {
+    matches!(reason, Reason::Intensity | Reason::ShortLives)
+}
+
 /// One guard and all that it holds.
 struct Guard {
     attached: &'static Attached,
@@ -331,7 +336,11 @@ impl Guard {
         match *action {
             Action::TakeDump => self.take_dump(),
             Action::MakeStarter { delay_ms } => self.make_starter(delay_ms),
-            Action::CloseStart(_) => self.close_start(),
+            Action::CloseStart(reason) => {
+                if !self.give_notice(reason) {
+                    self.close_start();
+                }
+            }
             Action::ReopenStart => self.reopen_start(),
             Action::ReleaseWorker(answer) => self.release_worker(answer),
             Action::AwaitFullExit => {
@@ -374,7 +383,12 @@ impl Guard {
         }
         let restart = match decision.verdict {
             Verdict::Restart { delay_ms } => Some(delay_ms),
-            Verdict::Stay => None,
+            Verdict::Stay => {
+                if is_end_of_loop(decision.reason) {
+                    self.case.given_up();
+                }
+                None
+            }
         };
         self.case.decided(restart, decision.reason.as_str());
     }
@@ -426,17 +440,7 @@ impl Guard {
             }
         }
         let record = &self.attached.record;
-        let succession = Succession {
-            incarnation: record.incarnation.saturating_add(1),
-            history: *self.supervisor.next_history(),
-            last_class: self.class,
-            last_report: self
-                .case
-                .will_have_report(self.class)
-                .then(|| evidence::report_id(self.attached.black_box)),
-            streams_lost: self.streams.iter().all(Option::is_none),
-            recovery: evidence::recovery(self.attached.black_box),
-        };
+        let succession = self.succession();
         let when = When { delay_ms, at_crash: self.case.timeline().full_exit == 0 };
         let black_box = self.attached.black_box;
         let made = match &self.recipe {
@@ -460,6 +464,58 @@ impl Guard {
             }
         };
         self.tell(Event::StarterMade(outcome));
+    }
+
+    /// Lets the role that the application has named tell the user of the end of a crash loop; false where there is none, and nothing is started.
+    /// Its process is what the next worker would have been: the one start of this life is its own.
+    #[cfg(feature = "roles")]
+    fn give_notice(&mut self, reason: Reason) -> bool {
+        let record = &self.attached.record;
+        if !is_end_of_loop(reason) || record.notice.is_empty() || front::is_front() {
+            return false;
+        }
+        let succession = self.succession();
+        let when = When { delay_ms: 0, at_crash: self.case.timeline().full_exit == 0 };
+        let black_box = self.attached.black_box;
+        // The user's terminal is not the notice's.
+        let mut streams = [None, None, None];
+        let made = Recipe::for_role(record, &record.notice).and_then(|recipe| {
+            successor::prepare(&recipe, record, &succession, &mut streams, when, black_box)
+        });
+        match made {
+            Ok(starter) => {
+                // It goes its way by itself.
+                core::mem::forget(starter);
+                true
+            }
+            Err(error) => {
+                self.case.soft_error(error.text());
+                false
+            }
+        }
+    }
+
+    /// There is no role to tell anybody.
+    #[cfg(not(feature = "roles"))]
+    #[expect(clippy::unused_self, reason = "the same call as with the feature")]
+    fn give_notice(&mut self, _reason: Reason) -> bool {
+        false
+    }
+
+    /// What the next worker is to learn.
+    fn succession(&self) -> Succession {
+        let record = &self.attached.record;
+        Succession {
+            incarnation: record.incarnation.saturating_add(1),
+            history: *self.supervisor.next_history(),
+            last_class: self.class,
+            last_report: self
+                .case
+                .will_have_report(self.class)
+                .then(|| evidence::report_id(self.attached.black_box)),
+            streams_lost: self.streams.iter().all(Option::is_none),
+            recovery: evidence::recovery(self.attached.black_box),
+        }
     }
 
     /// Makes sure that nobody starts the next worker, if nobody has.

@@ -70,5 +70,5 @@ pub(crate) fn await_members(_stop: fn() -> bool) {}
 const _: () = {
     let _ = (crate::limits::MEMBERS_MAX, crate::limits::DOORKEEPER_STACK_BYTES);
     let _ = crate::role::role_argument;
-    let _ = (Door::leave_to_keeper, is_orphaned);
+    let _ = (Door::open, Door::leave_to_keeper, is_orphaned);
 };

@@ -276,10 +276,12 @@ fn set_policy(policy: i32) -> bool {
 fn prepare(exchange: &Exchange) -> Result<Keeping, i32> {
     // Copies of our own: where the table is shared, the application closes the others when `start()` returns.
     let mut copies = [None, None];
-    for (copy, socket) in copies.iter_mut().zip(sockets()) {
-        if HAS_TIES && socket >= 0 {
-            // Where the limit is too low for a high number, a low one has to do.
-            *copy = Some(duplicate(socket, OUT_OF_THE_WAY).or_else(|_| duplicate(socket, 0))?);
+    if HAS_TIES {
+        for (copy, socket) in copies.iter_mut().zip(sockets()) {
+            if socket >= 0 {
+                // Where the limit is too low for a high number, a low one has to do.
+                *copy = Some(duplicate(socket, OUT_OF_THE_WAY).or_else(|_| duplicate(socket, 0))?);
+            }
         }
     }
     let ties = if HAS_TIES { exchange.ties.load(Ordering::Acquire) } else { ALONE };

@@ -57,6 +57,17 @@ pub(crate) struct Recipe {
 impl Recipe {
     /// Copies what the launch record says into memory of its own.
     pub(crate) fn new(record: &LaunchRecord) -> Result<Recipe, Error> {
+        Recipe::of(record, &record.surroundings.arguments)
+    }
+
+    /// The same for a process of one of the application's roles.
+    #[cfg(feature = "roles")]
+    pub(crate) fn for_role(record: &LaunchRecord, role: &str) -> Result<Recipe, Error> {
+        let own_name = record.surroundings.arguments.first().map_or(&[][..], Vec::as_slice);
+        Recipe::of(record, &[copied(own_name), crate::role::role_argument(role, None)])
+    }
+
+    fn of(record: &LaunchRecord, arguments: &[Vec<u8>]) -> Result<Recipe, Error> {
         let failed = |errno| Error::system("preparing the next worker", "", errno);
         let around = &record.surroundings;
         let prefix = if front::is_front() || family::roles_end().is_some() {
@@ -73,7 +84,7 @@ impl Recipe {
         Ok(Recipe {
             path: leaked(&around.program),
             directory: leaked(&around.directory),
-            arguments: string_array(&around.arguments, None).map_err(failed)?.0,
+            arguments: string_array(arguments, None).map_err(failed)?.0,
             environment,
             pid_digits,
             stacks: [stack()?, stack()?],

@@ -16,6 +16,12 @@ pub(crate) enum Starter {}
 pub(crate) enum Recipe {}
 
 impl Recipe {
+    /// Not on this system yet.
+    #[cfg(feature = "roles")]
+    pub(crate) fn for_role(_record: &LaunchRecord, role: &str) -> Result<Recipe, Error> {
+        Err(Error::refused("starting a role", role, "it is not built for this system"))
+    }
+
     /// Refuses.
     pub(crate) fn new(_record: &LaunchRecord) -> Result<Recipe, Error> {
         Err(unsupported("preparing the next worker"))

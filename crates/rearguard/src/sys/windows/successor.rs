@@ -35,6 +35,12 @@ pub(crate) struct Recipe {
 }
 
 impl Recipe {
+    /// Not on this system yet.
+    #[cfg(feature = "roles")]
+    pub(crate) fn for_role(_record: &LaunchRecord, role: &str) -> Result<Recipe, Error> {
+        Err(Error::refused("starting a role", role, "it is not built for this system"))
+    }
+
     /// Copies what the launch record says.
     pub(crate) fn new(record: &LaunchRecord) -> Result<Recipe, Error> {
         let around = &record.surroundings;
