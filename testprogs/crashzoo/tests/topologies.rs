@@ -394,6 +394,53 @@ fn a_shells_job_control_is_undisturbed() {
     }
 }
 
+// Goal: when the terminal goes away under a shell, its jobs, in front and behind, are told as ever and end, wherever their guards stand: nobody is started again, and nobody stays.
+#[test]
+fn the_end_of_a_shells_terminal_ends_its_jobs() {
+    for topology in ["worker-first", "guard-first", "at-crash"] {
+        let scene = Scene::new();
+        let mut shell = Shell::new(&scene);
+        shell.await_word("prompt> ");
+        shell.run(&scene, topology, &["--after", "600000", "none"]);
+        scene.await_event("armed", 1);
+        shell.type_in("\x1a");
+        shell.await_word("Stopped");
+        shell.type_in("bg\n");
+        shell.await_word("prompt> ");
+        shell.run(&scene, topology, &["--wait-guarded", "--after", "600000", "none"]);
+        scene.await_event("guarded", 1);
+        let Shell { terminal, mut child, .. } = shell;
+        drop(terminal);
+        child.wait().expect("the shell ends");
+        scene.settle();
+        assert_eq!(scene.events("main").len(), 2, "{topology}");
+    }
+}
+
+// Goal: a shell that leaves lets a job behind it go on, guarded as before.
+#[test]
+fn a_job_outlives_its_shell() {
+    for topology in ["worker-first", "guard-first", "at-crash"] {
+        let scene = Scene::new();
+        let mut shell = Shell::new(&scene);
+        shell.await_word("prompt> ");
+        let zoo = ["--wait-guarded", "--restart", "never", "--after", "600000", "none"];
+        let mut line = format!("{} --topology {topology}", program("crashzoo").display());
+        for argument in scene.zoo(&zoo).get_args() {
+            line.push(' ');
+            line.push_str(&argument.to_string_lossy());
+        }
+        shell.type_in(&format!("{line} & disown\n"));
+        let worker = scene.await_event("guarded", 1)[0].pid;
+        shell.type_in("exit\n");
+        shell.child.wait().expect("the shell ends");
+        assert!(state(worker).is_some());
+        assert!(kill(worker, libc::SIGSEGV));
+        scene.settle();
+        assert_eq!(scene.report().exit_class(), ("crash".into(), Some(11)), "{topology}");
+    }
+}
+
 /// Whether a process is in the foreground of its terminal.
 fn is_foreground(pid: u32) -> bool {
     let text = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
