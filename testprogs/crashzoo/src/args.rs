@@ -61,6 +61,9 @@ options for the project's own tests:
   --small-stack BYTES    the dying thread has an alternate stack with no more room than this (not on Windows)
   --hold-ms N            holds its guard off for this long before it goes on
   --daemonize            goes on in a process that is forked twice, and is guarded there (not on Windows)
+  --manners WORD         does before or after start() what some programs do, may be repeated (not on Windows): subreaper,
+                         ignore-sigchld, count-sigchld, close-all, reuse-descriptors, chdir, seccomp, block-signals
+  --tell-children        prints what it knows of children, their signals and its threads to standard error (not on Windows)
   --tell-history         prints what it is told of the lives before to standard error
   --tell-topology        prints where the guard stands to standard error, and why
   --roles                registers the roles helper and loner, as every option of them does
@@ -120,6 +123,8 @@ pub(crate) struct Args {
     pub(crate) foreign: Foreign,
     pub(crate) small_stack: Option<usize>,
     pub(crate) hold: Option<Duration>,
+    pub(crate) manners: Vec<String>,
+    pub(crate) tell_children: bool,
     pub(crate) daemonize: bool,
     pub(crate) tell_history: bool,
     pub(crate) tell_topology: bool,
@@ -165,6 +170,8 @@ impl Default for Args {
             foreign: Foreign::None,
             small_stack: None,
             hold: None,
+            manners: Vec::new(),
+            tell_children: false,
             daemonize: false,
             tell_history: false,
             tell_topology: false,
@@ -292,6 +299,8 @@ impl Args {
             "foreign" => self.foreign = foreign(&text(name, parser)?)?,
             "small-stack" => self.small_stack = Some(number(name, parser)?),
             "hold-ms" => self.hold = Some(millis(name, parser)?),
+            "manners" => self.manners.push(text(name, parser)?),
+            "tell-children" => self.tell_children = true,
             "daemonize" => self.daemonize = true,
             "tell-history" => self.tell_history = true,
             "tell-topology" => self.tell_topology = true,

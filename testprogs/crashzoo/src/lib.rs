@@ -92,6 +92,9 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     if let Err(problem) = foreign::install_before(args.way) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
+    if let Err(problem) = neighbours::behave(&args.manners, false) {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     let builder = builder(args);
     let starting_ns = clock::now_ns();
     let started = builder.start();
@@ -155,6 +158,12 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         && let Err(problem) = hold(handle, &trace, wait)
     {
         return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
+    if let Err(problem) = neighbours::behave(&args.manners, true) {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
+    if args.tell_children {
+        eprintln!("crashzoo: {}", neighbours::children());
     }
     if let Some(user) = args.drop_user
         && let Err(problem) = process::drop_user(user)

@@ -364,6 +364,10 @@ pub(crate) fn restart_block(record: &LaunchRecord) -> Option<crate::config::Star
     if family::is_orphaned() {
         return Some(crate::config::StartBlock::FamilyEnded);
     }
+    // Our own tracing is over by now.
+    if super::process::is_traced(&proc_text::of_process(record.worker_pid, "status")) {
+        return Some(crate::config::StartBlock::Debugger);
+    }
     if super::process::effective_user() != record.surroundings.user {
         return Some(crate::config::StartBlock::PrivilegeDrop);
     }

@@ -89,13 +89,24 @@ pub(crate) struct Status {
 impl Status {
     /// Reads it; without `/proc` there is no debugger that we could know of.
     pub(crate) fn read() -> Status {
-        let Some(text) = proc_text::read("/proc/self/status") else { return Status::default() };
+        let Some(text) = proc_text::read(OWN_STATUS) else { return Status::default() };
         Status {
-            is_traced: proc_text::field(&text, "TracerPid:").is_some_and(|tracer| tracer != b"0"),
+            is_traced: has_tracer(&text),
             umask: proc_text::field(&text, "Umask:")
                 .and_then(|mask| u32::try_from(number(mask, 8)?).ok()),
         }
     }
+}
+
+const OWN_STATUS: &str = "/proc/self/status";
+
+/// Whether somebody traces the process that has this status file.
+pub(super) fn is_traced(path: &str) -> bool {
+    proc_text::read(path).is_some_and(|text| has_tracer(&text))
+}
+
+fn has_tracer(status: &[u8]) -> bool {
+    proc_text::field(status, "TracerPid:").is_some_and(|tracer| tracer != b"0")
 }
 
 /// Gathers what the next worker is to be started with.

@@ -163,3 +163,87 @@ fn send_nonsense(socket: i32, number: usize) -> Result<(), String> {
     }
     Ok(())
 }
+
+/// How often a child's signal has come.
+static CHILD_SIGNALS: AtomicU32 = AtomicU32::new(0);
+
+extern "C" fn count_child_signal(_signal: libc::c_int) {
+    CHILD_SIGNALS.fetch_add(1, Ordering::Relaxed);
+}
+
+/// Does what some programs do, before they start rearguard or afterwards, each word in its time.
+pub(crate) fn behave(words: &[String], is_started: bool) -> Result<(), String> {
+    for word in words {
+        let (is_late, habit): (bool, fn() -> bool) = match word.as_str() {
+            "subreaper" => (false, become_subreaper),
+            "ignore-sigchld" => (false, || on_sigchld(libc::SIG_IGN)),
+            "count-sigchld" => (false, || on_sigchld(count_child_signal as *const () as usize)),
+            "close-all" => (true, close_all),
+            "reuse-descriptors" => (true, reuse_descriptors),
+            "chdir" => (true, || std::env::set_current_dir("/").is_ok()),
+            "seccomp" => (true, || super::seccomp::install().is_ok()),
+            "block-signals" => (true, block_signals),
+            _ => return Err(format!("--manners: '{word}' is no such word")),
+        };
+        if is_late == is_started && !habit() {
+            return Err(format!("--manners {word}: {}", Error::last_os_error()));
+        }
+    }
+    Ok(())
+}
+
+fn become_subreaper() -> bool {
+    // SAFETY: no memory is involved.
+    unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0 }
+}
+
+fn on_sigchld(handler: usize) -> bool {
+    // SAFETY: the handler only counts.
+    unsafe { libc::signal(libc::SIGCHLD, handler) != libc::SIG_ERR }
+}
+
+/// Closes whatever is open, as daemons do, the standard streams and the trace excepted.
+fn close_all() -> bool {
+    for fd in 3..1_024 {
+        if !super::trace_file::is_at(fd) {
+            // SAFETY: nothing of this program's own is used afterwards.
+            unsafe { libc::close(fd) };
+        }
+    }
+    true
+}
+
+/// Takes every low number for something else.
+fn reuse_descriptors() -> bool {
+    // SAFETY: the path is NUL-terminated.
+    (0..200).all(|_| unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } >= 0)
+}
+
+fn block_signals() -> bool {
+    let mut all = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: the pointer refers to room for the set.
+    unsafe { libc::sigfillset(all.as_mut_ptr()) };
+    // SAFETY: the set was filled.
+    unsafe { libc::sigprocmask(libc::SIG_BLOCK, all.as_ptr(), std::ptr::null_mut()) == 0 }
+}
+
+/// What this process knows of its children and threads.
+pub(crate) fn children() -> String {
+    // SAFETY: no memory is involved.
+    let waited = unsafe { libc::waitpid(-1, std::ptr::null_mut(), libc::WNOHANG) };
+    let waited = match (waited, Error::last_os_error().raw_os_error()) {
+        (-1, Some(libc::ECHILD)) => String::from("none"),
+        (0, _) => String::from("some, living"),
+        (pid, error) => format!("{pid}, {error:?}"),
+    };
+    let mut threads: Vec<String> = std::fs::read_dir("/proc/self/task")
+        .map(|tasks| {
+            let name = |task: std::fs::DirEntry| std::fs::read_to_string(task.path().join("comm"));
+            tasks.flatten().filter_map(|task| name(task).ok()).collect()
+        })
+        .unwrap_or_default();
+    threads.sort();
+    let threads: Vec<&str> = threads.iter().map(|name| name.trim_end()).collect();
+    let signals = CHILD_SIGNALS.load(Ordering::Relaxed);
+    format!("children: {waited}; signals of children: {signals}; threads: {}", threads.join(" "))
+}

@@ -17,7 +17,8 @@ pub(crate) fn trapped_call() -> Result<(), String> {
     Ok(())
 }
 
-fn install() -> Result<(), Error> {
+/// Installs the filter for the calling thread and all that come from it.
+pub(crate) fn install() -> Result<(), Error> {
     let number = u32::try_from(TRAPPED).map_err(Error::other)?;
     let mut program = [
         // The system call's number is the first word of what a filter sees.

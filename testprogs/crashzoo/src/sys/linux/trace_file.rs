@@ -32,6 +32,11 @@ pub(crate) fn is_open() -> bool {
     DESCRIPTOR.load(Ordering::Relaxed) != CLOSED
 }
 
+/// Whether the file is open at this number.
+pub(crate) fn is_at(descriptor: i32) -> bool {
+    DESCRIPTOR.load(Ordering::Relaxed) == descriptor
+}
+
 /// Appends a whole line.
 pub(crate) fn append(line: &[u8]) {
     let descriptor = DESCRIPTOR.load(Ordering::Relaxed);

@@ -13,5 +13,13 @@ pub(crate) mod trace_file;
 pub(crate) mod ways;
 
 /// Users, dumpability and signals are Linux's; a process here keeps its token for life.
-pub(crate) const ABSENT_OPTIONS: [&str; 6] =
-    ["drop-user", "raise-dumpable", "foreign", "small-stack", "knock", "daemonize"];
+pub(crate) const ABSENT_OPTIONS: [&str; 8] = [
+    "drop-user",
+    "raise-dumpable",
+    "foreign",
+    "small-stack",
+    "knock",
+    "daemonize",
+    "manners",
+    "tell-children",
+];

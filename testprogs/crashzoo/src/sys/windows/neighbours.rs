@@ -19,3 +19,13 @@ pub(crate) fn use_small_stack(_room_bytes: usize) -> Result<(), String> {
 pub(crate) fn knock(messages: usize) -> Result<(), String> {
     if messages == 0 { Ok(()) } else { Err(String::from("--knock: not on Windows")) }
 }
+
+/// Refuses.
+pub(crate) fn behave(words: &[String], _is_started: bool) -> Result<(), String> {
+    if words.is_empty() { Ok(()) } else { Err(String::from("--manners: not on Windows")) }
+}
+
+/// Nothing is told here.
+pub(crate) fn children() -> String {
+    String::new()
+}
