@@ -28,13 +28,15 @@ pub(crate) struct Request {
 }
 
 /// A channel that is being made.
-pub(crate) struct Opening {
+pub(crate) struct Opening<'a> {
+    /// Nothing is tied here.
+    _ties: core::marker::PhantomData<Ties<'a>>,
     section: OwnedHandle,
     black_box: &'static BlackBox,
 }
 
 /// Makes and maps the black box.
-pub(crate) fn begin(_ties: Ties<'_>) -> Result<Opening, Error> {
+pub(crate) fn begin(_ties: Ties<'_>) -> Result<Opening<'_>, Error> {
     let failed = |error: u32| Error::system("making the black box", "", error as i32);
     let section = handles::section(BLACK_BOX_BYTES).map_err(failed)?;
     let view = handles::map(raw(&section), BLACK_BOX_BYTES, true).map_err(failed)?;
@@ -43,14 +45,14 @@ pub(crate) fn begin(_ties: Ties<'_>) -> Result<Opening, Error> {
     let mut report_id = [0; 16];
     process::random(&mut report_id);
     black_box.begin(std::process::id(), report_id);
-    Ok(Opening { section, black_box })
+    Ok(Opening { _ties: core::marker::PhantomData, section, black_box })
 }
 
-impl Opening {
+impl Opening<'_> {
     /// Seals the record, makes the events, and leaves the rest to the keeper: starting the guard and its standby.
     pub(crate) fn finish(self, request: Request) -> Result<&'static BlackBox, Error> {
         let failed = |error: u32| Error::system("opening the channel", "", error as i32);
-        let Opening { section, black_box } = self;
+        let Opening { section, black_box, .. } = self;
         black_box.header.nonce.store(request.nonce, Ordering::Release);
         let record = handles::sealed(&request.record).map_err(failed)?;
         for (place, stays_set) in [
