@@ -83,6 +83,49 @@ pub(super) fn measure(
     results
 }
 
+/// How many roles stand behind one guard.
+pub(super) const ROLES: usize = 100;
+
+/// Lets a main process stand with its roles, and looks at the one guard that they have.
+pub(super) fn measure_family(programs: &Programs, directory: &Path) -> Result<Found, String> {
+    let place = directory.join("idle-family");
+    let stands = STANDS.as_millis();
+    let role = format!("{ROLES}:--wait-guarded --after {stands} none");
+    let arguments =
+        ["--wait-guarded", "--start-many", &role, "--after", &stands.to_string(), "none"];
+    let arguments: Vec<String> = arguments.iter().map(|word| (*word).to_owned()).collect();
+    let worker = process::start(&programs.rearguard, &arguments, &place)?;
+    let contestant = Contestant::Rearguard;
+    let mut one = Standing { contestant, place, worker, before: Err(String::new()) };
+    let guard = guard_of(&one).and_then(|guard| await_roles(&one, guard));
+    thread::sleep(SETTLING);
+    one.before =
+        guard.and_then(|guard| Ok((guard, wakeups(guard)?, wakeups(u64::from(one.worker.id()))?)));
+    thread::sleep(WINDOW);
+    let found = look(&one);
+    let end = process::end_of(&mut one.worker).map(|_| ());
+    process::end_of_others()?;
+    end.and(found.map_err(|problem| format!("{problem}{}", complaint(&one.place))))
+}
+
+/// Waits until every role has the guard of the main process.
+fn await_roles(one: &Standing, guard: u64) -> Result<u64, String> {
+    let deadline = Instant::now() + GUARDED_MAX;
+    loop {
+        let trace = process::trace(&one.place);
+        let is_ours = |line: &&serde_json::Value| number(line, "guard_pid") == Some(guard);
+        let guarded = trace.iter().filter(|line| line["event"] == "guarded").filter(is_ours);
+        let count = guarded.count();
+        if count > ROLES {
+            return Ok(guard);
+        }
+        if Instant::now() > deadline {
+            return Err(format!("{count} of {ROLES} roles have the guard"));
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
 /// The pid of the guard or server, once the worker says that it is guarded.
 fn guard_of(one: &Standing) -> Result<u64, String> {
     let deadline = Instant::now() + GUARDED_MAX;

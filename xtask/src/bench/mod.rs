@@ -93,6 +93,17 @@ pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<(), String> {
             Err(problem) => problems.push(format!("idle, {}: {problem}", contestant.name())),
         }
     }
+    println!("idle with {} roles, {} s", idle::ROLES, idle::WINDOW.as_secs());
+    match idle::measure_family(&programs, directory.path()) {
+        Ok(found) => {
+            let (guard, contestant) = ("idle guard of 100 roles", Contestant::Rearguard);
+            let window = format!("{guard}: wake-ups in {} s", idle::WINDOW.as_secs());
+            table.add(&window, Unit::Count, contestant, found.guard_wakeups);
+            let memory = format!("{guard}: PSS");
+            table.add(&memory, Unit::Kilobytes, contestant, found.guard_pss_kb);
+        }
+        Err(problem) => problems.push(format!("idle with roles: {problem}")),
+    }
     println!("\n{}", table.text());
     if let Some(path) = json {
         std::fs::write(path, table.json(&problems))
