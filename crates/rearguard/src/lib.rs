@@ -435,7 +435,7 @@ impl Handle {
         self.worker.wait_guarded(wait_max)
     }
 
-    /// How well this process is guarded, and why not better.
+    /// How well this process is guarded, and why not better; also where a crash would not be followed by another life although the policy wants one.
     #[must_use]
     pub fn health(&self) -> Health {
         let mut remarks = Vec::new();
@@ -462,6 +462,9 @@ impl Handle {
             remarks.push(error.text());
         }
         let storing = self.store_remarks(&mut remarks);
+        if let Some(reason) = self.worker.reason_to_stay_down() {
+            remarks.push(text::joined(&["a crash is not followed by another life: ", reason]));
+        }
         if self.worker.streams_lost {
             remarks.push(String::from("the standard streams could not be kept over the restart"));
         }

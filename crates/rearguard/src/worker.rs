@@ -10,7 +10,7 @@ use rearguard_crashpath::black_box::{
     BlackBox, LOG_WORDS, PANICS_MAX, RECOVERY_WORDS, Words, foreground,
 };
 
-use crate::config::{ExitClass, StartBlock};
+use crate::config::{ExitClass, RestartWhen, StartBlock};
 use crate::error::Error;
 use crate::heap::{PutText, add, copied, kept, lossy};
 use crate::launch::{LIFE_NAME, Life, Succession, remove_single_use};
@@ -479,6 +479,26 @@ impl Worker {
             door.lend(&mut command);
         }
         command
+    }
+
+    /// What is known now that forbids another life, whatever the policy wants.
+    pub(crate) fn reason_to_stay_down(&self) -> Option<&'static str> {
+        let launch = self.launch?;
+        let policy = &launch.settings.restart;
+        if policy.when == RestartWhen::Never {
+            return None;
+        }
+        let is_left_to_others =
+            |block: &StartBlock| !(policy.explicit && block.yields_to_explicit());
+        if let Some(block) = launch.block.filter(is_left_to_others) {
+            return Some(block.as_str());
+        }
+        let is_job = self.topology != Topology::GuardFirst
+            && self.role.is_empty()
+            && self.black_box.is_some_and(|black_box| {
+                black_box.control.foreground.load(Ordering::Relaxed) == foreground::JOB
+            });
+        is_job.then_some("it is a terminal's foreground job, and its guard isn't in front of it")
     }
 
     /// Tells the guard that this life has proved itself.

@@ -397,3 +397,24 @@ fn nobody_is_told_of_what_was_not_given_up() {
         assert!(!scene.path("notice").exists(), "{options:?}");
     }
 }
+
+// Goal: where no guard stands behind the main process, its roles have guards of their own.
+#[test]
+fn roles_of_other_topologies_have_guards_of_their_own() {
+    for topology in ["at-crash", "guard-first"] {
+        let scene = Scene::new();
+        let dies = "2:--wait-guarded --lives 1 --after 50 null-write";
+        let arguments = ["--topology", topology, "--wait-guarded", "--start-many", dies];
+        let arguments = [&arguments[..], &["--after", "600000", "none"]].concat();
+        let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
+        let lives = await_role(&scene, "guarded", "helper", 4);
+        scene.await_that("they are reported", || scene.reports().len() == 2);
+        let guards: std::collections::BTreeSet<_> =
+            lives.iter().filter_map(|line| line.guard_pid).collect();
+        assert_eq!(guards.len(), 4, "{topology}: {lives:#?}");
+        assert!(scene.reports().iter().all(|report| report.json["role"] == "helper"));
+        kill(main.id(), libc::SIGTERM);
+        assert_eq!(scene.finish(main).signal(), Some(libc::SIGTERM), "{topology}");
+        scene.settle();
+    }
+}

@@ -539,3 +539,28 @@ fn a_low_limit_of_descriptors_is_no_hindrance() {
     assert_eq!(scene.events("guarded").len(), 2);
     assert_eq!(scene.report().exception().0, libc::SIGSEGV);
 }
+
+// Goal: a program whose policy wants restarts, and that stands where none can happen, is told so at its start and not at its crash.
+#[test]
+fn a_job_that_cannot_be_restarted_knows_it() {
+    const SAID: &str = "a crash is not followed by another life: it is a terminal's foreground job";
+    for (topology, restart, is_told) in [
+        ("worker-first", "on-crash", true),
+        ("at-crash", "always", true),
+        ("worker-first", "never", false),
+        ("guard-first", "on-crash", false),
+    ] {
+        let scene = Scene::new();
+        let options = ["--topology", topology, "--restart", restart, "--wait-guarded", "--health"];
+        let zoo = scene.zoo(&[&options[..], &["none"]].concat());
+        let (mut terminal, child) = scene.on_a_terminal(program("crashzoo"), zoo.get_args());
+        scene.finish(child);
+        let mut said = Vec::new();
+        // Reading a terminal whose other end is closed ends in an error, after all that was written.
+        let _ = terminal.read_to_end(&mut said);
+        let said = String::from_utf8_lossy(&said).into_owned();
+        assert!(said.contains("health: "), "{topology}: {said}");
+        assert_eq!(said.contains(SAID), is_told, "{topology}, {restart}: {said}");
+        scene.settle();
+    }
+}
