@@ -378,7 +378,7 @@ impl Handle {
     /// Lets the guard leave, for an installer or an update that replaces the executable, and returns when it has: until [`Handle::release`], no process but this one runs the file, and nothing is started again.
     ///
     /// A crash meanwhile is reported by a guard that comes for it, where the system can start one then (Linux), and is not followed by another life.
-    /// With [`Topology::GuardFirst`] the first process stays, since whoever started it waits for it.
+    /// With [`Topology::GuardFirst`] the first process stays, since whoever started it waits for it. So does a guard that stands for roles, until the last of them has ended.
     ///
     /// # Errors
     ///

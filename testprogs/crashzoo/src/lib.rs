@@ -154,6 +154,10 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
     if let Err(problem) = start_roles(args, handle) {
         return fail("crashzoo", &problem, EXIT_CONFIG);
     }
+    if args.hold.is_some() && !args.start.is_empty() {
+        // Roles that are to be guarded by then.
+        std::thread::sleep(args.after);
+    }
     if let Some(wait) = args.hold
         && let Err(problem) = hold(handle, &trace, wait)
     {

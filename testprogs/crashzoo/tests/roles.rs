@@ -176,8 +176,12 @@ fn a_family_survives_its_guard() {
     let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
     let roles = await_role(&scene, "guarded", "helper", 5);
     let mut before = family_guard(&scene);
-    for (dying, role) in roles.iter().take(3).enumerate() {
-        scene.end(before);
+    let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT];
+    for (dying, (role, signal)) in roles.iter().zip(signals).enumerate() {
+        let guard = pidfd(before).expect("a living guard");
+        kill(before, signal);
+        assert!(wait_gone(&guard, PATIENCE), "the guard outlives signal {signal}");
+        reap(before);
         let next = scene.await_guard(Some(before));
         // A member that wasn't taken in would have a guard of its own beside it.
         scene.await_that("one guard for all", || lines_of(next) == 5 - dying);
@@ -417,4 +421,21 @@ fn roles_of_other_topologies_have_guards_of_their_own() {
         assert_eq!(scene.finish(main).signal(), Some(libc::SIGTERM), "{topology}");
         scene.settle();
     }
+}
+
+// Goal: a guard that stands for roles doesn't leave them because the main process holds it off, which is told; it is back on duty when the hold ends.
+#[test]
+fn a_hold_leaves_the_roles_guarded() {
+    let scene = Scene::new();
+    let stays = format!("helper:{STAYS}");
+    let arguments = ["--wait-guarded", "--start", &stays, "--after", "1000", "--hold-ms", "1"];
+    let arguments = [&arguments[..], &["none"]].concat();
+    let ended = scene.finish(scene.zoo(&arguments).spawn().expect("the zoo starts"));
+    assert_eq!(ended.code(), Some(78), "{ended:?}");
+    assert!(ended.stderr.contains("has not left within two seconds"), "{ended:?}");
+    let role = await_role(&scene, "guarded", "helper", 1).remove(0);
+    kill(role.pid, libc::SIGSEGV);
+    scene.settle();
+    let told = scene.reports().into_iter().find(|report| report.json["role"] == "helper");
+    assert_eq!(told.expect("its report").exit_class(), ("crash".into(), Some(11)));
 }

@@ -62,7 +62,7 @@ fn leave(code: i32) -> ! {
         front::end_with_worker()
     }
     // Who stands for a family stays for the rest of it, unless asked to stop.
-    family::await_members(attach::stop_requested);
+    family::await_members();
     process::exit(code)
 }
 
@@ -199,9 +199,12 @@ impl Guard {
     /// Returns in the process that goes on with what has happened to the main worker; the one that was stays for the family.
     fn stand_for_family(&mut self) {
         family::open(run);
-        if attach::watch(self.attached) == Heard::Stop {
-            self.case.give_back();
-            leave(0)
+        while attach::watch(self.attached) == Heard::Stop {
+            // Held off, it stays for the others; asked to stop, it leaves them to the next guard.
+            if !family::await_release(&self.attached.black_box.control.held) {
+                self.case.give_back();
+                process::exit(0)
+            }
         }
         if family::send_for_main(self.attached.black_box) {
             return;

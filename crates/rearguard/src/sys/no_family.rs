@@ -64,7 +64,12 @@ pub(crate) fn send_for_main(_black_box: &rearguard_crashpath::black_box::BlackBo
 }
 
 /// There are no members.
-pub(crate) fn await_members(_stop: fn() -> bool) {}
+pub(crate) fn await_members() {}
+
+/// As above: a guard that is held off leaves.
+pub(crate) fn await_release(_held: &core::sync::atomic::AtomicU32) -> bool {
+    false
+}
 
 /// What a family alone needs; named here, so that the compiler goes on to find what nobody uses in any port.
 const _: () = {

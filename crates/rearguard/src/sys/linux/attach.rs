@@ -87,6 +87,18 @@ extern "C" fn on_stop(_signal: i32) {
     ring_for_us();
 }
 
+/// Notes a request to stop as its signal does.
+#[cfg(feature = "roles")]
+pub(super) fn ask_to_stop() {
+    on_stop(0);
+}
+
+/// Sleeps on another word from here on.
+#[cfg(feature = "roles")]
+pub(super) fn sleep_on(word: &'static AtomicU32) {
+    BELL.store(core::ptr::from_ref(word).cast_mut(), Ordering::Release);
+}
+
 /// Changes the word that this guard sleeps on, so that it looks around. Signal-safe.
 pub(super) fn ring_for_us() {
     // SAFETY: the pointer is null, or refers to the black box, which is never unmapped.

@@ -182,17 +182,33 @@ fn raise_limit() {
     }
 }
 
-/// Waits until no member is left, or `stop` says that nobody is to wait.
-pub(crate) fn await_members(stop: fn() -> bool) {
+/// Waits until no member is left, or this guard is asked to stop.
+pub(crate) fn await_members() {
+    attach::sleep_on(&MEMBERS);
     loop {
-        let members = MEMBERS.load(Ordering::Acquire);
-        if members == 0 || stop() {
+        // The bit is what a request to stop takes away, so that it isn't slept over.
+        let word = MEMBERS.fetch_or(FUTEX_WAITERS, Ordering::AcqRel) | FUTEX_WAITERS;
+        if word == FUTEX_WAITERS || attach::stop_requested() {
             return;
         }
-        // A signal ends the sleep; one that comes just before it is looked at a moment later.
-        let slice_ns = super::process::monotonic_ns() + limits::STOP_HEARD_MS_MAX * 1_000_000;
-        futex::wait(&MEMBERS, members, Some(slice_ns));
+        futex::wait(&MEMBERS, word, None);
     }
+}
+
+/// Waits while the application holds its guard off and there are members, for whom the guard stays; false when it is to leave.
+pub(crate) fn await_release(held: &AtomicU32) -> bool {
+    let is_held = held.load(Ordering::Acquire) != 0;
+    // Otherwise it was asked to stop.
+    while is_held
+        && MEMBERS.load(Ordering::Acquire) & !FUTEX_WAITERS != 0
+        && !attach::stop_requested()
+    {
+        if held.load(Ordering::Acquire) == 0 {
+            return true;
+        }
+        super::process::sleep_ms(limits::STOP_HEARD_MS_MAX);
+    }
+    false
 }
 
 extern "C" fn doorkeeper(_none: *mut libc::c_void) -> *mut libc::c_void {
@@ -242,7 +258,11 @@ impl Doorkeeper {
                 add(&mut wanted, member.nonce);
             }
         }
-        self.sent.retain(|sent| !(news.next() == Some(true) && is_reaped(sent)));
+        self.sent.retain(|sent| {
+            // One without a pidfd is asked whenever something else has happened.
+            let may_be_over = news.next() == Some(true) || sent.pidfd < 0;
+            !(may_be_over && is_reaped(sent))
+        });
         for nonce in wanted {
             self.send_guard(nonce);
         }
@@ -290,8 +310,10 @@ impl Doorkeeper {
         let Some(at) = self.members.iter().position(|member| member.nonce == nonce) else { return };
         let member = self.members.swap_remove(at);
         let doorkeeper = syscall::gettid() as u32;
+        // Whoever calls without end has a guard of its own in the end.
+        let may_send = self.sent.len() < limits::MEMBERS_MAX;
         // SAFETY: the new process has this thread alone, and goes on as a guard that shares nothing with this one.
-        let pid = unsafe { libc::fork() };
+        let pid = if may_send { unsafe { libc::fork() } } else { -1 };
         if pid == 0 {
             PREDECESSOR.store(doorkeeper, Ordering::Relaxed);
             go_as_guard(&member);
@@ -320,7 +342,9 @@ fn is_reaped(sent: &Sent) -> bool {
     if reaped == 0 {
         return false;
     }
-    syscall::close(sent.pidfd);
+    if sent.pidfd >= 0 {
+        syscall::close(sent.pidfd);
+    }
     true
 }
 
@@ -362,10 +386,7 @@ pub(crate) fn send_for_main(black_box: &'static BlackBox) -> bool {
     }
     syscall::set_signal_mask(earlier);
     if pid > 0 {
-        let mut status = 0;
-        // SAFETY: the pointer refers to a living number.
-        while unsafe { libc::waitpid(pid, &raw mut status, 0) } < 0 && last_errno() == libc::EINTR {
-        }
+        await_end_of(pid);
     }
     // One that has ended before it took the place leaves a crash to the keeper.
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| {
@@ -373,6 +394,23 @@ pub(crate) fn send_for_main(black_box: &'static BlackBox) -> bool {
     });
     futex::wake_all(word);
     false
+}
+
+/// Waits for a guard that was sent for the main worker; a request to stop is passed on to it.
+fn await_end_of(pid: i32) {
+    let mut was_asked = false;
+    // SAFETY: no memory is involved.
+    while unsafe { libc::waitpid(pid, core::ptr::null_mut(), 0) } < 0 && last_errno() == libc::EINTR
+    {
+        if attach::stop_requested() {
+            was_asked = true;
+            let _ = syscall::kill(pid, libc::SIGTERM);
+        }
+    }
+    if was_asked {
+        // It is meant for this process too.
+        attach::ask_to_stop();
+    }
 }
 
 /// In a forked process: everything at its place, and on as a guard.
