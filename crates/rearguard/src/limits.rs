@@ -99,3 +99,12 @@ pub(crate) const MEMBERS_MAX: usize = 256;
 
 /// The stack of a doorkeeper in bytes, on which the guards go on that it forks: as much as a main thread of musl has at least, with room for a TLS library. Only what is used is memory.
 pub(crate) const DOORKEEPER_STACK_BYTES: usize = 1 << 20;
+
+/// How often a family's guard tries to divide itself. Together with the pause it is a fifth of a second; beyond it a crash is left to the keeper, and an end without one isn't recorded.
+pub(crate) const FORK_TRIES_MAX: u32 = 20;
+
+/// The pause between two such tries, in milliseconds.
+pub(crate) const FORK_WAIT_MS: u64 = 10;
+
+/// How long one turn of a doorkeeper is awaited before the process is divided all the same, in milliseconds. It takes one or two.
+pub(crate) const TURN_MS_MAX: u64 = 500;

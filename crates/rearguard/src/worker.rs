@@ -74,6 +74,8 @@ pub(crate) struct Worker {
 
 /// What this process was started with. It stays, since what is forked from it may begin anew.
 struct Launch {
+    /// This process's id.
+    pid: u32,
     settings: &'static Settings,
     succession: Option<Succession>,
     surroundings: Surroundings,
@@ -126,7 +128,9 @@ pub(crate) fn start(
     match member {
         None => ties.front = socket.and_then(Front::of_number),
         Some(member) => {
+            // A program with more rights than its caller believes no argument either.
             ties.family = match succession {
+                _ if process::is_privileged() => None,
                 // What the argument says was for the first life.
                 Some(_) => socket.and_then(|socket| Tie::of_number(socket, None)),
                 None => Tie::of_number(member.socket, Some(member.inode)),
@@ -281,7 +285,7 @@ fn guard_this_process(
         // Who asks for a restart in place by name has it under an outer supervisor too.
         let block =
             process::outer_supervisor().filter(|_| settings.topology != Topology::GuardFirst);
-        &*kept(Launch { settings, succession, surroundings, store, block })
+        &*kept(Launch { pid: std::process::id(), settings, succession, surroundings, store, block })
     };
     let made = channel::begin(Ties { door: door.as_mut(), ..ties }).and_then(|opening| {
         let launch = gather(worker);
@@ -302,7 +306,7 @@ fn open_channel(
     heads_family: bool,
     worker: &mut Worker,
 ) -> Result<(), Error> {
-    let Launch { settings, succession, surroundings, store, block } = launch;
+    let Launch { settings, succession, surroundings, store, block, pid: _ } = launch;
     let mut nonce = [0; 8];
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
@@ -358,12 +362,14 @@ pub(crate) fn begin_anew(worker: &mut Worker) -> Result<(), Error> {
             "the process that it was forked from has no guard",
         ));
     };
-    if worker.black_box.is_none_or(is_owner) {
+    if launch.pid == std::process::id() || worker.black_box.is_some_and(is_owner) {
         return Err(Error::refused(OPERATION, "", "this is the process that was started"));
     }
     channel::forget();
     worker.black_box = None;
     worker.door = None;
+    // The thread that holds it may not be here.
+    worker.writing = Mutex::new(());
     if worker.topology == Topology::GuardFirst {
         (worker.topology, worker.topology_reason) = WITHOUT_FRONT;
     }
@@ -373,7 +379,10 @@ pub(crate) fn begin_anew(worker: &mut Worker) -> Result<(), Error> {
     let made = channel::begin(Ties { door: door.as_mut(), ..Ties::default() })
         .and_then(|opening| open_channel(launch, opening, heads_family, worker));
     worker.door = door;
-    made?;
+    if let Err(error) = made {
+        worker.off = Some(Off::Failed(error.clone()));
+        return Err(error);
+    }
     if let Some(black_box) = worker.black_box {
         channel::arm_forked(black_box);
     }
@@ -501,16 +510,21 @@ impl Worker {
         is_job.then_some("it is a terminal's foreground job, and its guard isn't in front of it")
     }
 
+    /// The black box, in the process that it belongs to: what a forked child says is not its parent's.
+    fn own_box(&self) -> Option<&'static BlackBox> {
+        self.black_box.filter(|black_box| is_owner(black_box))
+    }
+
     /// Tells the guard that this life has proved itself.
     pub(crate) fn ready(&self) {
-        if let Some(black_box) = self.black_box {
+        if let Some(black_box) = self.own_box() {
             black_box.control.ready.store(1, Ordering::Release);
         }
     }
 
     /// Calls the guard off.
     pub(crate) fn hold(&self) -> Result<(), Error> {
-        let Some(black_box) = self.black_box else { return Ok(()) };
+        let Some(black_box) = self.own_box() else { return Ok(()) };
         // One that is on its way would come all the same, and leave a moment later.
         self.wait_guarded(Duration::from_millis(limits::HOLD_MS_MAX));
         black_box.control.held.store(1, Ordering::Release);
@@ -527,7 +541,7 @@ impl Worker {
 
     /// Lets a guard come back.
     pub(crate) fn release(&self) {
-        let Some(black_box) = self.black_box else { return };
+        let Some(black_box) = self.own_box() else { return };
         // The guard that left has closed the start.
         black_box.control.open_start();
         black_box.control.held.store(0, Ordering::Release);
@@ -536,7 +550,7 @@ impl Worker {
 
     /// Puts a fact into the report of a crash that may come.
     pub(crate) fn annotate(&self, key: &str, value: &str) -> Result<(), Error> {
-        let Some(black_box) = self.black_box else { return Ok(()) };
+        let Some(black_box) = self.own_box() else { return Ok(()) };
         if key.is_empty() || key.len() > 64 {
             return Err(Error::refused("annotating", key, "the key must have 1 to 64 bytes"));
         }
@@ -562,7 +576,7 @@ impl Worker {
 
     /// Appends a line to the log ring.
     pub(crate) fn log(&self, line: &str) {
-        let Some(black_box) = self.black_box else { return };
+        let Some(black_box) = self.own_box() else { return };
         let _writing = self.writing.lock();
         let ring = &black_box.log;
         let mut at = ring.written.load(Ordering::Relaxed);
@@ -587,7 +601,7 @@ impl Worker {
                 "it is larger than 4096 bytes",
             ));
         }
-        if let Some(black_box) = self.black_box {
+        if let Some(black_box) = self.own_box() {
             let _writing = self.writing.lock();
             black_box.recovery.store_bytes(state);
         }

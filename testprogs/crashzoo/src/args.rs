@@ -70,6 +70,8 @@ options for the project's own tests:
   --start ROLE:LINE      starts a process of this role (helper, or loner with a guard of its own) with the words of LINE and this store and trace; may be repeated
   --start-many N:LINE    the same for N helpers at once
   --notice               the role notice tells of a crash loop's end: it appends to the file of the variable ZOO_NOTICE what it is told
+  --confine-roles        roles begin without a right that this process has: no_new_privs (not on Windows)
+  --shut-door            shuts the socket to the guard of its roles down, for all (not on Windows)
   --knock N              before that, N messages that mean nothing are sent to the guard of its roles (not on Windows)
 
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
@@ -131,6 +133,8 @@ pub(crate) struct Args {
     pub(crate) roles: bool,
     pub(crate) start: Vec<(String, String)>,
     pub(crate) knock: usize,
+    pub(crate) confine_roles: bool,
+    pub(crate) shut_door: bool,
     pub(crate) notice: bool,
     pub(crate) print_args: Option<PathBuf>,
     pub(crate) drop_user: Option<u32>,
@@ -178,6 +182,8 @@ impl Default for Args {
             roles: false,
             start: Vec::new(),
             knock: 0,
+            confine_roles: false,
+            shut_door: false,
             notice: false,
             print_args: None,
             drop_user: None,
@@ -306,6 +312,8 @@ impl Args {
             "tell-topology" => self.tell_topology = true,
             "roles" => self.roles = true,
             "notice" => self.notice = true,
+            "confine-roles" => self.confine_roles = true,
+            "shut-door" => self.shut_door = true,
             "knock" => self.knock = number(name, parser)?,
             "start-many" => {
                 let pair = text(name, parser)?;

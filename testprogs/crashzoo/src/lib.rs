@@ -251,6 +251,8 @@ fn notice(path: &Path) -> ExitCode {
     let started = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
         .store(path.with_file_name("store"))
         .role(AppRole::new(NOTICE_ROLE))
+        .notice(NOTICE_ROLE)
+        .restart(rearguard::RestartPolicy::default())
         .start();
     let handle = match started {
         Ok(handle) => handle,
@@ -262,6 +264,8 @@ fn notice(path: &Path) -> ExitCode {
     let line = format!("{role} {} {class} {report}\n", handle.incarnation());
     let file = OpenOptions::new().append(true).create(true).open(path);
     match file.and_then(|mut file| file.write_all(line.as_bytes())) {
+        // The notice itself may be what fails.
+        Ok(()) if std::env::var_os("ZOO_NOTICE_FAILS").is_some() => std::process::abort(),
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => fail("crashzoo", &error.to_string(), EXIT_CONFIG),
     }
@@ -281,7 +285,7 @@ fn daemonize(handle: &mut rearguard::Handle) -> Result<(), String> {
 
 /// Starts what `--start` asks for. Nobody waits for them: this process goes on to its own way to die.
 fn start_roles(args: &Args, handle: &rearguard::Handle) -> Result<(), String> {
-    neighbours::knock(args.knock)?;
+    neighbours::knock(args.knock, args.shut_door)?;
     for (role, line) in &args.start {
         let mut command = handle.role_command(role).map_err(|error| error.to_string())?;
         if let Some(store) = &args.store {
@@ -291,6 +295,9 @@ fn start_roles(args: &Args, handle: &rearguard::Handle) -> Result<(), String> {
             command.arg("--trace").arg(trace);
         }
         command.args(line.split_whitespace());
+        if args.confine_roles {
+            neighbours::confine(&mut command);
+        }
         let child = command.spawn().map_err(|error| format!("--start {role}: {error}"))?;
         drop(child);
     }

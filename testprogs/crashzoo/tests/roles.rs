@@ -370,17 +370,25 @@ fn a_role_without_its_family_has_a_guard_of_its_own() {
 // Goal: when a crash loop is given up, the role that was named for it tells the user, once: it knows how the last life ended and which report is about it, and isn't one of the lives.
 #[test]
 fn a_crash_loops_end_is_told_by_a_role() {
-    for resident in ["worker-first", "at-crash"] {
+    for (resident, fails) in [("worker-first", false), ("at-crash", false), ("worker-first", true)]
+    {
         let scene = Scene::new();
         let loops = ["--default-limits", "--first-delay-ms", "1", "--max-delay-ms", "1"];
         let arguments = [&["--topology", resident, "--lives", "9"], &loops[..]].concat();
         let mut command = scene.zoo(&[&arguments[..], &["--notice", "null-write"]].concat());
         command.env("ZOO_NOTICE", scene.path("notice"));
+        if fails {
+            command.env("ZOO_NOTICE_FAILS", "1");
+        }
         let ended = scene.live_through(command, 3);
         assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
         scene.settle();
         let told = fs::read_to_string(scene.path("notice")).expect("somebody was told");
-        let reports = scene.reports();
+        let mut reports = scene.reports();
+        if fails {
+            // A notice that fails is reported as any other process, and not given again.
+            assert_eq!(reports.pop().expect("its own").json["role"], "notice");
+        }
         let last = reports.last().expect("a report");
         let id = last.json["id"].as_str().expect("an id");
         assert_eq!(told, format!("notice 3 crash {id}\n"), "{resident}");
@@ -438,4 +446,71 @@ fn a_hold_leaves_the_roles_guarded() {
     scene.settle();
     let told = scene.reports().into_iter().find(|report| report.json["role"] == "helper");
     assert_eq!(told.expect("its report").exit_class(), ("crash".into(), Some(11)));
+}
+
+// Goal: a role that its launcher has confined isn't guarded, and isn't started again, with the rights that it hasn't: its own guard is as confined as itself.
+#[test]
+fn a_confined_role_stays_confined() {
+    let scene = Scene::new();
+    let dies = "helper:--wait-guarded --lives 1 --after 50 null-write";
+    let arguments = ["--wait-guarded", "--confine-roles", "--start", dies, "--after", "600000"];
+    let main = scene.zoo(&[&arguments[..], &["none"]].concat()).spawn().expect("the zoo starts");
+    let guard = family_guard(&scene);
+    let lives = await_role(&scene, "guarded", "helper", 2);
+    assert!(lives.iter().all(|line| line.guard_pid.is_some_and(|own| own != guard)), "{lives:#?}");
+    scene.await_that("it is reported", || scene.reports().len() == 1);
+    kill(main.id(), libc::SIGTERM);
+    scene.finish(main);
+    scene.settle();
+}
+
+// Goal: a role that crashes while it joins, or before, is dumped without delay, and the guard that it was about to have stays with the others.
+#[test]
+fn a_crash_at_the_door_is_no_loss() {
+    let scene = Scene::new();
+    let stays = format!("helper:{STAYS}");
+    let dies = "40:--restart never null-write";
+    let begin = ["--wait-guarded", "--start", &stays, "--start-many", dies];
+    let arguments = [&begin[..], &["--after", "600000", "none"]].concat();
+    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
+    let guard = family_guard(&scene);
+    let dying = await_role(&scene, "dying", "helper", 40);
+    let dies = |line: &Line| dying.iter().any(|dying| dying.pid == line.pid);
+    let lasting = scene.await_some("guarded role", || {
+        of_role(&scene, "guarded", "helper").into_iter().find(|line| !dies(line))
+    });
+    for line in &dying {
+        let gone = pidfd(line.pid);
+        assert!(gone.is_none_or(|gone| wait_gone(&gone, PATIENCE)), "{line:?}");
+    }
+    // The store keeps the ten newest.
+    scene.await_that("all are dealt with", || scene.processes().len() == 3);
+    let reports = scene.reports();
+    assert_eq!(reports.len(), 10);
+    assert!(reports.iter().all(|report| report.exception().0 == libc::SIGSEGV));
+    assert_eq!(lasting.guard_pid, Some(guard));
+    assert_eq!(scene.guards(), [guard], "nobody has ended it");
+    assert_eq!(lines_of(guard), 1);
+    kill(main.id(), libc::SIGTERM);
+    scene.finish(main);
+    end(&scene, [lasting.pid]);
+}
+
+// Goal: a socket that one process has shut down for all leaves those who come later with guards of their own, and the family's guard asleep.
+#[test]
+fn a_door_that_was_shut_stays_shut() {
+    let scene = Scene::new();
+    let stays = format!("helper:{STAYS}");
+    let arguments = ["--wait-guarded", "--shut-door", "--start", &stays, "--after", "600000"];
+    let main = scene.zoo(&[&arguments[..], &["none"]].concat()).spawn().expect("the zoo starts");
+    let guard = family_guard(&scene);
+    let role = await_role(&scene, "guarded", "helper", 1).remove(0);
+    assert_ne!(role.guard_pid, Some(guard));
+    scene.await_that("the guard sleeps", || state(guard) == Some('S'));
+    let before = wake_ups(guard);
+    pause(Duration::from_millis(300));
+    assert_eq!(wake_ups(guard), before);
+    kill(main.id(), libc::SIGTERM);
+    scene.finish(main);
+    end(&scene, [role.pid]);
 }

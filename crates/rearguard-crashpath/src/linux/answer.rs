@@ -2,7 +2,7 @@
 //!
 //! The crashed thread runs this, so it must not be stopped by anybody, and uses no descriptor.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use super::{futex, slot, standing, syscall, time};
 use crate::black_box::{BlackBox, answer, guard, owner};
@@ -18,6 +18,8 @@ pub(super) fn await_answer(black_box: &BlackBox, wait_ms: u32) {
     let mut tried = 0;
     let mut deadline_ns = time::monotonic_ns().saturating_add(start_ns);
     while control.answer.load(Ordering::Acquire) == answer::NONE {
+        // Behind the crash that this thread has told: see the keeper's `join`.
+        fence(Ordering::SeqCst);
         let word = control.guard.load(Ordering::Acquire);
         if word == guard::LEFT || word == guard::ANSWERED {
             return;

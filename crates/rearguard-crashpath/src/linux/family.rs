@@ -4,12 +4,12 @@
 //! What it doesn't do is to look at the words of all of them: the keeper calls it when a crash waits, and it sends a process that is this worker's guard from then on.
 //! Where it can't be had, the keeper starts a guard as ever.
 
-use core::sync::atomic::Ordering;
+use core::sync::atomic::{Ordering, fence};
 
 use super::keeper::{end_late_starter, wait_for_owner};
 use super::syscall::{self, Errno};
-use super::{rights, standing, time};
-use crate::black_box::{Control, answer, owner};
+use super::{futex, rights, standing, time};
+use crate::black_box::{Control, FUTEX_WAITERS, answer, crash, guard, owner};
 use crate::guards;
 use crate::limits;
 
@@ -88,9 +88,16 @@ impl Line {
         if owner(control.guard.load(Ordering::Acquire)) != Some(tid) {
             return false;
         }
-        guards::note_guard(tid);
         guards::note_relay(tid);
         syscall::allow_tracer(tid);
+        // A thread that crashed meanwhile may take it for a guard of its own; either it sees the note, or its crash is seen here.
+        fence(Ordering::SeqCst);
+        if control.crash.load(Ordering::Acquire) != crash::IDLE {
+            let word = tid | FUTEX_WAITERS;
+            let (failed, done) = (Ordering::Relaxed, Ordering::AcqRel);
+            let _ = control.guard.compare_exchange(word, guard::CALLED, done, failed);
+            futex::wake_all(&control.guard);
+        }
         true
     }
 

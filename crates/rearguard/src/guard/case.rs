@@ -183,7 +183,9 @@ impl Case {
         let tried = store.and_then(|store| store.probe().map(|()| store));
         match tried {
             Ok(store) => {
-                let given_up = if store.take_given_up() { GIVEN_UP } else { 0 };
+                // It is the main process's to hear.
+                let is_heard = self.record.role.is_empty() && store.take_given_up();
+                let given_up = if is_heard { GIVEN_UP } else { 0 };
                 let found = store.unclean_ends | given_up;
                 black_box.control.unclean_ends.store(found, Ordering::Release);
                 self.store = Some(store);
@@ -256,7 +258,9 @@ impl Case {
 
     /// Leaves word in the store that there is no next life because the last ones were too short, or too many.
     pub(crate) fn given_up(&self) {
-        if let Some(store) = &self.store {
+        if let Some(store) = &self.store
+            && self.record.role.is_empty()
+        {
             store.note_given_up();
         }
     }

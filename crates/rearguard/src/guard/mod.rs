@@ -25,7 +25,7 @@ use crate::sys::attach::{self, Attached, Stream};
 use crate::sys::dumper;
 use crate::sys::exit_status;
 use crate::sys::successor::{self, Recipe, Starter};
-use crate::sys::words::{Heard, Started, When};
+use crate::sys::words::{Heard, Release, Started, When};
 use crate::sys::{family, front, process, terminal};
 use crate::text::joined;
 
@@ -201,9 +201,16 @@ impl Guard {
         family::open(run);
         while attach::watch(self.attached) == Heard::Stop {
             // Held off, it stays for the others; asked to stop, it leaves them to the next guard.
-            if !family::await_release(&self.attached.black_box.control.held) {
-                self.case.give_back();
-                process::exit(0)
+            match family::await_release(&self.attached.black_box.control) {
+                Release::GoOn => {}
+                Release::Stay => {
+                    self.case.give_back();
+                    leave(0)
+                }
+                Release::Leave => {
+                    self.case.give_back();
+                    process::exit(0)
+                }
             }
         }
         if family::send_for_main(self.attached.black_box) {
@@ -474,7 +481,9 @@ impl Guard {
     #[cfg(feature = "roles")]
     fn give_notice(&mut self, reason: Reason) -> bool {
         let record = &self.attached.record;
-        if !is_end_of_loop(reason) || record.notice.is_empty() || front::is_front() {
+        // A role that ends in a loop of its own is its main process's affair; and one that gives the notice must not give another.
+        let is_main = record.role.is_empty();
+        if !is_end_of_loop(reason) || !is_main || record.notice.is_empty() || front::is_front() {
             return false;
         }
         let succession = self.succession();

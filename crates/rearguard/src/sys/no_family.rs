@@ -1,5 +1,7 @@
 //! One guard for all roles, for the ports and builds that don't have it: every role has a guard of its own.
 
+use super::words::Release;
+
 /// Whether this system has a guard for many workers.
 pub(crate) const IS_BUILT: bool = false;
 
@@ -67,13 +69,15 @@ pub(crate) fn send_for_main(_black_box: &rearguard_crashpath::black_box::BlackBo
 pub(crate) fn await_members() {}
 
 /// As above: a guard that is held off leaves.
-pub(crate) fn await_release(_held: &core::sync::atomic::AtomicU32) -> bool {
-    false
+pub(crate) fn await_release(_control: &rearguard_crashpath::black_box::Control) -> Release {
+    Release::Leave
 }
 
 /// What a family alone needs; named here, so that the compiler goes on to find what nobody uses in any port.
 const _: () = {
     let _ = (crate::limits::MEMBERS_MAX, crate::limits::DOORKEEPER_STACK_BYTES);
+    let _ =
+        (crate::limits::FORK_TRIES_MAX, crate::limits::FORK_WAIT_MS, crate::limits::TURN_MS_MAX);
     let _ = crate::role::role_argument;
     let _ = (Door::open, Door::leave_to_keeper, is_orphaned);
 };

@@ -128,6 +128,18 @@ pub(crate) struct When {
     pub(crate) at_crash: bool,
 }
 
+/// What a guard does that is held off while it stands for others too.
+#[cfg_attr(not(feature = "roles"), expect(dead_code, reason = "it stands for nobody else"))]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Release {
+    /// It leaves.
+    Leave,
+    /// It stands guard as before.
+    GoOn,
+    /// It stays for the others alone.
+    Stay,
+}
+
 /// What ended a guard's sleep.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Heard {

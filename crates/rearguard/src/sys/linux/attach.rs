@@ -93,9 +93,16 @@ pub(super) fn ask_to_stop() {
     on_stop(0);
 }
 
+/// Forgets, in a forked guard, what the other was asked, and where it slept.
+#[cfg(feature = "roles")]
+pub(super) fn forget_requests() {
+    BELL.store(core::ptr::null_mut(), Ordering::Release);
+    STOP.store(false, Ordering::Release);
+}
+
 /// Sleeps on another word from here on.
 #[cfg(feature = "roles")]
-pub(super) fn sleep_on(word: &'static AtomicU32) {
+pub(super) fn listen_at(word: &'static AtomicU32) {
     BELL.store(core::ptr::from_ref(word).cast_mut(), Ordering::Release);
 }
 
@@ -309,27 +316,33 @@ pub(crate) fn await_end(attached: &Attached, survived_before: u32, deadline_ns: 
 }
 
 /// Waits until the worker's process is gone; false when it isn't after `wait_ms`.
-fn wait_gone(wait_ms: u32) -> bool {
+pub(super) fn wait_gone(wait_ms: u32) -> bool {
     let mut entry = [libc::pollfd { fd: PIDFD, events: libc::POLLIN, revents: 0 }];
     matches!(syscall::poll(&mut entry, wait_ms), Ok(count) if count > 0)
 }
 
 /// Whether a living process has maps, and the black box isn't among them: it exec'd.
 fn is_replaced(pid: u32) -> bool {
+    maps_black_box(pid, BLACK_BOX_FD) == Some(false)
+}
+
+/// Whether a black box is among the maps of a living process; `None` where these can't be seen.
+pub(super) fn maps_black_box(pid: u32, black_box: RawFd) -> Option<bool> {
     let path = proc_text::of_process(pid, "maps");
     let maps = file::read(Path::new(&path), limits::MAPS_BYTES_MAX).unwrap_or_default();
     if maps.is_empty() {
-        return false;
+        return None;
     }
     // By its inode: a program that executes itself has a black box too, and another guard.
-    let Some(inode) = memfd::inode(BLACK_BOX_FD) else { return false };
+    let inode = memfd::inode(black_box)?;
     let mut number = String::new();
     push_number(&mut number, inode);
-    !maps.split(|byte| *byte == b'\n').any(|line| {
+    let is_there = maps.split(|byte| *byte == b'\n').any(|line| {
         let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
         fields.nth(4) == Some(number.as_bytes())
             && fields.next().is_some_and(|name| name.starts_with(b"/memfd:rearguard-black-box"))
-    })
+    });
+    Some(is_there)
 }
 
 /// Whether the worker, which waits at its crash, is the foreground job of a terminal: the shell takes the terminal back when it ends, and nothing can be started in its place.

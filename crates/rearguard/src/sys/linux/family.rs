@@ -7,11 +7,13 @@
 //!
 //! Notice to the next editor: everything that comes by the socket comes from processes that may be hostile. It costs them their guard, and nobody else's.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::os::unix::process::CommandExt as _;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-use rearguard_crashpath::black_box::{BLACK_BOX_BYTES, BlackBox, FUTEX_WAITERS, guard, owner};
+use rearguard_crashpath::black_box::{
+    BLACK_BOX_BYTES, BlackBox, Control, FUTEX_WAITERS, crash, guard, owner,
+};
 use rearguard_crashpath::robust::{Many, Node};
 use rearguard_crashpath::spawn::FIRST_FD;
 use rearguard_crashpath::{family as line, futex, limits as crash_limits, rights, robust, syscall};
@@ -20,10 +22,12 @@ use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, READY_FD, RECORD_FD};
 use super::channel::{GUARDS_END_PLACE, ROLES_END_PLACE};
 use super::process::last_errno;
 use super::{attach, memfd, proc_text, thread};
-use crate::heap::add;
+use crate::heap::{add, owned};
+use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::RoleCommand;
-use crate::text::number;
+use crate::sys::words::Release;
+use crate::text::{number, push_number};
 
 /// Whether this system has a guard for many workers.
 pub(crate) const IS_BUILT: bool = true;
@@ -33,7 +37,7 @@ const GUARDS_END_FD: RawFd = FIRST_FD + GUARDS_END_PLACE as RawFd;
 const ROLES_END_FD: RawFd = FIRST_FD + ROLES_END_PLACE as RawFd;
 
 /// Members' descriptors lie above everything that a guard has at a fixed number.
-const ABOVE: RawFd = 16;
+const ABOVE: RawFd = 64;
 
 /// A role's end of the socket to its family's guard.
 pub(crate) struct Tie(OwnedFd);
@@ -60,8 +64,8 @@ impl Tie {
 pub(crate) struct Door {
     /// Until the keeper has it in its own table.
     guards_end: Option<OwnedFd>,
-    /// In the application's own table, since it is the application that starts roles; exec closes it.
-    roles_end: OwnedFd,
+    /// In the application's own table, since it is the application that starts roles; exec closes it. The application may close it, and use the number again, so it is a number only.
+    roles_end: RawFd,
     inode: u64,
 }
 
@@ -72,12 +76,12 @@ impl Door {
         let [guards_end, roles_end] =
             rights::pair().map_err(|error| error.0)?.map(|fd| unsafe { memfd::take(fd) });
         let inode = memfd::inode(roles_end.as_raw_fd()).ok_or(libc::EBADF)?;
-        Ok(Door { guards_end: Some(guards_end), roles_end, inode })
+        Ok(Door { guards_end: Some(guards_end), roles_end: roles_end.into_raw_fd(), inode })
     }
 
     /// The numbers of both ends, the guard's first.
     pub(super) fn numbers(&self) -> [RawFd; 2] {
-        [self.guards_end.as_ref().map_or(-1, AsRawFd::as_raw_fd), self.roles_end.as_raw_fd()]
+        [self.guards_end.as_ref().map_or(-1, AsRawFd::as_raw_fd), self.roles_end]
     }
 
     /// Closes what only the keeper needs.
@@ -87,22 +91,31 @@ impl Door {
 
     /// Number and inode of the end that roles are born with; `None` when the application has closed it, or put something else in its place.
     pub(crate) fn told(&self) -> Option<(u64, u64)> {
-        let fd = self.roles_end.as_raw_fd();
-        (memfd::inode(fd) == Some(self.inode)).then_some((u64::try_from(fd).ok()?, self.inode))
+        let is_there = memfd::inode(self.roles_end) == Some(self.inode);
+        is_there.then_some((u64::try_from(self.roles_end).ok()?, self.inode))
     }
 
     /// Lets a program that the application starts have it.
     pub(crate) fn lend(&self, command: &mut RoleCommand) {
-        let fd = self.roles_end.as_raw_fd();
+        let (fd, inode) = (self.roles_end, self.inode);
         let keep_over_exec = move || {
-            // SAFETY: no memory is involved.
-            if unsafe { libc::fcntl(fd, libc::F_SETFD, 0) } < 0 {
-                return Err(std::io::Error::from_raw_os_error(last_errno()));
+            // Without it the role has a guard of its own.
+            if memfd::inode(fd) == Some(inode) {
+                // SAFETY: no memory is involved.
+                unsafe { libc::fcntl(fd, libc::F_SETFD, 0) };
             }
             Ok(())
         };
-        // SAFETY: the closure makes one system call and touches no memory.
+        // SAFETY: the closure makes two system calls and touches no memory but its own.
         unsafe { command.pre_exec(keep_over_exec) };
+    }
+}
+
+impl Drop for Door {
+    fn drop(&mut self) {
+        if self.told().is_some() {
+            syscall::close(self.roles_end);
+        }
     }
 }
 
@@ -113,6 +126,7 @@ struct Member {
     /// Black box, launch record, pidfd, executable or -1.
     given: [RawFd; 4],
     nonce: u64,
+    pid: u32,
     slot: usize,
 }
 
@@ -184,7 +198,7 @@ fn raise_limit() {
 
 /// Waits until no member is left, or this guard is asked to stop.
 pub(crate) fn await_members() {
-    attach::sleep_on(&MEMBERS);
+    attach::listen_at(&MEMBERS);
     loop {
         // The bit is what a request to stop takes away, so that it isn't slept over.
         let word = MEMBERS.fetch_or(FUTEX_WAITERS, Ordering::AcqRel) | FUTEX_WAITERS;
@@ -195,26 +209,32 @@ pub(crate) fn await_members() {
     }
 }
 
-/// Waits while the application holds its guard off and there are members, for whom the guard stays; false when it is to leave.
-pub(crate) fn await_release(held: &AtomicU32) -> bool {
-    let is_held = held.load(Ordering::Acquire) != 0;
-    // Otherwise it was asked to stop.
-    while is_held
-        && MEMBERS.load(Ordering::Acquire) & !FUTEX_WAITERS != 0
-        && !attach::stop_requested()
-    {
-        if held.load(Ordering::Acquire) == 0 {
-            return true;
-        }
-        super::process::sleep_ms(limits::STOP_HEARD_MS_MAX);
+/// Waits while the application holds its guard off and there are members, for whom the guard stays.
+pub(crate) fn await_release(control: &Control) -> Release {
+    if control.held.load(Ordering::Acquire) == 0 {
+        return Release::Leave;
     }
-    false
+    while MEMBERS.load(Ordering::Acquire) & !FUTEX_WAITERS != 0 {
+        let is_over = control.held.load(Ordering::Acquire) == 0;
+        if is_over || control.crash.load(Ordering::Acquire) != crash::IDLE {
+            return Release::GoOn;
+        }
+        if attach::stop_requested() {
+            return Release::Leave;
+        }
+        // The worker's end while it holds its guard off is its own affair.
+        if attach::wait_gone(limits::STOP_HEARD_MS_MAX as u32) {
+            return Release::Stay;
+        }
+    }
+    Release::Leave
 }
 
 extern "C" fn doorkeeper(_none: *mut libc::c_void) -> *mut libc::c_void {
     // A full memory, or a kernel that refuses, leaves roles to guards of their own.
     if let Some(places) = Places::make() {
-        let mut keeping = Doorkeeper { places, members: Vec::new(), sent: Vec::new() };
+        let mut keeping =
+            Doorkeeper { places, is_open: true, members: Vec::new(), sent: Vec::new() };
         loop {
             keeping.turn();
         }
@@ -226,16 +246,18 @@ extern "C" fn doorkeeper(_none: *mut libc::c_void) -> *mut libc::c_void {
 /// What the doorkeeper has.
 struct Doorkeeper {
     places: Places,
+    /// Whether somebody may still come.
+    is_open: bool,
     members: Vec<Member>,
     sent: Vec<Sent>,
 }
 
 impl Doorkeeper {
-    /// Sleeps until a line, a pidfd or the door has news, and sees to all that have.
-    fn turn(&mut self) {
+    /// What can have news: the door, each member's line and pidfd, each guard that was sent.
+    fn entries(&self) -> Vec<libc::pollfd> {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
         let mut entries = Vec::new();
-        let has_room = self.members.len() < limits::MEMBERS_MAX;
+        let has_room = self.is_open && self.members.len() < limits::MEMBERS_MAX;
         add(&mut entries, entry(if has_room { GUARDS_END_FD } else { -1 }));
         for member in &self.members {
             let [_, _, pidfd, _] = member.given;
@@ -245,7 +267,19 @@ impl Doorkeeper {
         for sent in &self.sent {
             add(&mut entries, entry(sent.pidfd));
         }
-        if !matches!(syscall::poll(&mut entries, u32::MAX), Ok(count) if count > 0) {
+        entries
+    }
+
+    /// Sleeps until there are news, and sees to all of them.
+    fn turn(&mut self) {
+        // Nothing may be half done here when the other thread divides the process, the heap least of all.
+        let before = Turn::begin();
+        let mut entries = self.entries();
+        drop(before);
+        let polled = syscall::poll(&mut entries, u32::MAX);
+        let _turn = Turn::begin();
+        let entries = entries;
+        if !matches!(polled, Ok(count) if count > 0) {
             return;
         }
         let mut news = entries.iter().map(|entry| entry.revents != 0);
@@ -278,6 +312,8 @@ impl Doorkeeper {
         let mut bytes = [0u8; 8];
         let mut fds = [-1; rights::FDS_MAX];
         let Ok(received) = rights::receive(GUARDS_END_FD, &mut bytes, &mut fds) else { return };
+        // Somebody has shut the socket down for all; whoever comes later has a guard of its own.
+        self.is_open = received.bytes != 0;
         let mut moved = [-1; 5];
         for (fd, place) in fds.iter().take(received.fds).zip(&mut moved) {
             // SAFETY: no memory is involved.
@@ -294,14 +330,19 @@ impl Doorkeeper {
             && memfd::has_seals(record, memfd::ALL_SEALS)
             && is_pidfd(pidfd)
             && memfd::is_packet_socket(line)
-            && self.members.iter().all(|member| member.nonce != nonce);
-        let slot = if is_whole { self.places.take(black_box, nonce) } else { None };
-        let Some(slot) = slot else {
+            && !is_hung_up(line);
+        let pid = if is_whole { admissible(black_box, record, pidfd, nonce) } else { None };
+        // One process has one place, whatever it says.
+        let pid = pid.filter(|pid| {
+            self.members.iter().all(|member| member.pid != *pid && member.nonce != nonce)
+        });
+        let slot = pid.and_then(|_| self.places.take(black_box, nonce));
+        let (Some(pid), Some(slot)) = (pid, slot) else {
             moved.into_iter().filter(|fd| *fd >= 0).for_each(syscall::close);
             return;
         };
         let given = [black_box, record, pidfd, executable];
-        add(&mut self.members, Member { line, given, nonce, slot });
+        add(&mut self.members, Member { line, given, nonce, pid, slot });
         tell_on_duty(line);
     }
 
@@ -312,8 +353,7 @@ impl Doorkeeper {
         let doorkeeper = syscall::gettid() as u32;
         // Whoever calls without end has a guard of its own in the end.
         let may_send = self.sent.len() < limits::MEMBERS_MAX;
-        // SAFETY: the new process has this thread alone, and goes on as a guard that shares nothing with this one.
-        let pid = if may_send { unsafe { libc::fork() } } else { -1 };
+        let pid = if may_send { fork() } else { -1 };
         if pid == 0 {
             PREDECESSOR.store(doorkeeper, Ordering::Relaxed);
             go_as_guard(&member);
@@ -328,6 +368,119 @@ impl Doorkeeper {
             add(&mut self.sent, Sent { pid, pidfd });
         }
     }
+}
+
+/// Divides this process; a machine that has no room for another is asked for a while. Zero in the new process, negative for none.
+fn fork() -> i32 {
+    for _ in 0..limits::FORK_TRIES_MAX {
+        // SAFETY: the new process has this thread alone, and goes on as a guard that shares nothing with this one; the other thread sleeps.
+        let pid = unsafe { libc::fork() };
+        if pid >= 0 {
+            return pid;
+        }
+        super::process::sleep_ms(limits::FORK_WAIT_MS);
+    }
+    -1
+}
+
+/// One of the two words by which the threads of a family's guard keep out of each other's way: the doorkeeper is at work.
+static AT_WORK: AtomicU32 = AtomicU32::new(0);
+/// The other thread is about to divide the process.
+static DIVIDING: AtomicU32 = AtomicU32::new(0);
+
+/// While it lives the doorkeeper is at work.
+struct Turn;
+
+impl Turn {
+    fn begin() -> Turn {
+        loop {
+            AT_WORK.store(1, Ordering::SeqCst);
+            if DIVIDING.load(Ordering::SeqCst) == 0 {
+                return Turn;
+            }
+            drop(Turn);
+            futex::wait(&DIVIDING, 1, None);
+        }
+    }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        AT_WORK.store(0, Ordering::SeqCst);
+        futex::wake_all(&AT_WORK);
+    }
+}
+
+/// Waits until the doorkeeper isn't at work, and keeps it so; for a moment at most.
+fn stop_the_doorkeeper() {
+    DIVIDING.store(1, Ordering::SeqCst);
+    let deadline_ns = super::process::monotonic_ns() + limits::TURN_MS_MAX * 1_000_000;
+    while AT_WORK.load(Ordering::SeqCst) != 0 {
+        if futex::wait(&AT_WORK, 1, Some(deadline_ns)) == futex::Woken::TimedOut {
+            return;
+        }
+    }
+}
+
+fn let_the_doorkeeper_go_on() {
+    DIVIDING.store(0, Ordering::SeqCst);
+    futex::wake_all(&DIVIDING);
+}
+
+/// The process that may be a member by these descriptors: the one that the pidfd means is the one of the record, it is where the black box is mapped, and it has no fewer and no other rights than this process.
+///
+/// A guard that is sent dumps it and starts its next life with the rights of this process. What a role sends that was confined, by its launcher or by itself, is not believed; its own guard is confined as it is.
+fn admissible(black_box: RawFd, record: RawFd, pidfd: RawFd, nonce: u64) -> Option<u32> {
+    let bytes = memfd::read(record, limits::RECORD_BYTES_MAX)?;
+    let record = LaunchRecord::decode(&bytes)?;
+    let pid = process_of_pidfd(pidfd)?;
+    let is_its_own = record.nonce == nonce && record.worker_pid == pid;
+    let is_mapped = || attach::maps_black_box(pid, black_box) == Some(true);
+    (is_its_own && is_mapped() && has_our_rights(pid)).then_some(pid)
+}
+
+/// The process that a pidfd means, in our own namespace (`pidfd_open(2)`).
+fn process_of_pidfd(pidfd: RawFd) -> Option<u32> {
+    let mut path = owned("/proc/self/fdinfo/");
+    push_number(&mut path, pidfd.unsigned_abs().into());
+    let text = proc_text::read(&path)?;
+    u32::try_from(number(proc_text::field(&text, "Pid:")?, 10)?).ok()
+}
+
+/// Whether a process has exactly the rights that this one has, as far as the kernel tells.
+fn has_our_rights(pid: u32) -> bool {
+    const RIGHTS: [&str; 10] = [
+        "Uid:",
+        "Gid:",
+        "Groups:",
+        "CapInh:",
+        "CapPrm:",
+        "CapEff:",
+        "CapBnd:",
+        "CapAmb:",
+        "NoNewPrivs:",
+        "Seccomp:",
+    ];
+    const PLACES: [&str; 8] =
+        ["root", "ns/user", "ns/mnt", "ns/pid", "ns/net", "ns/ipc", "ns/uts", "ns/cgroup"];
+    let own = std::process::id();
+    let status = |pid| proc_text::read(&proc_text::of_process(pid, "status"));
+    let (Some(ours), Some(theirs)) = (status(own), status(pid)) else { return false };
+    let link = |pid, name| {
+        let path = proc_text::of_process(pid, name);
+        super::file::read_link(&super::process::path(path.as_bytes())).ok()
+    };
+    RIGHTS.iter().all(|key| proc_text::field(&ours, key) == proc_text::field(&theirs, key))
+        && PLACES.iter().all(|name| {
+            let ours = link(own, name);
+            ours.is_some() && ours == link(pid, name)
+        })
+}
+
+/// Whether a keeper has given its line up.
+fn is_hung_up(line: RawFd) -> bool {
+    let mut entry = [libc::pollfd { fd: line, events: 0, revents: 0 }];
+    matches!(syscall::poll(&mut entry, 0), Ok(count) if count > 0)
 }
 
 /// Says who is on duty: this thread.
@@ -359,6 +512,8 @@ fn is_pidfd(fd: RawFd) -> bool {
 fn begin_alone() {
     // They are the doorkeeper's.
     MEMBERS.store(0, Ordering::Relaxed);
+    DIVIDING.store(0, Ordering::Relaxed);
+    attach::forget_requests();
     robust::forget();
 }
 
@@ -367,8 +522,11 @@ pub(crate) fn send_for_main(black_box: &'static BlackBox) -> bool {
     let word = &black_box.control.guard;
     let own = syscall::gettid() as u32;
     let earlier = syscall::block_all_signals();
-    // SAFETY: the other thread sleeps, or looks after its members by the heap alone, which the C library keeps whole; the new process has this thread.
-    let pid = unsafe { libc::fork() };
+    stop_the_doorkeeper();
+    let pid = fork();
+    if pid != 0 {
+        let_the_doorkeeper_go_on();
+    }
     if pid == 0 {
         PREDECESSOR.store(own, Ordering::Relaxed);
         begin_alone();
@@ -381,13 +539,19 @@ pub(crate) fn send_for_main(black_box: &'static BlackBox) -> bool {
         for fd in [GUARDS_END_FD, ROLES_END_FD] {
             syscall::close(fd);
         }
+        // The members' lines are to end with their own guards.
+        // SAFETY: no memory is involved; nothing of this guard's own lies so high.
+        unsafe { libc::syscall(libc::SYS_close_range, ABOVE, libc::c_uint::MAX, 0) };
+        attach::listen_at(&black_box.control.bell);
         syscall::set_signal_mask(earlier);
         return attach::own_place(black_box);
     }
     syscall::set_signal_mask(earlier);
-    if pid > 0 {
-        await_end_of(pid);
+    if pid < 0 {
+        // Nobody can be sent; then this process goes on itself.
+        return true;
     }
+    await_end_of(pid);
     // One that has ended before it took the place leaves a crash to the keeper.
     let _ = word.fetch_update(Ordering::AcqRel, Ordering::Acquire, |value| {
         (owner(value) == Some(own)).then_some(guard::VACANT)

@@ -105,8 +105,8 @@ extern "C" fn chaining(
 }
 
 /// Sends messages that mean nothing by the one socket that rearguard has left in this process's table: some too short, some without what belongs to them, some with descriptors of another kind.
-pub(crate) fn knock(messages: usize) -> Result<(), String> {
-    if messages == 0 {
+pub(crate) fn knock(messages: usize, shut: bool) -> Result<(), String> {
+    if messages == 0 && !shut {
         return Ok(());
     }
     let socket =
@@ -114,7 +114,26 @@ pub(crate) fn knock(messages: usize) -> Result<(), String> {
     for number in 0..messages {
         send_nonsense(socket, number)?;
     }
+    // SAFETY: no memory is involved.
+    if shut && unsafe { libc::shutdown(socket, libc::SHUT_WR) } != 0 {
+        return Err(format!("--shut-door: {}", Error::last_os_error()));
+    }
     Ok(())
+}
+
+/// Lets a program begin with fewer rights, as a launcher of sandboxes does.
+pub(crate) fn confine(command: &mut std::process::Command) {
+    use std::os::unix::process::CommandExt;
+    let give_up = || {
+        // SAFETY: this prctl takes plain numbers.
+        if unsafe { libc::prctl(libc::PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) } == 0 {
+            Ok(())
+        } else {
+            Err(Error::last_os_error())
+        }
+    };
+    // SAFETY: the closure makes one system call.
+    unsafe { command.pre_exec(give_up) };
 }
 
 fn is_packet_socket(fd: i32) -> bool {

@@ -13,7 +13,7 @@ pub(crate) mod trace_file;
 pub(crate) mod ways;
 
 /// Users, dumpability and signals are Linux's; a process here keeps its token for life.
-pub(crate) const ABSENT_OPTIONS: [&str; 8] = [
+pub(crate) const ABSENT_OPTIONS: [&str; 10] = [
     "drop-user",
     "raise-dumpable",
     "foreign",
@@ -22,4 +22,6 @@ pub(crate) const ABSENT_OPTIONS: [&str; 8] = [
     "daemonize",
     "manners",
     "tell-children",
+    "confine-roles",
+    "shut-door",
 ];
