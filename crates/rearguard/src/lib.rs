@@ -164,7 +164,7 @@ impl Rearguard {
         self
     }
 
-    /// Names the role that tells the user when a crash loop is given up: its process is started once, after the full exit of the last life, and finds in [`Handle::last_exit_class`] and [`Handle::last_report`] what there is to tell.
+    /// Names the role (one of [`Rearguard::role`]) that tells the user when a crash loop of the main process is given up: its process is started once, after the full exit of the last life, and finds in [`Handle::last_exit_class`] and [`Handle::last_report`] what there is to tell. The loop of another role is the main process's to notice.
     ///
     /// Linux only so far, and not with [`Topology::GuardFirst`], where whoever started the program is told by its end. Elsewhere [`Handle::was_given_up`] is there for the next start.
     #[cfg(feature = "roles")]
@@ -300,7 +300,9 @@ impl Handle {
 
     /// A command that starts a process of a role: this very file, with the argument that says so in front of whatever is added. Streams, further arguments and inherited descriptors are the application's to choose.
     ///
-    /// The process is a child of this one like any other. A later life of it, after a crash, is nobody's child; it has the same arguments, directory, environment and standard streams, so two processes that talk by those go on talking.
+    /// The process is a child of this one like any other. A later life of it, after a crash, is nobody's child; it has the same arguments, directory, environment and standard streams, so two processes that talk by those go on talking. What the life before had read already is lost with it: wait for the child's end, then say it again.
+    ///
+    /// Another life of the main process starts its own roles; those of the life before go on until they end, and see the end of their pipes.
     ///
     /// # Errors
     ///
@@ -331,7 +333,7 @@ impl Handle {
         self.worker.short_lives
     }
 
-    /// Whether so many short lives came before this one that it had better begin without what may have ended them: plug-ins, the session, the last document. See [`Rearguard::safe_mode_after`].
+    /// Whether so many short lives came before this one that it had better begin without what may have ended them: plug-ins, the session, the last document. See [`Rearguard::safe_mode_after`]. Also in the first start by hand after a loop that was given up, as soon as that is known: see [`Handle::was_given_up`].
     #[must_use]
     pub fn is_safe_mode(&self) -> bool {
         let is_in_loop =
@@ -341,7 +343,7 @@ impl Handle {
 
     /// Whether the last run was a crash loop that was given up: nobody was there to be told but whoever starts the application now, by hand. Told once, to the next life whose guard looks; that life is in safe mode too.
     ///
-    /// False until the guard has looked into the store, as with [`Handle::unclean_ends`].
+    /// False until the guard has looked into the store, which it does after it is on duty; [`Rearguard::wait_ready`] waits for that too, [`Handle::wait_guarded`] doesn't. Without a resident guard ([`Topology::AtCrash`]) nobody looks, and the word waits for a start that has one. Told also where a role has given notice already; not told of a role's own loop.
     #[must_use]
     pub fn was_given_up(&self) -> bool {
         self.found_in_store() & GIVEN_UP != 0

@@ -9,7 +9,7 @@ use crate::text::{after, joined, number, push_number};
 /// What a guard argument begins with.
 pub const GUARD_ARGUMENT_PREFIX: &str = "--rearguard-guard";
 
-/// What the argument begins with by which a process is one of the application's further roles.
+/// What the argument begins with by which a process is one of the application's further roles. The rest of it is for [`Handle::role_command`](crate::Handle::role_command) to write.
 #[cfg_attr(not(feature = "roles"), allow(unreachable_pub, reason = "public with its feature"))]
 pub const ROLE_ARGUMENT_PREFIX: &str = "--rearguard-role";
 
@@ -114,7 +114,7 @@ pub(crate) fn member_of(arguments: &[Vec<u8>]) -> Result<Option<Member>, &'stati
     };
     let mut parts = rest.splitn(3, |byte| *byte == b':');
     if parts.next() != Some(b"=1") {
-        return Err("it is of another version");
+        return Err("it is not as this version writes it");
     }
     let mut numbers = parts.next().unwrap_or_default().split(|byte| *byte == b'.');
     let mut number =

@@ -53,7 +53,7 @@ impl AppRole {
         AppRole { name: name.into(), restart: RestartPolicy::default(), own_guard: false }
     }
 
-    /// When and how often a process of this role is started again; the default policy unless set. One whose main process is gone isn't, where one guard stands for all.
+    /// When and how often a process of this role is started again; the default policy unless set. One whose main process is gone isn't, where one guard stands for all. (A role that crashes before it has joined that guard has one of its own, and so has its next life.)
     #[must_use]
     pub fn restart(mut self, policy: RestartPolicy) -> AppRole {
         self.restart = policy;

@@ -330,10 +330,10 @@ fn tables_show_what_is_promised() {
 fn unusable_role_arguments_end_the_process() {
     for (argument, why) in [
         ("--rearguard-role=1:0.0:stranger", "no role of that name"),
-        ("--rearguard-role=2:0.0:helper", "another version"),
+        ("--rearguard-role=2:0.0:helper", "not as this version writes it"),
         ("--rearguard-role=1:x:helper", "no number"),
         ("--rearguard-role=1:0.0:", "names no role"),
-        ("--rearguard-role", "another version"),
+        ("--rearguard-role", "not as this version writes it"),
     ] {
         let scene = Scene::new();
         let mut command = scene.command("crashzoo");
