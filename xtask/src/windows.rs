@@ -123,7 +123,15 @@ pub(crate) fn tests() -> Result<Outcome, String> {
     };
     let programs = build(&["build", "-p", "crashzoo", "-p", "winhost"])?;
     // The library's own tests of what only Windows has.
-    let units = test_of(build(&["test", "--no-run", "-p", "rearguard", "--lib"])?)?;
+    let units = test_of(build(&[
+        "test",
+        "--no-run",
+        "-p",
+        "rearguard",
+        "--features",
+        "guard-first",
+        "--lib",
+    ])?)?;
     let build = ["test", "--no-run", "-p", "crashzoo", "--features", "wine", "--test", "windows"];
     let scenarios = test_of(shell::build(&build)?)?;
     let places = programs.iter().find_map(|one| one.executable.as_deref()?.parent());

@@ -112,6 +112,10 @@ impl LaunchRecord {
             add(&mut around.rlimits, (name as i32, soft, hard));
         }
         reader.words(&mut around.streams)?;
+        #[cfg(feature = "guard-first")]
+        {
+            around.front = reader.u64()?;
+        }
         reader.end()
     }
 }
@@ -176,6 +180,8 @@ impl Life<'_> {
         }
         writer.words(&limits);
         writer.words(&around.streams);
+        #[cfg(feature = "guard-first")]
+        writer.u64(around.front);
         writer.finish()
     }
 }

@@ -183,7 +183,7 @@ impl Rearguard {
     /// Takes this process's role.
     ///
     /// In the worker it makes the channel, starts the guard, arms the crash handler for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS, and returns within a fraction of a millisecond.
-    /// In the guard it never returns.
+    /// In the guard it never returns, nor in the first process with [`Topology::GuardFirst`].
     ///
     /// # Errors
     ///

@@ -18,11 +18,15 @@ pub enum Topology {
     /// The application is the first process and starts its guard. For desktop programs; the default.
     #[default]
     WorkerFirst,
-    /// The first process becomes the guard and starts the application below it. For programs of the terminal, services and process 1 of a container: process id, exit status, signals and terminal of the first process mean what they meant, and a restart happens in place. Linux only so far, with the feature `guard-first`; a builder error elsewhere.
+    /// The first process stands in front and starts the application below it. For programs of the terminal, services and process 1 of a container: process id, exit status, signals or keys, and the terminal of the first process mean what they meant, and a restart happens in place. What `main` does before `start` happens in both processes.
+    ///
+    /// On Linux the first process is the guard too. On Windows it stays the program that called `start`, which doesn't return there, and the guard is a process of its own; a pipe that the application was given is handed on after a crash, not after an end that no handler sees (a fast-fail, a panic).
+    ///
+    /// With the feature `guard-first`, on Linux and Windows; a builder error elsewhere.
     GuardFirst,
     /// No guard until a crash; the crashing worker starts one. No other process stands beside the application (on Windows a suspended one, since none can be started from a crash), but an end without a crash (an exit code, a kill, a panic that exits) is seen by nobody.
     AtCrash,
-    /// Guard-first as process 1 and as a terminal's foreground job, at-crash under a service manager, worker-first elsewhere. [`Handle::topology`](crate::Handle::topology) says what was chosen, and why.
+    /// Guard-first as process 1 and as a terminal's foreground job (on Windows: with a console that others have too), at-crash under a service manager, worker-first elsewhere. [`Handle::topology`](crate::Handle::topology) says what was chosen, and why.
     Auto,
 }
 
@@ -141,7 +145,7 @@ impl Settings {
         if self.topology == Topology::GuardFirst && !front::IS_BUILT {
             return Err(Error::setting(
                 "topology",
-                "guard-first needs the feature `guard-first`, and Linux",
+                "guard-first needs the feature `guard-first`, and Linux or Windows",
             ));
         }
         if let Some(lives) = self.safe_mode_after

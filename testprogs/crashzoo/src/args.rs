@@ -59,6 +59,7 @@ options for the project's own tests:
   --health               prints the health to standard error
   --foreign WHEN         somebody else's handlers for every fault: none (default), before, after start() (not on Windows)
   --small-stack BYTES    the dying thread has an alternate stack with no more room than this (not on Windows)
+  --deaf                 Ctrl-C doesn't end it (Windows only)
   --hold-ms N            holds its guard off for this long before it goes on
   --daemonize            goes on in a process that is forked twice, and is guarded there (not on Windows)
   --manners WORD         does before or after start() what some programs do, may be repeated (not on Windows): subreaper,
@@ -124,6 +125,7 @@ pub(crate) struct Args {
     pub(crate) health: bool,
     pub(crate) foreign: Foreign,
     pub(crate) small_stack: Option<usize>,
+    pub(crate) deaf: bool,
     pub(crate) hold: Option<Duration>,
     pub(crate) manners: Vec<String>,
     pub(crate) tell_children: bool,
@@ -173,6 +175,7 @@ impl Default for Args {
             health: false,
             foreign: Foreign::None,
             small_stack: None,
+            deaf: false,
             hold: None,
             manners: Vec::new(),
             tell_children: false,
@@ -304,6 +307,7 @@ impl Args {
             "health" => self.health = true,
             "foreign" => self.foreign = foreign(&text(name, parser)?)?,
             "small-stack" => self.small_stack = Some(number(name, parser)?),
+            "deaf" => self.deaf = true,
             "hold-ms" => self.hold = Some(millis(name, parser)?),
             "manners" => self.manners.push(text(name, parser)?),
             "tell-children" => self.tell_children = true,

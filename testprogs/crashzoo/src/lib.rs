@@ -125,6 +125,11 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         trace.write_at(Event::Starting, starting_ns);
     }
     trace.write_at(Event::Armed, armed_ns);
+    if args.deaf
+        && let Err(problem) = process::be_deaf()
+    {
+        return fail("crashzoo", &problem, EXIT_CONFIG);
+    }
     if let Some(path) = &args.print_args
         && let Err(problem) = running::print_args(path)
     {

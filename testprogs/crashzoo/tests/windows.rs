@@ -13,7 +13,7 @@ use std::thread;
 use std::time::Duration;
 
 use minidump::{Minidump, MinidumpException, MinidumpModuleList, MinidumpThreadList, Module};
-use rearguard_cli::collector::{Collector, Script};
+use rearguard_cli::collector::{Answer, Collector, Script};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -34,7 +34,11 @@ struct Scene {
 
 /// What a run has left.
 struct Run {
+    /// The first process.
+    pid: u64,
     exit_code: u32,
+    /// How long others were there after the first process's end, in milliseconds.
+    stayed_ms: u64,
     left: u64,
     /// How many messages about the session's end the guard answered.
     answers: u64,
@@ -101,6 +105,8 @@ impl Scene {
             .unwrap_or_else(|error| panic!("{error}: {stdout:?} {said}"));
         let code = told["exit_code"].as_u64().unwrap_or_else(|| panic!("no end: {told} {said}"));
         Run {
+            pid: told["pid"].as_u64().expect("a number"),
+            stayed_ms: told["stayed_ms"].as_u64().expect("a number"),
             exit_code: u32::try_from(code).expect("32 bits"),
             left: told["left"].as_u64().expect("a number"),
             answers: told["answers"].as_u64().expect("a number"),
@@ -361,11 +367,13 @@ fn the_session_ends() {
 // Goal: while the application holds its guard off no other process runs its file; afterwards all is as before.
 #[test]
 fn a_guard_is_held_off_and_comes_back() {
-    for topology in ["worker-first", "at-crash"] {
+    for topology in ["worker-first", "at-crash", "guard-first"] {
         let scene = Scene::new();
         let options = ["--topology", topology, "--wait-ready", "--annotate", "fact=a value"];
         let run = scene.zoo(&[&options[..], &["--hold-ms", "500", "null-write"]].concat());
-        assert_eq!((run.exit_code, run.count("held")), (ACCESS_VIOLATION, 2), "{}", run.said);
+        // Behind a front the next life's end is the one that counts.
+        let code = if topology == "guard-first" { 0 } else { ACCESS_VIOLATION };
+        assert_eq!((run.exit_code, run.count("held")), (code, 2), "{topology}: {}", run.said);
         check_dump(run.report(), ACCESS_VIOLATION);
         assert_eq!(run.second_life()["incarnation"], 1);
     }
@@ -411,6 +419,11 @@ fn a_single_instance_is_never_refused() {
 // Among the arguments is a path of more than 260 units. Wine starts no program by one, see below, so how that is told is for a unit test.
 #[test]
 fn circumstances_are_kept_to_the_letter() {
+    circumstances_are_kept("worker-first", FAST_FAIL);
+    circumstances_are_kept("guard-first", 0);
+}
+
+fn circumstances_are_kept(topology: &str, exit_code: u32) {
     let scene = Scene::new();
     let place = scene.path("a directory with é and blanks");
     fs::create_dir_all(&place).expect("a directory");
@@ -418,7 +431,7 @@ fn circumstances_are_kept_to_the_letter() {
     fs::copy(program("crashzoo.exe"), &zoo).expect("a copy");
     let told = scene.path("told");
     let mut line: Vec<u16> = format!(
-        "--store {} --trace {} --dump-wait-ms 60000 --wait-ready --print-args {} --log \"two  blanks\" --log \"\" --log \"a\\\"b\\\\\" --log a\\\\\\\"b --log \u{1f600} --log \"C:\\{}end\" --log ",
+        "--topology {topology} --store {} --trace {} --dump-wait-ms 60000 --wait-ready --print-args {} --log \"two  blanks\" --log \"\" --log \"a\\\"b\\\\\" --log a\\\\\\\"b --log \u{1f600} --log \"C:\\{}end\" --log ",
         there(&scene.path("store")),
         there(&scene.path("trace")),
         there(&told),
@@ -435,7 +448,7 @@ fn circumstances_are_kept_to_the_letter() {
     let directory = there(scene.directory.path());
     let options = ["--command-line", &line_file, "--directory", &directory].map(OsStr::new);
     let run = scene.host(&options, &zoo, &[]);
-    assert_eq!(run.exit_code, FAST_FAIL, "{}", run.said);
+    assert_eq!(run.exit_code, exit_code, "{}", run.said);
     assert_eq!(run.left, 0);
     assert_eq!(run.second_life()["incarnation"], 1);
     let told = fs::read(told).expect("what both lives tell");
@@ -475,6 +488,173 @@ fn reports_are_delivered() {
     assert!(came[0].violations.is_empty(), "{:?}", came[0].violations);
     assert_eq!(run.report().metadata["delivery"]["state"], "uploaded");
     check_dump(run.report(), ACCESS_VIOLATION);
+}
+
+const FRONT: [&str; 3] = ["--topology", "guard-first", "--wait-ready"];
+
+impl Scene {
+    /// Runs the zoo below a front, and checks that no life was the first process itself.
+    fn front(&self, options: &[&str], arguments: &[&str]) -> Run {
+        let options: Vec<&OsStr> = options.iter().map(OsStr::new).collect();
+        let run = self.zoo_behind(&options, &[&FRONT[..], arguments].concat());
+        assert!(run.trace.iter().all(|line| line["pid"] != run.pid), "{:?}", run.trace);
+        run
+    }
+}
+
+impl Run {
+    /// The reason for what was decided after this life.
+    fn reason(&self, life: u64) -> &str {
+        let of_life = |report: &&Report| report.metadata["incarnation"] == life;
+        let report = self.reports.iter().find(of_life);
+        let report = report.unwrap_or_else(|| panic!("no report of life {life}: {}", self.said));
+        report.metadata["decision"]["reason"].as_str().expect("a reason")
+    }
+}
+
+// Goal: how the application ends below is how the first process ends, a crash included.
+#[test]
+fn a_front_ends_as_the_application() {
+    for (way, code, reports) in [
+        ("none", 0, 0),
+        ("exit-3", 3, 1),
+        ("terminate", 9, 1),
+        ("panic", 101, 1),
+        ("fast-fail", FAST_FAIL, 1),
+        ("abort", 3, 1),
+        ("null-write", ACCESS_VIOLATION, 1),
+    ] {
+        let run = Scene::new().front(&[], &["--restart", "never", way]);
+        assert_eq!((run.exit_code, run.count("main")), (code, 1), "{way}: {}", run.said);
+        assert_eq!(run.reports.len(), reports, "{way}");
+    }
+}
+
+// Goal: lives follow each other below one first process, on the streams that it was given, until the last ends well; a pipe too is handed from a crashed life to the next, and ends with the last.
+#[test]
+fn lives_follow_each_other_below_a_front() {
+    let scene = Scene::new();
+    let lock = there(&scene.path("lock"));
+    let options = ["--tell-topology", "--hold-lock", &lock, "--lives", "3", "fast-fail"];
+    let run = scene.front(&[], &options);
+    assert_eq!((run.exit_code, run.count("main")), (0, 4), "{}", run.said);
+    assert_eq!(run.said.matches("topology: GuardFirst").count(), 4, "{}", run.said);
+    let mut lives: Vec<&Value> =
+        run.reports.iter().map(|report| &report.metadata["incarnation"]).collect();
+    lives.sort_by_key(|life| life.as_u64());
+    assert_eq!(lives, [0, 1, 2]);
+    for (way, told) in [("panic", "code:101"), ("null-write", "crash:-1073741819")] {
+        let options: &[&str] = if way == "panic" { &[] } else { &["--pipe"] };
+        let run = Scene::new().front(options, &["--tell-topology", way]);
+        assert_eq!(run.exit_code, 0, "{way}: {}", run.said);
+        assert_eq!(run.said.matches("topology: GuardFirst").count(), 2, "{way}: {}", run.said);
+        assert_eq!(run.second_life()["last_exit_class"], told);
+        assert_eq!(run.second_life()["last_report"], run.report().metadata["id"]);
+    }
+}
+
+// Goal: a crash loop ends the first process with the last crash's code.
+#[test]
+fn a_front_ends_with_the_crash_loop() {
+    let run = Scene::new().front(&[], &["--lives", "9", "--default-limits", "fast-fail"]);
+    assert_eq!((run.exit_code, run.count("main")), (FAST_FAIL, 3), "{}", run.said);
+    assert_eq!(run.reason(2), "crash loop: too many short lives in a row");
+}
+
+// Goal: who ends the first process has ended the program: no life goes on or follows, and its report says that it was killed.
+#[test]
+fn a_killed_front_takes_the_application_along() {
+    let scene = Scene::new();
+    let sign = there(&scene.path("sign"));
+    let held = ["--restart", "always", "--print-args", &sign, "--after", "600000", "none"];
+    let run = scene.front(&["--end-when", &sign], &held);
+    assert_eq!((run.exit_code, run.count("main")), (1, 1), "{}", run.said);
+    assert_eq!(run.report().metadata["exit"]["class"], "killed");
+}
+
+// Goal: whatever becomes of a guard, the first process never waits for it in vain: the standby's word counts as well, a start that was made stands, and without any word the end is the last life's.
+#[test]
+fn a_front_outlives_its_guards() {
+    // The first three need their standby, which takes a moment.
+    for (spot, after, way, code, lives) in [
+        ("ready:kill", "3000", "null-write", 0, 2),
+        ("crash-heard:kill", "3000", "null-write", 0, 2),
+        ("starter-made:kill", "3000", "null-write", 0, 2),
+        ("started:kill", "0", "fast-fail", 0, 2),
+        ("full-exit:kill", "0", "fast-fail", FAST_FAIL, 1),
+        // Longer than a front waits for a sign.
+        ("full-exit:sleep=14000", "0", "fast-fail", FAST_FAIL, 1),
+    ] {
+        let options = ["--after", after, "--fail-spot", &format!("{spot}@0"), way];
+        let run = Scene::new().front(&[], &options);
+        assert_eq!((run.exit_code, run.count("main")), (code, lives), "{spot}: {}", run.said);
+        let goes_first = run.stayed_ms >= 1_000;
+        assert!(goes_first || spot != "full-exit:sleep=14000", "{spot}: {}", run.said);
+    }
+}
+
+// Goal: who waits for the first process doesn't wait for the collector.
+#[test]
+fn a_front_waits_for_no_delivery() {
+    let slow = Answer::accept().after(Duration::from_secs(4));
+    let collector = Collector::start(Script::always(slow)).expect("a collector");
+    let url = collector.url();
+    let run = Scene::new().front(&[], &["--restart", "never", "--collector", &url, "fast-fail"]);
+    assert_eq!(run.exit_code, FAST_FAIL, "{}", run.said);
+    assert!(run.stayed_ms >= 2_000, "{}", run.stayed_ms);
+    assert_eq!(run.report().metadata["delivery"]["state"], "uploaded");
+}
+
+// Goal: the console's keys are the application's, not the first process's, and a crash that follows them brings nobody back.
+#[test]
+fn keys_are_the_applications() {
+    for (options, way) in
+        [(&["--deaf", "--after", "3000"][..], "null-write"), (&["--after", "600000"], "none")]
+    {
+        let scene = Scene::new();
+        let sign = there(&scene.path("sign"));
+        let arguments = [&["--print-args", &sign][..], options, &[way]].concat();
+        let run = scene.front(&["--console", "--keys-when", &sign], &arguments);
+        assert_eq!(run.count("main"), 1, "{}", run.said);
+        if way == "null-write" {
+            assert_eq!(run.exit_code, ACCESS_VIOLATION, "{}", run.said);
+            assert_eq!(run.reason(0), "worker had been asked to stop");
+        } else {
+            // Wine ends such a program with 0.
+            assert!(matches!(run.exit_code, 0 | 0xc000_013a), "{:#x}", run.exit_code);
+        }
+    }
+}
+
+// Goal: keys that are pressed while a life is over and the next is not yet due are heard: nothing is started then.
+#[test]
+fn keys_between_two_lives_are_heard() {
+    let scene = Scene::new();
+    let sign = there(&scene.path("sign"));
+    let options = ["--lives", "9", "--first-delay-ms", "60000", "--deaf", "--print-args", &sign];
+    // The second life has said its three lines too; the third would be due in a minute.
+    let host = ["--console", "--keys-when", &sign, "--lines", "6"];
+    let run = scene.front(&host, &[&options[..], &["fast-fail"]].concat());
+    assert_eq!((run.exit_code, run.count("main")), (FAST_FAIL, 2), "{}", run.said);
+    // The key may be quicker than the life's end.
+    let reasons = ["stop requested", "worker had been asked to stop"];
+    assert!(reasons.contains(&run.reason(1)), "{}", run.reason(1));
+}
+
+// Goal: a program that shares its console is started again in place where the choice is automatic, and isn't where the guard is to stand behind it; without a console nothing speaks for a front.
+#[test]
+fn the_console_decides() {
+    let auto = ["--topology", "auto", "--wait-ready", "--tell-topology", "null-write"];
+    let console = ["--console"].map(OsStr::new);
+    let run = Scene::new().zoo_behind(&console, &auto);
+    assert_eq!((run.exit_code, run.count("main")), (0, 2), "{}", run.said);
+    assert!(run.said.contains("topology: GuardFirst"), "{}", run.said);
+    let run = Scene::new().zoo_behind(&console, &["--wait-ready", "null-write"]);
+    assert_eq!((run.exit_code, run.count("main")), (ACCESS_VIOLATION, 1), "{}", run.said);
+    assert_eq!(run.reason(0), "worker was the terminal's foreground job");
+    let run = Scene::new().zoo(&auto);
+    assert_eq!((run.exit_code, run.count("main")), (ACCESS_VIOLATION, 2), "{}", run.said);
+    assert_eq!(run.said.matches("topology: WorkerFirst: nothing speaks").count(), 2);
 }
 
 // Goal: a guard argument with nothing behind it ends with its own code and never runs the application; a store that can't be made costs the reports only.

@@ -418,9 +418,9 @@ impl Guard {
         self.tell(Event::DumpFinished(outcome));
     }
 
-    /// Whether a shell could wait for this worker: not for one with its guard in front, nor for a role, whose main process it waits for.
+    /// Whether a shell could wait for this worker: not for one with a process in front of it, nor for a role, whose main process it waits for.
     fn may_be_a_job(&self) -> bool {
-        !front::is_front() && self.attached.record.role.is_empty()
+        !front::is_there() && self.attached.record.role.is_empty()
     }
 
     /// Asks the system what forbids a restart.
@@ -444,7 +444,7 @@ impl Guard {
         {
             return self.tell(Event::StarterMade(StarterOutcome::Failed));
         }
-        if front::is_front() {
+        if front::is_there() {
             for (stream, own) in self.streams.iter_mut().zip(front::own_streams()) {
                 *stream = stream.take().or(own);
             }
@@ -533,6 +533,7 @@ impl Guard {
     /// Makes sure that nobody starts the next worker, if nobody has.
     fn close_start(&mut self) {
         self.closed_start |= self.attached.black_box.control.close_start();
+        front::nothing_follows();
         if let Some(starter) = self.starter.take() {
             starter.end(self.attached.black_box);
             self.streams = starter.into_streams();

@@ -25,9 +25,9 @@
 )]
 pub(crate) mod words;
 
-#[cfg(not(all(target_os = "linux", feature = "guard-first")))]
+#[cfg(not(all(any(target_os = "linux", windows), feature = "guard-first")))]
 pub(crate) mod no_front;
-#[cfg(not(target_os = "linux"))]
+#[cfg(not(any(target_os = "linux", windows)))]
 pub(crate) use no_front as front;
 
 #[cfg(not(all(target_os = "linux", feature = "roles")))]

@@ -36,6 +36,14 @@ pub(crate) fn is_front() -> bool {
     false
 }
 
+/// Whether the worker has a process in front of it.
+pub(crate) fn is_there() -> bool {
+    false
+}
+
+/// Nobody is to be told.
+pub(crate) fn nothing_follows() {}
+
 /// Nobody asks a process that isn't in front.
 pub(crate) fn stop_was_asked() -> bool {
     false

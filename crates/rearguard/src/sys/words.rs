@@ -37,6 +37,9 @@ pub(crate) struct Surroundings {
     pub(crate) rlimits: Vec<(i32, u64, u64)>,
     /// The values of the standard handles, on systems that have handles.
     pub(crate) streams: Vec<u64>,
+    /// Where the process in front of this one is to be found, on systems where that is another than its guard; zero for none.
+    #[cfg(feature = "guard-first")]
+    pub(crate) front: u64,
 }
 
 /// The crash context.

@@ -51,6 +51,14 @@ pub(crate) fn is_front() -> bool {
     IS_FRONT.load(Ordering::Relaxed)
 }
 
+/// Whether the worker has a process in front of it: only if it is this one.
+pub(crate) fn is_there() -> bool {
+    is_front()
+}
+
+/// Who is in front knows by itself.
+pub(crate) fn nothing_follows() {}
+
 /// Lets an exec keep a descriptor.
 fn keep_over_exec(fd: RawFd) {
     // SAFETY: no memory is involved.

@@ -123,6 +123,8 @@ pub(crate) fn surroundings(status: &Status) -> Surroundings {
         seccomp: seccomp(),
         rlimits: rlimits(),
         streams: Vec::new(),
+        #[cfg(feature = "guard-first")]
+        front: 0,
     }
 }
 

@@ -18,7 +18,7 @@ use windows_sys::Win32::System::Threading::{
     GetProcessId, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
-use super::{handles, process, session};
+use super::{front, handles, process, session};
 use crate::config::StartBlock;
 use crate::launch::LaunchRecord;
 use crate::limits;
@@ -82,6 +82,7 @@ pub(crate) fn attach(nonce: u64) -> Result<Attached, &'static str> {
     WORKER.store(value(process), Ordering::Release);
     ANSWERED.store(value(answered), Ordering::Release);
     READY.store(value(ready), Ordering::Release);
+    front::reach(&record);
     Ok(Attached { black_box, record, crashed: value(crashed) as HANDLE })
 }
 

@@ -36,7 +36,10 @@ pub(crate) struct Opening<'a> {
 }
 
 /// Makes and maps the black box.
-pub(crate) fn begin(_ties: Ties<'_>) -> Result<Opening<'_>, Error> {
+pub(crate) fn begin(ties: Ties<'_>) -> Result<Opening<'_>, Error> {
+    if let Some(front) = ties.front {
+        front.keep();
+    }
     let failed = |error: u32| Error::system("making the black box", "", error as i32);
     let section = handles::section(BLACK_BOX_BYTES).map_err(failed)?;
     let view = handles::map(raw(&section), BLACK_BOX_BYTES, true).map_err(failed)?;
@@ -168,9 +171,9 @@ pub(crate) fn disarm() {
     handler::disarm();
 }
 
-/// What the lives before this one left, if a guard started it.
+/// What the lives before this one left, if a guard started it, and where the process in front of it is to be found.
 pub(crate) fn take_succession() -> (Option<Succession>, Option<u64>) {
-    (successor::take(), None)
+    successor::take()
 }
 
 /// Nothing is forked here.

@@ -3,7 +3,7 @@
 pub(crate) use crate::config::signal_name;
 use windows_sys::Win32::System::Threading::GetExitCodeProcess;
 
-use super::attach;
+use super::{attach, front};
 use crate::config::ExitClass;
 
 /// Asks how the worker ended, once its handle says that it is gone. `None` when the system doesn't tell.
@@ -14,6 +14,12 @@ pub(crate) fn of_worker(_pid: u32, _ask: bool, crash_was_told: bool) -> Option<E
     // SAFETY: the handle is the worker's or none, and the answer goes into a living place.
     let told = unsafe { GetExitCodeProcess(attach::worker_process(), &raw mut code) };
     let class = (told != 0).then(|| class_of(code))?;
+    if class == ExitClass::Clean
+        && let Some(code) = front::lost()
+    {
+        // The system ends a worker with the process in front of it, and calls that a success.
+        return Some(ExitClass::Killed(code as i32));
+    }
     match class {
         ExitClass::Code(_) | ExitClass::Clean if crash_was_told => None,
         class => Some(class),

@@ -24,6 +24,7 @@ use windows_sys::Win32::System::Threading::{
     STACK_SIZE_PARAM_IS_A_RESERVATION, WaitForSingleObject,
 };
 
+use super::front;
 use super::handles::{self, raw, this_process};
 use super::process;
 use super::spawn::{self, Created, Start};
@@ -203,6 +204,7 @@ fn make_standby(keeping: &Keeping) -> Result<(), u32> {
     })?;
     // Should this fail, the job's end is the process's.
     hand_over(keeping, &created)?;
+    front::note_guard(&created);
     standing::put_standby(
         created.process.into_raw_handle().cast(),
         created.thread.into_raw_handle().cast(),
@@ -214,22 +216,32 @@ fn make_standby(keeping: &Keeping) -> Result<(), u32> {
 
 /// A job whose processes the system ends when its last handle is closed, by whatever end of this process.
 fn ending_job() -> Result<OwnedHandle, u32> {
+    job(JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE)
+}
+
+/// A job with these limits.
+pub(super) fn job(limit_flags: u32) -> Result<OwnedHandle, u32> {
     // SAFETY: neither attributes nor name are given.
     let job = handles::own(unsafe { CreateJobObjectW(core::ptr::null(), core::ptr::null()) })?;
+    if limit(raw(&job), limit_flags) { Ok(job) } else { Err(handles::last_error()) }
+}
+
+/// Gives a job these limits, in the place of those that it has; false when that isn't allowed.
+pub(super) fn limit(job: HANDLE, limit_flags: u32) -> bool {
     // SAFETY: all bytes of the structure may be zero.
     let mut limits: JOBOBJECT_EXTENDED_LIMIT_INFORMATION = unsafe { core::mem::zeroed() };
-    limits.BasicLimitInformation.LimitFlags = JOB_OBJECT_LIMIT_KILL_ON_JOB_CLOSE;
+    limits.BasicLimitInformation.LimitFlags = limit_flags;
     let size = size_of::<JOBOBJECT_EXTENDED_LIMIT_INFORMATION>() as u32;
     // SAFETY: the pointer and the size are those of a living structure.
     let set = unsafe {
         SetInformationJobObject(
-            raw(&job),
+            job,
             JobObjectExtendedLimitInformation,
             (&raw const limits).cast(),
             size,
         )
     };
-    if set == 0 { Err(handles::last_error()) } else { Ok(job) }
+    set != 0
 }
 
 /// The system's directory: a guard must not hold the application's.

@@ -12,6 +12,14 @@ pub(crate) mod process;
 pub(crate) mod successor;
 pub(crate) mod terminal;
 
+#[cfg(feature = "guard-first")]
+pub(crate) mod front;
+#[cfg(not(feature = "guard-first"))]
+#[path = "front_off.rs"]
+pub(crate) mod front;
+#[cfg(feature = "guard-first")]
+mod front_page;
+
 mod handles;
 mod keeper;
 mod libraries;

@@ -67,6 +67,8 @@ pub(crate) fn surroundings(_status: &Status) -> Surroundings {
         environment: environment(),
         directory: std::env::current_dir().map_or_else(|_| Vec::new(), |path| path_bytes(&path)),
         streams: stream_values(),
+        #[cfg(feature = "guard-first")]
+        front: super::front::place(),
         ..Surroundings::default()
     }
 }

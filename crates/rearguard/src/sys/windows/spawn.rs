@@ -11,6 +11,9 @@ use windows_sys::Win32::System::Threading::{
     UpdateProcThreadAttribute,
 };
 
+#[cfg(feature = "guard-first")]
+use windows_sys::Win32::System::Threading::{GetStartupInfoW, STARTF_USESHOWWINDOW};
+
 use super::handles::{last_error, own};
 
 /// Paths of this length and more need the prefix that turns the old limit off (MSDN, "Maximum Path Length Limitation").
@@ -45,19 +48,13 @@ pub(super) struct Created {
 
 /// Creates the process; the error is the system's.
 pub(super) fn create_suspended(start: &Start<'_>) -> Result<Created, u32> {
-    let program = terminated(&with_prefix(start.program));
-    // The system may write to the command line while it parses it.
-    let mut command_line = terminated(start.command_line);
-    let environment = environment_block(start.environment);
-    let directory = terminated(start.directory);
-    let directory = if start.directory.is_empty() { core::ptr::null() } else { directory.as_ptr() };
     let mut inherited: Vec<HANDLE> = start.handles.to_vec();
     for stream in start.streams.iter().flatten() {
         if !stream.is_null() && !inherited.contains(stream) {
             inherited.push(*stream);
         }
     }
-    let inheriting = Inheriting::begin(&inherited);
+    let _inheriting = Inheriting::begin(&inherited);
     let list = AttributeList::new(&inherited, &start.job)?;
     let streams = start.streams.unwrap_or([core::ptr::null_mut(); 3]);
     let use_streams = if start.streams.is_some() { STARTF_USESTDHANDLES } else { 0 };
@@ -74,6 +71,43 @@ pub(super) fn create_suspended(start: &Start<'_>) -> Result<Created, u32> {
         },
         lpAttributeList: list.pointer(),
     };
+    create(start, &info, !inherited.is_empty())
+}
+
+/// The same for a process that is to have everything that this one was started with: whatever is inheritable here, its standard streams, and how its window is to be shown.
+#[cfg(feature = "guard-first")]
+pub(super) fn create_alike(start: &Start<'_>) -> Result<Created, u32> {
+    // SAFETY: all bytes of the structure may be zero.
+    let mut info: STARTUPINFOW = unsafe { core::mem::zeroed() };
+    // SAFETY: the pointer refers to a living structure.
+    unsafe { GetStartupInfoW(&raw mut info) };
+    // The rest of it is about this process's own window and console, or is told in the places of the streams.
+    info.dwFlags = info.dwFlags & STARTF_USESHOWWINDOW | STARTF_FORCEOFFFEEDBACK;
+    [info.hStdInput, info.hStdOutput, info.hStdError] = [core::ptr::null_mut(); 3];
+    let mut inherited = start.handles.to_vec();
+    if let Some(streams) = start.streams {
+        info.dwFlags |= STARTF_USESTDHANDLES;
+        [info.hStdInput, info.hStdOutput, info.hStdError] = streams;
+        for stream in streams {
+            if super::front_page::is_inheritable(stream) == Some(false) {
+                inherited.push(stream);
+            }
+        }
+    }
+    let _inheriting = Inheriting::begin(&inherited);
+    let list = AttributeList::new(&[], &start.job)?;
+    info.cb = size_of::<STARTUPINFOEXW>() as u32;
+    create(start, &STARTUPINFOEXW { StartupInfo: info, lpAttributeList: list.pointer() }, true)
+}
+
+/// Creates the process, with what it inherits settled.
+fn create(start: &Start<'_>, info: &STARTUPINFOEXW, inherits: bool) -> Result<Created, u32> {
+    let program = terminated(&with_prefix(start.program));
+    // The system may write to the command line while it parses it.
+    let mut command_line = terminated(start.command_line);
+    let environment = environment_block(start.environment);
+    let directory = terminated(start.directory);
+    let directory = if start.directory.is_empty() { core::ptr::null() } else { directory.as_ptr() };
     // SAFETY: all bytes of the structure may be zero.
     let mut created: PROCESS_INFORMATION = unsafe { core::mem::zeroed() };
     // SAFETY: strings and block end with zeros, the attribute list lives, and the result goes into a living place.
@@ -83,21 +117,19 @@ pub(super) fn create_suspended(start: &Start<'_>) -> Result<Created, u32> {
             command_line.as_mut_ptr(),
             core::ptr::null(),
             core::ptr::null(),
-            i32::from(!inherited.is_empty()),
+            i32::from(inherits),
             start.flags
                 | CREATE_SUSPENDED
                 | CREATE_UNICODE_ENVIRONMENT
                 | EXTENDED_STARTUPINFO_PRESENT,
             environment.as_ptr().cast(),
             directory,
-            (&raw const info).cast(),
+            core::ptr::from_ref(info).cast(),
             &raw mut created,
         )
     };
-    let error = last_error();
-    drop(inheriting);
     if done == 0 {
-        return Err(error);
+        return Err(last_error());
     }
     Ok(Created {
         process: own(created.hProcess)?,

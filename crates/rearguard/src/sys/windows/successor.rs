@@ -1,4 +1,4 @@
-//! Starting the next worker: once the full exit is seen, the guard itself creates it, tells it what it succeeds, and lets it run.
+//! Starting the next worker: once the full exit is seen, the guard itself creates it, tells it what it succeeds, and lets it run; or asks the process in front to do so.
 
 use std::cell::{Cell, RefCell};
 use std::os::windows::io::{AsRawHandle, OwnedHandle};
@@ -12,6 +12,7 @@ use windows_sys::Win32::System::Threading::{
 };
 
 use super::attach::Stream;
+use super::front::{self, Front};
 use super::handles::{self, raw};
 use super::libraries::Library;
 use super::spawn::{self, Start};
@@ -19,7 +20,6 @@ use super::wide;
 use crate::error::Error;
 use crate::launch::{LIFE_NAME, LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
-use crate::sys::no_front::Front;
 use crate::sys::words::{Started, When};
 
 /// How many bytes in front of a succession record tell whose it is.
@@ -117,6 +117,8 @@ impl Starter {
             .compare_exchange(start::OPEN, self.claim(), Ordering::AcqRel, Ordering::Acquire)
             .is_err()
         {
+            // Whoever has claimed it has asked by now, or is gone.
+            front::nothing_follows();
             return Started::Lost;
         }
         match self.start() {
@@ -127,6 +129,12 @@ impl Starter {
 
     /// Creates the next worker, and lets it run.
     fn start(&self) -> Result<(), u32> {
+        if let Some(asked) = front::next_worker(&self.succession, &self.streams) {
+            let pid = asked?;
+            self.pid.set(pid);
+            self.black_box.control.start.store(pid, Ordering::Release);
+            return Ok(());
+        }
         let mut framed = vec![0; PID_BYTES];
         framed.extend_from_slice(&self.succession);
         let section = handles::section(framed.len() + handles::LENGTH_BYTES)?;
@@ -201,7 +209,7 @@ impl Starter {
     /// There is nothing to end: until the start there is no process.
     pub(crate) fn end(&self, _black_box: &BlackBox) {}
 
-    /// No worker has anything in front of it here.
+    /// What is in front of a worker is never this process here.
     pub(crate) fn take_socket(&mut self) -> Option<Front> {
         None
     }
@@ -229,8 +237,14 @@ fn allow_foreground(pid: u32) {
     }
 }
 
-/// What the guard told this process, if one started it. The variable is taken away: children must not take it for theirs.
-pub(crate) fn take() -> Option<Succession> {
+/// What the guard told this process, if one started it, and where its front is, if it has one.
+pub(crate) fn take() -> (Option<Succession>, Option<u64>) {
+    take_told().unwrap_or((None, None))
+}
+
+/// The same. The variable is taken away: children must not take it for theirs.
+/// Its value is a section's handle, and behind a colon the process id of a front.
+fn take_told() -> Option<(Option<Succession>, Option<u64>)> {
     use std::os::windows::ffi::OsStrExt;
     use windows_sys::Win32::System::Environment::SetEnvironmentVariableW;
     let name = core::str::from_utf8(LIFE_NAME).ok()?;
@@ -238,18 +252,22 @@ pub(crate) fn take() -> Option<Succession> {
     let wide_name: Vec<u16> = std::ffi::OsStr::new(name).encode_wide().chain([0]).collect();
     // SAFETY: the name ends with a zero; no value takes the variable away.
     unsafe { SetEnvironmentVariableW(wide_name.as_ptr(), core::ptr::null()) };
-    let section: isize = value.to_str()?.parse().ok()?;
+    let (value, front) = front::split_off(value.to_str()?)?;
+    let section: isize = value.parse().ok()?;
     let section = section as HANDLE;
     let content = handles::read_section(section, SUCCESSION_BYTES_MAX)?;
     let (pid, record) = content.split_first_chunk::<PID_BYTES>()?;
     if u32::from_le_bytes(*pid) != std::process::id() {
         return None;
     }
-    let succession = Succession::decode(record)?;
+    let told = match front {
+        None => (Some(Succession::decode(record)?), None),
+        Some(front) => front::told(front, record)?,
+    };
     // It is what the guard handed over: it says so itself, so it is ours to close.
     // SAFETY: the handle was inherited for this purpose, and nobody else knows it.
     drop(unsafe {
         <OwnedHandle as std::os::windows::io::FromRawHandle>::from_raw_handle(section.cast())
     });
-    Some(succession)
+    Some(told)
 }

@@ -13,4 +13,4 @@ pub(crate) mod trace_file;
 pub(crate) mod ways;
 
 /// None: every option has its meaning here.
-pub(crate) const ABSENT_OPTIONS: [&str; 0] = [];
+pub(crate) const ABSENT_OPTIONS: [&str; 1] = ["deaf"];

@@ -7,6 +7,7 @@
 
 use std::fmt::Write;
 
+use windows_sys::Win32::System::Console::SetConsoleCtrlHandler;
 use windows_sys::Win32::System::Environment::GetCommandLineW;
 use windows_sys::Win32::System::Threading::{GetCurrentProcess, TerminateProcess};
 
@@ -51,6 +52,15 @@ pub(crate) fn command_line() -> Vec<u8> {
         }
         unit = unit.wrapping_add(1);
     }
+}
+
+/// Lets Ctrl-C not end this process.
+pub(crate) fn be_deaf() -> Result<(), String> {
+    // SAFETY: without a function the keys are ignored.
+    if unsafe { SetConsoleCtrlHandler(None, 1) } == 0 {
+        return Err(format!("--deaf: {}", std::io::Error::last_os_error()));
+    }
+    Ok(())
 }
 
 /// Refuses; the command line doesn't let it come to that.
