@@ -151,7 +151,7 @@ pub(crate) fn start(
     let is_in_family = family::IS_BUILT && ties.family.is_some();
     let status = process::Status::read();
     (worker.topology, worker.topology_reason) =
-        choose_topology(settings, ties.front.is_some(), was_told, worker.role);
+        choose_topology(settings, ties.front.is_some(), worker.role);
     // Without its feature nobody can have chosen it.
     let is_front_first = front::IS_BUILT && worker.topology == Topology::GuardFirst;
     if is_front_first && succession.is_some() && socket.is_none() {
@@ -187,9 +187,9 @@ pub(crate) fn start(
 #[cfg(not(feature = "roles"))]
 fn open_family(_settings: &Settings, _worker: &mut Worker) {}
 
-/// Where the guard of a daemon stands: its first process has ended, and so have those in front of it.
+/// Where the guard of a daemon stands, and of a life that comes after one without a front: whoever waits, waits for a process that has ended.
 const WITHOUT_FRONT: (Topology, &str) =
-    (Topology::WorkerFirst, "it was forked away from the process in front of it");
+    (Topology::WorkerFirst, "no process can be in front of it any more");
 
 /// Makes this process the head of a family, if it has roles that are to have one guard with it.
 #[cfg(feature = "roles")]
@@ -208,12 +208,7 @@ fn open_family(settings: &Settings, worker: &mut Worker) {
 }
 
 /// Where the guard is to stand, and why there. A process that has one in front of it has it, whatever it chooses.
-fn choose_topology(
-    settings: &Settings,
-    has_front: bool,
-    is_later_life: bool,
-    role: &str,
-) -> (Topology, &'static str) {
+fn choose_topology(settings: &Settings, has_front: bool, role: &str) -> (Topology, &'static str) {
     if front::IS_BUILT && has_front {
         return (Topology::GuardFirst, "the guard was there first");
     }
@@ -229,8 +224,7 @@ fn choose_topology(
     if process::outer_supervisor().is_some() {
         return (Topology::AtCrash, "a service manager watches over this process");
     }
-    // A later life that has no front can't have one any more: whoever waits, waits for the first.
-    if process::foreground() == foreground::JOB && front::IS_BUILT && !is_later_life {
+    if process::foreground() == foreground::JOB && front::IS_BUILT {
         return (Topology::GuardFirst, "this is the foreground job of a terminal");
     }
     (Topology::WorkerFirst, "nothing speaks for another place")

@@ -679,3 +679,22 @@ fn bad_input() {
     assert_eq!(run.exit_code, 3, "{}", run.said);
     assert!(run.said.contains("reports are lost"), "{}", run.said);
 }
+
+// Goal: a role has a guard of its own, is told by its name, and is started again by its own policy, while the main process goes on to an end of its own.
+#[test]
+fn a_role_is_told_by_its_name() {
+    let role = "helper:--wait-guarded --lives 1 fast-fail";
+    let run = Scene::new().zoo(&["--start", role, "--after", "8000", "exit-3"]);
+    assert_eq!(run.exit_code, 3, "{}", run.said);
+    let lives = run.trace.iter().filter(|line| line["event"] == "main" && line["role"] == "helper");
+    assert_eq!(lives.count(), 2, "{}", run.said);
+    let of_role = |name: &str| {
+        let mut found = run.reports.iter().filter(|report| report.metadata["role"] == name);
+        let one = found.next().unwrap_or_else(|| panic!("no report of {name}: {}", run.said));
+        assert!(found.next().is_none(), "{name}");
+        one
+    };
+    assert_eq!(of_role("helper").metadata["exit"]["value"], FAST_FAIL);
+    assert_eq!(of_role("helper").metadata["decision"]["restart"], true);
+    assert_eq!(of_role("main").metadata["exit"]["value"], 3);
+}

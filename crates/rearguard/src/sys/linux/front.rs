@@ -391,12 +391,10 @@ pub(crate) fn stop_was_asked() -> bool {
     asked_ns != 0 && since_ns < limits::STOP_MEMORY_MS * 1_000_000
 }
 
-/// The request to stop that has come since this was last asked.
+/// The request to stop that has come since this was last asked; one that the application has handled long ago is none.
 pub(crate) fn take_stop() -> Option<i32> {
-    match STOP_SIGNAL.swap(0, Ordering::Relaxed) {
-        0 => None,
-        signal => Some(signal),
-    }
+    let signal = STOP_SIGNAL.swap(0, Ordering::Relaxed);
+    (signal != 0 && stop_was_asked()).then_some(signal)
 }
 
 /// Follows the worker into a stop, and reaps other children: an earlier life, orphans of a PID 1.
