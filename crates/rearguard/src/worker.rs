@@ -153,13 +153,14 @@ pub(crate) fn start(
     (worker.topology, worker.topology_reason) =
         choose_topology(settings, ties.front.is_some(), worker.role);
     // Without its feature nobody can have chosen it.
-    let is_front_first = front::IS_BUILT && worker.topology == Topology::GuardFirst;
-    if is_front_first && succession.is_some() && socket.is_none() {
+    let lacks_front =
+        front::IS_BUILT && worker.topology == Topology::GuardFirst && ties.front.is_none();
+    let begins_below = lacks_front && (succession.is_none() || socket.is_some());
+    if lacks_front && !begins_below {
         (worker.topology, worker.topology_reason) = WITHOUT_FRONT;
     }
     worker.off = reason_to_stay_alone(settings, &status, worker.topology);
-    let is_front_first = front::IS_BUILT && worker.topology == Topology::GuardFirst;
-    if worker.off.is_none() && is_front_first && ties.front.is_none() {
+    if worker.off.is_none() && begins_below {
         // This process becomes the guard, and the application begins anew below it.
         // One that was begun so already, and isn't reached, would begin for ever.
         worker.off = Some(Off::Failed(if was_told {
@@ -275,28 +276,38 @@ fn guard_this_process(
     ties: Ties<'_>,
     worker: &mut Worker,
 ) {
-    open_family(settings, worker);
-    let mut door = worker.door.take();
-    let heads_family = door.is_some();
-    let gather = |worker: &mut Worker| {
+    let made = connect(settings, ties, worker, |worker| {
         let store = choose_store(settings, worker);
         let mut surroundings = process::surroundings(status);
         remove_single_use(&mut surroundings.environment);
         // Who asks for a restart in place by name has it under an outer supervisor too.
         let block =
             process::outer_supervisor().filter(|_| settings.topology != Topology::GuardFirst);
-        &*kept(Launch { pid: std::process::id(), settings, succession, surroundings, store, block })
-    };
+        kept(Launch { pid: std::process::id(), settings, succession, surroundings, store, block })
+    });
+    match made {
+        Ok(()) => arm(settings, worker),
+        Err(error) => worker.off = Some(Off::Failed(error)),
+    }
+}
+
+/// Makes the channel; what it is made from is gathered while the keeper begins.
+fn connect(
+    settings: &Settings,
+    ties: Ties<'_>,
+    worker: &mut Worker,
+    gather: impl FnOnce(&mut Worker) -> &'static Launch,
+) -> Result<(), Error> {
+    open_family(settings, worker);
+    let mut door = worker.door.take();
+    let heads_family = door.is_some();
     let made = channel::begin(Ties { door: door.as_mut(), ..ties }).and_then(|opening| {
         let launch = gather(worker);
         worker.launch = Some(launch);
         open_channel(launch, opening, heads_family, worker)
     });
     worker.door = door;
-    match made {
-        Ok(()) => arm(settings, worker),
-        Err(error) => worker.off = Some(Off::Failed(error)),
-    }
+    made
 }
 
 /// Completes the channel from what this process was started with.
@@ -373,13 +384,7 @@ pub(crate) fn begin_anew(worker: &mut Worker) -> Result<(), Error> {
     if worker.topology == Topology::GuardFirst {
         (worker.topology, worker.topology_reason) = WITHOUT_FRONT;
     }
-    open_family(launch.settings, worker);
-    let mut door = worker.door.take();
-    let heads_family = door.is_some();
-    let made = channel::begin(Ties { door: door.as_mut(), ..Ties::default() })
-        .and_then(|opening| open_channel(launch, opening, heads_family, worker));
-    worker.door = door;
-    if let Err(error) = made {
+    if let Err(error) = connect(launch.settings, Ties::default(), worker, |_| launch) {
         worker.off = Some(Off::Failed(error.clone()));
         return Err(error);
     }

@@ -40,8 +40,9 @@ const EXIT_LOCKED: u8 = 75;
 /// rearguard refused the configuration, or a file of the command line can't be opened.
 const EXIT_CONFIG: u8 = 78;
 
-/// The role that tells the user, and the variable that tells it where.
+/// The role that tells the user, how its argument ends, and the variable that tells it where.
 const NOTICE_ROLE: &str = "notice";
+const NOTICE_ENDING: &str = ":notice";
 const NOTICE_VARIABLE: &str = "ZOO_NOTICE";
 
 /// How long `--wait-ready` and `--wait-guarded` wait for the guard, the figure of the design.
@@ -55,7 +56,7 @@ pub fn main() -> ExitCode {
     rearguard::run_guard_if_asked();
     let main_ns = clock::now_ns();
     if let Some(path) = std::env::var_os(NOTICE_VARIABLE)
-        && is_role(NOTICE_ROLE)
+        && role_argument().is_some_and(|argument| argument.ends_with(NOTICE_ENDING))
     {
         return notice(&PathBuf::from(path));
     }
@@ -208,7 +209,7 @@ fn builder(args: &Args) -> rearguard::Rearguard {
         .topology(args.topology)
         .restart(restart_policy(args));
     // Whoever has none is guarded in another way, and that is what most of the tests are about.
-    let is_role = std::env::args_os().len() != rearguard::application_arguments().count();
+    let is_role = role_argument().is_some();
     if args.notice {
         builder = builder.role(AppRole::new(NOTICE_ROLE)).notice(NOTICE_ROLE);
     }
@@ -242,13 +243,10 @@ fn builder(args: &Args) -> rearguard::Rearguard {
     builder
 }
 
-/// Whether this process was started for this role.
-fn is_role(name: &str) -> bool {
-    std::env::args_os().nth(1).is_some_and(|argument| {
-        let argument = argument.to_string_lossy().into_owned();
-        argument.starts_with(rearguard::ROLE_ARGUMENT_PREFIX)
-            && argument.ends_with(&format!(":{name}"))
-    })
+/// The argument by which this process is one of the roles.
+fn role_argument() -> Option<String> {
+    let first = std::env::args_os().nth(1)?.to_string_lossy().into_owned();
+    first.starts_with(rearguard::ROLE_ARGUMENT_PREFIX).then_some(first)
 }
 
 /// The process that tells the user: appends one line about what it was told.

@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use common::{Ended, Report, Scene, program};
+use common::{Ended, Report, Scene, done, needs_root};
 
 const TOPOLOGIES: [&str; 3] = ["worker-first", "at-crash", "guard-first"];
 
@@ -20,17 +20,6 @@ const GUARDED: &str = "armed, reports are kept";
 
 /// A user that nobody else is, so that its processes can be counted.
 const LONER: u32 = 54_321;
-
-/// Runs only for root; says so where it doesn't.
-macro_rules! needs_root {
-    () => {
-        // SAFETY: always succeeds.
-        if unsafe { libc::geteuid() } != 0 {
-            println!("not run: it needs root");
-            return;
-        }
-    };
-}
 
 /// What a crash is to be there.
 struct Expected {
@@ -96,10 +85,6 @@ fn prepared(
     // SAFETY: what is prepared here makes system calls and touches no memory that others share.
     unsafe { command.pre_exec(prepare) };
     command
-}
-
-fn done(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Runs a case with the guard in each of its places.
@@ -192,12 +177,7 @@ fn become_user(user: u32, processes_max: Option<u64>) -> io::Result<()> {
         // SAFETY: the pointer refers to a living limit.
         done(unsafe { libc::setrlimit(libc::RLIMIT_NPROC, &raw const limit) })?;
     }
-    // SAFETY: an empty list of groups needs no memory.
-    done(unsafe { libc::setgroups(0, std::ptr::null()) })?;
-    // SAFETY: no memory is involved.
-    done(unsafe { libc::setresgid(user, user, user) })?;
-    // SAFETY: no memory is involved.
-    done(unsafe { libc::setresuid(user, user, user) })
+    common::become_user(user)
 }
 
 // Goal: with no process or thread left, a program runs unguarded, says so, and dies truly; with room for the keeper alone it dies without a report.
@@ -245,21 +225,12 @@ fn a_low_limit_of_descriptors_costs_nothing() {
     });
 }
 
-/// The zoo in namespaces of its own, after `preparation` by the shell.
-fn in_own_mounts(scene: &Scene, preparation: &str, arguments: &[&str]) -> Command {
-    let script = format!("{preparation} && exec \"$@\"");
-    let mut command = scene.silent("unshare");
-    command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    command.arg(program("crashzoo")).args(scene.zoo(arguments).get_args());
-    command
-}
-
 // Goal: without `/proc` a program is started again, and its dump has the crashed thread; it can't be begun below a guard there, and runs without one, which the health says.
 #[test]
 fn without_proc_the_crashed_thread_is_told() {
     needs_root!();
     let command =
-        |scene: &Scene, arguments: &[&str]| in_own_mounts(scene, "umount -l /proc", arguments);
+        |scene: &Scene, arguments: &[&str]| scene.in_own_mounts("umount -l /proc", arguments);
     everywhere("no /proc", command, |topology| match topology {
         "guard-first" => Expected { lives: 1, report: Told::Nothing, says: "below its guard" },
         _ => Expected { lives: 2, report: Told::Less("/proc"), says: GUARDED },
@@ -277,7 +248,7 @@ fn a_read_only_root_costs_the_reports() {
         let preparation = format!("mount --bind '{place}' '{place}' && mount -o remount,bind,ro /");
         let arguments = ["--topology", topology, "--wait-ready", "--health"];
         let arguments = [&arguments[..], &["--store", "/rearguard-nowhere", "null-write"]].concat();
-        let child = in_own_mounts(&scene, &preparation, &arguments).spawn().expect("it starts");
+        let child = scene.in_own_mounts(&preparation, &arguments).spawn().expect("it starts");
         let ended = scene.finish(child);
         let case = format!("read-only root, {topology}");
         check(&scene, &case, &ended, &Expected { lives: 2, report: Told::Nothing, says: "" });
@@ -293,12 +264,11 @@ fn a_pid_namespace_is_like_any_other_place() {
     needs_root!();
     for topology in TOPOLOGIES {
         let scene = Scene::new();
-        let zoo = scene.zoo(&["--topology", topology, "--wait-guarded", "null-write"]);
-        let mut command = scene.silent("unshare");
         // The shell is process 1, and ends, with everything that is there, when its input does.
         let script = "\"$@\"; echo $? >status; read line; exit 0";
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc"]);
-        command.args(["sh", "-c", script, "sh"]).arg(zoo.get_program()).args(zoo.get_args());
+        let shell = ["sh", "-c", script, "sh"];
+        let arguments = ["--topology", topology, "--wait-guarded", "null-write"];
+        let mut command = scene.in_own_processes(&shell, &arguments);
         let mut child = command.stdin(Stdio::piped()).spawn().expect("unshare starts");
         scene.await_event("main", 2);
         scene.await_that("the first process has ended", || {
@@ -325,10 +295,8 @@ fn process_one_is_guarded_where_it_can_be() {
     for topology in TOPOLOGIES {
         let scene = Scene::new();
         let arguments = ["--topology", topology, "--wait-guarded", "--health"];
-        let zoo = scene.zoo(&[&arguments[..], &["--restart", "never", "null-write"]].concat());
-        let mut command = scene.silent("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-        command.arg(zoo.get_program()).args(zoo.get_args());
+        let arguments = [&arguments[..], &["--restart", "never", "null-write"]].concat();
+        let mut command = scene.in_own_processes(&[], &arguments);
         let ended = scene.finish(command.spawn().expect("unshare starts"));
         let case = format!("process 1, {topology}");
         let (report, says) = match topology {

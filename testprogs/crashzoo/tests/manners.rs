@@ -7,7 +7,7 @@ mod common;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::{Scene, kill, state};
+use common::{Scene, has_strace, kill, state};
 
 const TOPOLOGIES: [&str; 3] = ["worker-first", "at-crash", "guard-first"];
 
@@ -156,9 +156,7 @@ fn blocked_signals_cost_the_dump() {
 // Goal: a debugger that comes while a program runs keeps its threads; the crash is dumped as far as it lets, and nothing is started behind its user's back.
 #[test]
 fn a_debuggers_program_is_told_and_not_restarted() {
-    let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-    if !has_strace.is_ok_and(|status| status.success()) {
-        println!("not run: there is no strace");
+    if !has_strace() {
         return;
     }
     let scene = Scene::new();

@@ -14,9 +14,7 @@ const NOBODY: &str = "65534";
 
 /// Runs a worker that gives up root, with a store that everybody may write; `None` where the test isn't root.
 fn after_giving_up_root(more: &[&str]) -> Option<(Scene, common::Report)> {
-    // SAFETY: always succeeds.
-    #[expect(unsafe_code, reason = "the standard library doesn't tell the user")]
-    if unsafe { libc::geteuid() } != 0 {
+    if !common::is_root() {
         eprintln!("not shown without root: a worker that gives up root");
         return None;
     }

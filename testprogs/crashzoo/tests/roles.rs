@@ -5,6 +5,7 @@
 mod common;
 
 use std::fs;
+use std::process::Child;
 use std::time::Duration;
 
 use common::{Line, PATIENCE, Scene, kill, pause, pidfd, reap, state, wait_gone};
@@ -31,6 +32,34 @@ fn family_guard(scene: &Scene) -> u32 {
     scene.await_some("guarded main process", || scene.events("guarded").iter().find_map(main))
 }
 
+/// A main process that stands until it is told to end, with its roles.
+struct Family {
+    scene: Scene,
+    main: Child,
+    /// The guard of the main process, and with it of its family.
+    guard: u32,
+}
+
+impl Family {
+    /// With these options, the roles' too.
+    fn new(options: &[&str]) -> Family {
+        let scene = Scene::new();
+        let arguments = [&["--wait-guarded"], options, &["--after", "600000", "none"]].concat();
+        let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
+        let guard = family_guard(&scene);
+        Family { scene, main, guard }
+    }
+
+    /// Ends the main process by a request to stop, and what is left of its roles.
+    fn end(self, roles: impl IntoIterator<Item = u32>) -> Scene {
+        kill(self.main.id(), libc::SIGTERM);
+        let ended = self.scene.finish(self.main);
+        assert_eq!(ended.signal(), Some(libc::SIGTERM), "{ended:?}");
+        end(&self.scene, roles);
+        self.scene
+    }
+}
+
 /// Ends what a test has left standing.
 fn end(scene: &Scene, pids: impl IntoIterator<Item = u32>) {
     for pid in pids {
@@ -46,14 +75,11 @@ fn pids(lines: &[Line]) -> Vec<u32> {
 // Goal: a role that crashes is reported by its name and started again by its own policy; main process, other roles and their guard go on as if nothing had happened.
 #[test]
 fn a_role_that_crashes_takes_nobody_along() {
-    let scene = Scene::new();
     let stays = format!("helper:{STAYS}");
     let dies = "helper:--wait-guarded --lives 1 --threads 3 --annotate kind=doomed null-write";
-    let arguments =
-        ["--wait-guarded", "--start", &stays, "--start", dies, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let lives = await_role(&scene, "guarded", "helper", 3);
+    let family = Family::new(&["--start", &stays, "--start", dies]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let lives = await_role(scene, "guarded", "helper", 3);
     assert!(lives.iter().all(|line| line.guard_pid == Some(guard)), "{lives:#?}");
     let again = lives.iter().find(|line| line.incarnation == Some(1)).expect("a second life");
     assert_eq!(again.last_exit_class.as_deref(), Some("crash:11"));
@@ -72,9 +98,7 @@ fn a_role_that_crashes_takes_nobody_along() {
     let staying: Vec<u32> = pids(&lives).into_iter().filter(|pid| *pid != again.pid).collect();
     assert!(staying.iter().any(|pid| matches!(state(*pid), Some('S' | 'R'))));
     assert!(state(guard).is_some());
-    kill(main.id(), libc::SIGTERM);
-    assert_eq!(scene.finish(main).signal(), Some(libc::SIGTERM));
-    end(&scene, pids(&lives));
+    let scene = family.end(pids(&lives));
     assert_eq!(scene.events("main").len(), 4);
 }
 
@@ -92,12 +116,10 @@ fn ends_of_roles_are_told_as_what_they_were() {
         ("exec", Some(("clean", None))),
     ];
     for (way, told) in ends {
-        let scene = Scene::new();
         let line = format!("helper:--wait-guarded --restart never {way}");
-        let arguments = ["--wait-guarded", "--start", &line, "--after", "600000", "none"];
-        let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-        let guard = family_guard(&scene);
-        let role = await_role(&scene, "guarded", "helper", 1);
+        let family = Family::new(&["--start", &line]);
+        let (scene, guard) = (&family.scene, family.guard);
+        let role = await_role(scene, "guarded", "helper", 1);
         assert_eq!(role[0].guard_pid, Some(guard), "{way}");
         let role = pidfd(role[0].pid);
         assert!(role.is_none_or(|role| wait_gone(&role, PATIENCE)), "{way}");
@@ -115,9 +137,7 @@ fn ends_of_roles_are_told_as_what_they_were() {
             }
             None => assert_eq!(scene.report().exit_class().0, "crash"),
         }
-        kill(main.id(), libc::SIGTERM);
-        scene.finish(main);
-        scene.settle();
+        family.end([]);
     }
 }
 
@@ -144,12 +164,10 @@ fn pss_kib(pid: u32) -> u64 {
 // Goal: one guard stands for a hundred roles: no other process, no wake-up while all is well, at most 3 MB; and each of them is still guarded.
 #[test]
 fn a_hundred_roles_have_one_guard() {
-    let scene = Scene::new();
     let many = format!("100:{STAYS}");
-    let arguments = ["--wait-guarded", "--start-many", &many, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let roles = await_role(&scene, "guarded", "helper", 100);
+    let family = Family::new(&["--start-many", &many]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let roles = await_role(scene, "guarded", "helper", 100);
     let others = roles.iter().filter(|line| line.guard_pid != Some(guard)).count();
     assert_eq!((others, scene.guards()), (0, vec![guard]));
     scene.await_that("the guard sleeps", || state(guard) == Some('S'));
@@ -162,20 +180,17 @@ fn a_hundred_roles_have_one_guard() {
     kill(last, libc::SIGSEGV);
     scene.await_that("it is reported", || scene.reports().len() == 1);
     assert_eq!(scene.report().json["worker_pid"], last);
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    end(&scene, pids(&roles));
+    family.end(pids(&roles));
 }
 
 // Goal: when the guard of a family dies, all its members have the next one.
 #[test]
 fn a_family_survives_its_guard() {
-    let scene = Scene::new();
     let many = format!("5:{STAYS}");
-    let arguments = ["--wait-guarded", "--start-many", &many, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let roles = await_role(&scene, "guarded", "helper", 5);
-    let mut before = family_guard(&scene);
+    let family = Family::new(&["--start-many", &many]);
+    let scene = &family.scene;
+    let roles = await_role(scene, "guarded", "helper", 5);
+    let mut before = family_guard(scene);
     let signals = [libc::SIGKILL, libc::SIGTERM, libc::SIGABRT];
     for (dying, (role, signal)) in roles.iter().zip(signals).enumerate() {
         let guard = pidfd(before).expect("a living guard");
@@ -193,30 +208,21 @@ fn a_family_survives_its_guard() {
     }
     let told: Vec<_> = scene.reports().iter().map(|report| report.exit_class()).collect();
     assert_eq!(told, vec![("crash".into(), Some(4)); 3]);
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    end(&scene, pids(&roles));
+    family.end(pids(&roles));
 }
 
-/// How many lines to members a guard holds.
+/// How many lines to members a guard holds; the two ends of the family's own sockets are no members.
 fn lines_of(guard: u32) -> usize {
-    let Ok(entries) = fs::read_dir(format!("/proc/{guard}/fd")) else { return 0 };
-    let sockets = entries.flatten().filter(|entry| {
-        fs::read_link(entry.path()).is_ok_and(|link| link.to_string_lossy().starts_with("socket:"))
-    });
-    // The two ends of the family's own are no members.
-    sockets.count().saturating_sub(2)
+    sockets_of(guard).saturating_sub(2)
 }
 
 // Goal: a role whose family's guard is silent has a guard of its own before it dies, and everybody else keeps theirs or gets a new one.
 #[test]
 fn a_silent_family_guard_is_no_loss() {
-    let scene = Scene::new();
     let dies = "helper:--wait-guarded --dump-wait-ms 500 --after 600000 none";
-    let arguments = ["--wait-guarded", "--start", dies, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let role = await_role(&scene, "guarded", "helper", 1).remove(0);
+    let family = Family::new(&["--start", dies]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let role = await_role(scene, "guarded", "helper", 1).remove(0);
     kill(guard, libc::SIGSTOP);
     scene.await_that("it has stopped", || state(guard) == Some('T'));
     kill(role.pid, libc::SIGFPE);
@@ -226,19 +232,14 @@ fn a_silent_family_guard_is_no_loss() {
     assert!(report.dump.is_some());
     assert_eq!(report.json["role"], "helper");
     kill(guard, libc::SIGCONT);
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    scene.settle();
+    family.end([]);
 }
 
 // Goal: roles outlive their main process, guarded as before; but another life has nobody to use it.
 #[test]
 fn roles_without_their_main_process_are_not_started_again() {
-    let scene = Scene::new();
     let stays = format!("2:{STAYS}");
-    let arguments = ["--wait-guarded", "--start-many", &stays, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
+    let Family { scene, main, guard } = Family::new(&["--start-many", &stays]);
     let roles = await_role(&scene, "guarded", "helper", 2);
     kill(main.id(), libc::SIGTERM);
     scene.finish(main);
@@ -275,54 +276,42 @@ fn a_main_process_is_started_again_and_its_roles_go_on() {
 // Goal: by choice a role has a guard of its own, from its first life on.
 #[test]
 fn a_loner_has_a_guard_of_its_own() {
-    let scene = Scene::new();
-    let dies = "loner:--wait-guarded --lives 1 --after 50 ill";
-    let arguments = ["--wait-guarded", "--start", dies, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let lives = await_role(&scene, "guarded", "loner", 2);
+    let family = Family::new(&["--start", "loner:--wait-guarded --lives 1 --after 50 ill"]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let lives = await_role(scene, "guarded", "loner", 2);
     assert!(lives.iter().all(|line| line.guard_pid.is_some_and(|own| own != guard)));
     scene.await_that("it is reported", || scene.reports().len() == 1);
     assert_eq!(scene.report().json["role"], "loner");
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    scene.settle();
+    family.end([]);
 }
 
 // Goal: whatever comes by the family's socket costs its sender at most its own guard.
 #[test]
 fn nonsense_at_the_door_harms_nobody() {
-    let scene = Scene::new();
     let many = format!("3:{STAYS}");
-    let arguments = ["--wait-guarded", "--knock", "1000", "--start-many", &many, "--after"];
-    let arguments = [&arguments[..], &["600000", "none"]].concat();
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let roles = await_role(&scene, "guarded", "helper", 3);
+    let family = Family::new(&["--knock", "1000", "--start-many", &many]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let roles = await_role(scene, "guarded", "helper", 3);
     assert!(roles.iter().all(|line| line.guard_pid == Some(guard)), "{roles:#?}");
     assert_eq!(lines_of(guard), 3, "nothing of the nonsense is kept");
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    end(&scene, pids(&roles));
+    family.end(pids(&roles));
+}
+
+/// How many sockets a process's table shows.
+fn sockets_of(pid: u32) -> usize {
+    let Ok(entries) = fs::read_dir(format!("/proc/{pid}/fd")) else { return 0 };
+    let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
+    links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
 }
 
 // Goal: of the family's sockets the main process's table shows one, which an exec closes; a role's shows none.
 #[test]
 fn tables_show_what_is_promised() {
-    let scene = Scene::new();
     let stays = format!("helper:{STAYS}");
-    let arguments = ["--wait-guarded", "--start", &stays, "--after", "600000", "none"];
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let role = await_role(&scene, "guarded", "helper", 1).remove(0);
-    let sockets = |pid: u32| {
-        let entries = fs::read_dir(format!("/proc/{pid}/fd")).expect("its table");
-        let links = entries.flatten().filter_map(|entry| fs::read_link(entry.path()).ok());
-        links.filter(|link| link.to_string_lossy().starts_with("socket:")).count()
-    };
-    assert_eq!((sockets(main.id()), sockets(role.pid)), (1, 0));
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    end(&scene, [role.pid]);
+    let family = Family::new(&["--start", &stays]);
+    let role = await_role(&family.scene, "guarded", "helper", 1).remove(0);
+    assert_eq!((sockets_of(family.main.id()), sockets_of(role.pid)), (1, 0));
+    family.end([role.pid]);
 }
 
 // Goal: a role argument that can't be used never lets the main process's code run, and says in one line why.
@@ -431,7 +420,7 @@ fn roles_of_other_topologies_have_guards_of_their_own() {
     }
 }
 
-// Goal: a guard that stands for roles doesn't leave them because the main process holds it off, which is told; it is back on duty when the hold ends.
+// Goal: a guard that stands for roles doesn't leave them because the main process holds it off, which is told.
 #[test]
 fn a_hold_leaves_the_roles_guarded() {
     let scene = Scene::new();
@@ -451,33 +440,26 @@ fn a_hold_leaves_the_roles_guarded() {
 // Goal: a role that its launcher has confined isn't guarded, and isn't started again, with the rights that it hasn't: its own guard is as confined as itself.
 #[test]
 fn a_confined_role_stays_confined() {
-    let scene = Scene::new();
     let dies = "helper:--wait-guarded --lives 1 --after 50 null-write";
-    let arguments = ["--wait-guarded", "--confine-roles", "--start", dies, "--after", "600000"];
-    let main = scene.zoo(&[&arguments[..], &["none"]].concat()).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let lives = await_role(&scene, "guarded", "helper", 2);
+    let family = Family::new(&["--confine-roles", "--start", dies]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let lives = await_role(scene, "guarded", "helper", 2);
     assert!(lives.iter().all(|line| line.guard_pid.is_some_and(|own| own != guard)), "{lives:#?}");
     scene.await_that("it is reported", || scene.reports().len() == 1);
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    scene.settle();
+    family.end([]);
 }
 
 // Goal: a role that crashes while it joins, or before, is dumped without delay, and the guard that it was about to have stays with the others.
 #[test]
 fn a_crash_at_the_door_is_no_loss() {
-    let scene = Scene::new();
     let stays = format!("helper:{STAYS}");
     let dies = "40:--restart never null-write";
-    let begin = ["--wait-guarded", "--start", &stays, "--start-many", dies];
-    let arguments = [&begin[..], &["--after", "600000", "none"]].concat();
-    let main = scene.zoo(&arguments).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let dying = await_role(&scene, "dying", "helper", 40);
+    let family = Family::new(&["--start", &stays, "--start-many", dies]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let dying = await_role(scene, "dying", "helper", 40);
     let dies = |line: &Line| dying.iter().any(|dying| dying.pid == line.pid);
     let lasting = scene.await_some("guarded role", || {
-        of_role(&scene, "guarded", "helper").into_iter().find(|line| !dies(line))
+        of_role(scene, "guarded", "helper").into_iter().find(|line| !dies(line))
     });
     for line in &dying {
         let gone = pidfd(line.pid);
@@ -491,26 +473,20 @@ fn a_crash_at_the_door_is_no_loss() {
     assert_eq!(lasting.guard_pid, Some(guard));
     assert_eq!(scene.guards(), [guard], "nobody has ended it");
     assert_eq!(lines_of(guard), 1);
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    end(&scene, [lasting.pid]);
+    family.end([lasting.pid]);
 }
 
 // Goal: a socket that one process has shut down for all leaves those who come later with guards of their own, and the family's guard asleep.
 #[test]
 fn a_door_that_was_shut_stays_shut() {
-    let scene = Scene::new();
     let stays = format!("helper:{STAYS}");
-    let arguments = ["--wait-guarded", "--shut-door", "--start", &stays, "--after", "600000"];
-    let main = scene.zoo(&[&arguments[..], &["none"]].concat()).spawn().expect("the zoo starts");
-    let guard = family_guard(&scene);
-    let role = await_role(&scene, "guarded", "helper", 1).remove(0);
+    let family = Family::new(&["--shut-door", "--start", &stays]);
+    let (scene, guard) = (&family.scene, family.guard);
+    let role = await_role(scene, "guarded", "helper", 1).remove(0);
     assert_ne!(role.guard_pid, Some(guard));
     scene.await_that("the guard sleeps", || state(guard) == Some('S'));
     let before = wake_ups(guard);
     pause(Duration::from_millis(300));
     assert_eq!(wake_ups(guard), before);
-    kill(main.id(), libc::SIGTERM);
-    scene.finish(main);
-    end(&scene, [role.pid]);
+    family.end([role.pid]);
 }

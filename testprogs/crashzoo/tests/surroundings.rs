@@ -13,27 +13,14 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
-use common::{Ended, Scene, kill, program, reports_of};
+use common::{
+    Ended, Scene, become_user, has_strace, is_root, kill, needs_root, program, reports_of,
+};
 
 /// Longer than any test: the zoo is held until the test sends it a signal.
 const HELD: [&str; 4] = ["--wait-guarded", "--after", "600000", "none"];
-
-fn is_root() -> bool {
-    // SAFETY: always succeeds.
-    unsafe { libc::geteuid() == 0 }
-}
-
-/// Runs only for root; says so where it doesn't.
-macro_rules! needs_root {
-    () => {
-        if !is_root() {
-            println!("not run: it needs root");
-            return;
-        }
-    };
-}
 
 /// The zoo by another path, with the scene's store and trace and these arguments.
 fn zoo_at(scene: &Scene, path: &Path, arguments: &[&str]) -> Command {
@@ -268,22 +255,13 @@ fn a_reached_descriptor_limit_is_no_hindrance() {
     }
 }
 
-/// The zoo in a mount namespace of its own, after `preparation` by the shell.
-fn in_own_mounts(scene: &Scene, preparation: &str, arguments: &[&str]) -> Command {
-    let script = format!("{preparation} && exec \"$@\"");
-    let mut command = scene.silent("unshare");
-    command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
-    command.arg(program("crashzoo")).args(scene.zoo(arguments).get_args());
-    command
-}
-
 // Goal: where there is no `/proc`, a program runs, dies truly and begins anew, and what could be known of its crash is in its report.
 #[test]
 fn no_proc_is_no_end_of_the_restart() {
     needs_root!();
     let scene = Scene::new();
     let arguments = ["--wait-ready", "null-write"];
-    let ended = scene.live_through(in_own_mounts(&scene, "umount -l /proc", &arguments), 2);
+    let ended = scene.live_through(scene.in_own_mounts("umount -l /proc", &arguments), 2);
     assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
     let mains = scene.events("main");
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("crash:11"));
@@ -405,23 +383,8 @@ fn a_read_only_home_costs_the_reports_only() {
 /// The zoo as a user without rights.
 fn as_nobody(scene: &Scene) -> Command {
     let mut command = scene.command("crashzoo");
-    let give_up = || {
-        // SAFETY: an empty list of groups needs no memory.
-        if unsafe { libc::setgroups(0, std::ptr::null()) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: no memory is involved.
-        if unsafe { libc::setresgid(65534, 65534, 65534) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        // SAFETY: no memory is involved.
-        if unsafe { libc::setresuid(65534, 65534, 65534) } != 0 {
-            return Err(std::io::Error::last_os_error());
-        }
-        Ok(())
-    };
     // SAFETY: the closure makes system calls only.
-    unsafe { command.pre_exec(give_up) };
+    unsafe { command.pre_exec(|| become_user(65534)) };
     command
 }
 
@@ -459,7 +422,7 @@ fn a_full_disk_costs_the_report_only() {
     let store = disk.join("store");
     let store = store.to_str().expect("a path that is text");
     let arguments = ["--store", store, "--wait-ready", "--health", "null-write"];
-    let (health, _) = with_bad_store(&scene, in_own_mounts(&scene, &preparation, &arguments));
+    let (health, _) = with_bad_store(&scene, scene.in_own_mounts(&preparation, &arguments));
     assert_eq!(health, "guarded, armed, reports are kept", "it was not full before");
 }
 
@@ -578,9 +541,7 @@ fn a_variable_turns_the_guard_off() {
 // Goal: a program under a debugger has no guard: its faults are the debugger's.
 #[test]
 fn a_debugger_turns_the_guard_off() {
-    let has_strace = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
-    if !has_strace.is_ok_and(|status| status.success()) {
-        println!("not run: there is no strace");
+    if !has_strace() {
         return;
     }
     let scene = Scene::new();

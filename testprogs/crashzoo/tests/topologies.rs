@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Stdio;
 
-use common::{PATIENCE, Scene, kill, program, state};
+use common::{PATIENCE, Scene, kill, needs_root, program, state};
 
 const FRONT: [&str; 3] = ["--topology", "guard-first", "--wait-guarded"];
 
@@ -222,28 +222,17 @@ fn a_front_without_a_worker_is_refused() {
 // Goal: as process 1 the front guards, reaps what others leave, passes signals on, and tells the end by its code.
 #[test]
 fn process_one_has_its_duties() {
-    // SAFETY: always succeeds.
-    if unsafe { libc::geteuid() } != 0 {
-        println!("not run: it needs root");
-        return;
-    }
-    let namespaced = |scene: &Scene, arguments: &[&str]| {
-        let zoo = scene.zoo(arguments);
-        let mut command = scene.silent("unshare");
-        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
-        command.arg(zoo.get_program()).args(zoo.get_args());
-        command
-    };
+    needs_root!();
     let scene = Scene::new();
     let crash = [&FRONT[..], &["--restart", "never", "null-write"]].concat();
-    let ended = scene.finish(namespaced(&scene, &crash).spawn().expect("unshare starts"));
+    let ended = scene.finish(scene.in_own_processes(&[], &crash).spawn().expect("unshare starts"));
     scene.settle();
     assert_eq!(ended.code(), Some(128 + libc::SIGSEGV), "{ended:?}");
     assert_eq!(scene.report().exception().0, libc::SIGSEGV);
 
     let scene = Scene::new();
     let auto = ["--topology", "auto", "--wait-guarded", "--tell-topology", "null-write"];
-    let ended = scene.finish(namespaced(&scene, &auto).spawn().expect("unshare starts"));
+    let ended = scene.finish(scene.in_own_processes(&[], &auto).spawn().expect("unshare starts"));
     scene.settle();
     assert_eq!(ended.code(), Some(0), "a restart in place: {ended:?}");
     assert_eq!(scene.events("main").len(), 2);
@@ -298,7 +287,9 @@ impl Shell {
     fn new(scene: &Scene) -> Shell {
         let line = ["-c", "PS1='prompt> ' TERM=dumb exec bash --norc --noprofile -i"];
         let (terminal, child) = scene.on_a_terminal("bash", line);
-        Shell { terminal, child, said: Vec::new() }
+        let mut shell = Shell { terminal, child, said: Vec::new() };
+        shell.await_word("prompt> ");
+        shell
     }
 
     fn type_in(&mut self, text: &str) {
@@ -327,17 +318,20 @@ impl Shell {
         }
     }
 
-    /// A command line for this topology, followed by one that tells its status.
-    fn run(&mut self, scene: &Scene, topology: &str, options: &[&str]) {
-        let zoo = scene.zoo(options);
+    /// A command line for this topology, and what is to follow on it.
+    fn run_and(&mut self, scene: &Scene, topology: &str, options: &[&str], rest: &str) {
         let mut line = format!("{} --topology {topology}", program("crashzoo").display());
-        for argument in zoo.get_args() {
+        for argument in scene.zoo(options).get_args() {
             line.push(' ');
             line.push_str(&argument.to_string_lossy());
         }
+        self.type_in(&format!("{line}{rest}\n"));
+    }
+
+    /// The same, followed by a line that tells its status.
+    fn run(&mut self, scene: &Scene, topology: &str, options: &[&str]) {
         // The line itself is echoed, and must not look like its own result.
-        line.push_str("; echo sta''tus=$?\n");
-        self.type_in(&line);
+        self.run_and(scene, topology, options, "; echo sta''tus=$?");
     }
 
     fn end(mut self) {
@@ -353,7 +347,6 @@ fn a_shells_job_control_is_undisturbed() {
     for topology in ["worker-first", "guard-first", "at-crash"] {
         let scene = Scene::new();
         let mut shell = Shell::new(&scene);
-        shell.await_word("prompt> ");
 
         // Ctrl-C.
         // The shell drops the rest of a line whose job ended by it.
@@ -400,7 +393,6 @@ fn the_end_of_a_shells_terminal_ends_its_jobs() {
     for topology in ["worker-first", "guard-first", "at-crash"] {
         let scene = Scene::new();
         let mut shell = Shell::new(&scene);
-        shell.await_word("prompt> ");
         shell.run(&scene, topology, &["--after", "600000", "none"]);
         scene.await_event("armed", 1);
         shell.type_in("\x1a");
@@ -423,14 +415,8 @@ fn a_job_outlives_its_shell() {
     for topology in ["worker-first", "guard-first", "at-crash"] {
         let scene = Scene::new();
         let mut shell = Shell::new(&scene);
-        shell.await_word("prompt> ");
-        let zoo = ["--wait-guarded", "--restart", "never", "--after", "600000", "none"];
-        let mut line = format!("{} --topology {topology}", program("crashzoo").display());
-        for argument in scene.zoo(&zoo).get_args() {
-            line.push(' ');
-            line.push_str(&argument.to_string_lossy());
-        }
-        shell.type_in(&format!("{line} & disown\n"));
+        let options = ["--wait-guarded", "--restart", "never", "--after", "600000", "none"];
+        shell.run_and(&scene, topology, &options, " & disown");
         let worker = scene.await_event("guarded", 1)[0].pid;
         shell.type_in("exit\n");
         shell.child.wait().expect("the shell ends");
@@ -454,7 +440,6 @@ fn is_foreground(pid: u32) -> bool {
 fn a_foreground_job_is_restarted_in_place() {
     let scene = Scene::new();
     let mut shell = Shell::new(&scene);
-    shell.await_word("prompt> ");
     shell.run(&scene, "auto", &["--wait-ready", "--tell-topology", "null-write"]);
     let said = shell.await_word("status=");
     assert!(said.contains("GuardFirst"), "{said}");

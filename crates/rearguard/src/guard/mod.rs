@@ -88,8 +88,9 @@ pub(crate) fn run(nonce: u64) -> ! {
         earlier_guards,
     );
     spots.pass("attached");
-    let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE
-        && family::predecessor().is_none();
+    // One that was sent by a family's guard comes from a process that stood by.
+    let was_sent = family::predecessor().is_some();
+    let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE && !was_sent;
     let case = Case::new(&attached.record, late);
     if !attach::take_place(attached.black_box) {
         leave(EXIT_GUARD_NOT_NEEDED);
@@ -98,10 +99,11 @@ pub(crate) fn run(nonce: u64) -> ! {
     let guard = kept(Guard::new(attached, spots, case));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
-    guard.rehearse();
-    let heads_family = family::IS_BUILT && attached.record.heads_family;
-    if heads_family && family::predecessor().is_none() {
-        guard.stand_for_family();
+    if !was_sent {
+        guard.rehearse();
+        if family::IS_BUILT && attached.record.heads_family {
+            guard.stand_for_family();
+        }
     }
     guard.stand()
 }

@@ -631,3 +631,66 @@ pub(crate) fn status_of(pid: u32) -> Option<i32> {
     let reaped = unsafe { libc::waitpid(pid as i32, &raw mut status, libc::WNOHANG) };
     (reaped == pid as i32).then_some(status)
 }
+
+/// Whether this test may do what only root may.
+pub(crate) fn is_root() -> bool {
+    // SAFETY: always succeeds.
+    unsafe { libc::geteuid() == 0 }
+}
+
+/// Runs the rest of a test only for root; says so where it doesn't.
+#[allow(unused_macros, reason = "each test file uses its part of the stage")]
+macro_rules! needs_root {
+    () => {
+        if !common::is_root() {
+            println!("not run: it needs root");
+            return;
+        }
+    };
+}
+#[allow(unused_imports, reason = "as above")]
+pub(crate) use needs_root;
+
+/// Whether there is a debugger to try, which says so where there is none.
+pub(crate) fn has_strace() -> bool {
+    let version = Command::new("strace").arg("-V").stdout(Stdio::null()).status();
+    let is_there = version.is_ok_and(|status| status.success());
+    if !is_there {
+        println!("not run: there is no strace");
+    }
+    is_there
+}
+
+/// The last error of a system call that failed.
+pub(crate) fn done(result: libc::c_int) -> std::io::Result<()> {
+    if result == 0 { Ok(()) } else { Err(std::io::Error::last_os_error()) }
+}
+
+/// Becomes a user without rights, in a child that is about to exec.
+pub(crate) fn become_user(user: u32) -> std::io::Result<()> {
+    // SAFETY: an empty list of groups needs no memory.
+    done(unsafe { libc::setgroups(0, std::ptr::null()) })?;
+    // SAFETY: no memory is involved.
+    done(unsafe { libc::setresgid(user, user, user) })?;
+    // SAFETY: no memory is involved.
+    done(unsafe { libc::setresuid(user, user, user) })
+}
+
+impl Scene {
+    /// The zoo in a mount namespace of its own, after `preparation` by the shell.
+    pub(crate) fn in_own_mounts(&self, preparation: &str, arguments: &[&str]) -> Command {
+        let script = format!("{preparation} && exec \"$@\"");
+        let mut command = self.silent("unshare");
+        command.args(["-m", "--propagation", "private", "sh", "-c", &script, "sh"]);
+        command.arg(program("crashzoo")).args(self.zoo(arguments).get_args());
+        command
+    }
+
+    /// The zoo in a pid namespace of its own, behind this program; as process 1 without one.
+    pub(crate) fn in_own_processes(&self, before: &[&str], arguments: &[&str]) -> Command {
+        let mut command = self.silent("unshare");
+        command.args(["--pid", "--fork", "--kill-child", "--mount-proc", "--"]).args(before);
+        command.arg(program("crashzoo")).args(self.zoo(arguments).get_args());
+        command
+    }
+}

@@ -16,7 +16,7 @@ use rearguard_crashpath::black_box::{
 };
 use rearguard_crashpath::robust::{Many, Node};
 use rearguard_crashpath::spawn::FIRST_FD;
-use rearguard_crashpath::{family as line, futex, limits as crash_limits, rights, robust, syscall};
+use rearguard_crashpath::{family as line, futex, rights, robust, syscall};
 
 use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, READY_FD, RECORD_FD};
 use super::channel::{GUARDS_END_PLACE, ROLES_END_PLACE};
@@ -724,5 +724,4 @@ const _: () = {
             <= 4_096
     );
     assert!(line::ON_DUTY_BYTES == size_of::<u32>());
-    assert!(crash_limits::GUARD_READY_MS_MAX > 0);
 };
