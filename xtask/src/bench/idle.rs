@@ -67,8 +67,7 @@ pub(super) fn measure(
     let guards: Vec<_> = standing.iter().map(guard_of).collect();
     thread::sleep(SETTLING);
     for (one, guard) in standing.iter_mut().zip(guards) {
-        one.before = guard
-            .and_then(|guard| Ok((guard, wakeups(guard)?, wakeups(u64::from(one.worker.id()))?)));
+        one.before = guard.and_then(|guard| count_before(one, guard));
     }
     thread::sleep(WINDOW);
     let found: Vec<_> = standing.iter().map(look).collect();
@@ -99,8 +98,7 @@ pub(super) fn measure_family(programs: &Programs, directory: &Path) -> Result<Fo
     let mut one = Standing { contestant, place, worker, before: Err(String::new()) };
     let guard = guard_of(&one).and_then(|guard| await_roles(&one, guard));
     thread::sleep(SETTLING);
-    one.before =
-        guard.and_then(|guard| Ok((guard, wakeups(guard)?, wakeups(u64::from(one.worker.id()))?)));
+    one.before = guard.and_then(|guard| count_before(&one, guard));
     thread::sleep(WINDOW);
     let found = look(&one);
     let end = process::end_of(&mut one.worker).map(|_| ());
@@ -146,6 +144,11 @@ fn guard_of(one: &Standing) -> Result<u64, String> {
         }
         thread::sleep(Duration::from_millis(10));
     }
+}
+
+/// The guard, and how often guard and worker have been woken until now.
+fn count_before(one: &Standing, guard: u64) -> Result<(u64, u64, u64), String> {
+    Ok((guard, wakeups(guard)?, wakeups(u64::from(one.worker.id()))?))
 }
 
 fn look(one: &Standing) -> Result<Found, String> {

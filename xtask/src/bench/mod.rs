@@ -96,7 +96,8 @@ pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<(), String> {
     println!("idle with {} roles, {} s", idle::ROLES, idle::WINDOW.as_secs());
     match idle::measure_family(&programs, directory.path()) {
         Ok(found) => {
-            let (guard, contestant) = ("idle guard of 100 roles", Contestant::Rearguard);
+            let guard = format!("idle guard of {} roles", idle::ROLES);
+            let contestant = Contestant::Rearguard;
             let window = format!("{guard}: wake-ups in {} s", idle::WINDOW.as_secs());
             table.add(&window, Unit::Count, contestant, found.guard_wakeups);
             let memory = format!("{guard}: PSS");
