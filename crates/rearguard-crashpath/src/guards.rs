@@ -74,11 +74,17 @@ pub fn note_divided() {
     DIVIDED.store(true, Ordering::Relaxed);
 }
 
+/// Whether the owner of the place is this process, which was started as a guard, or what has come of it.
+#[must_use]
+pub fn comes_of(owner: u32, started: u32) -> bool {
+    started == owner || (started != 0 && DIVIDED.load(Ordering::Relaxed))
+}
+
 /// The process to end when the owner of the place is silent; `None` for an owner that is none of ours.
 #[must_use]
 pub fn to_be_ended(owner: u32) -> Option<u32> {
     let started = guard_pid();
-    (started == owner || (started != 0 && DIVIDED.load(Ordering::Relaxed))).then_some(started)
+    comes_of(owner, started).then_some(started)
 }
 
 /// Notes the thread of a guard that stands over many workers, and has to be called; zero for none.
@@ -121,6 +127,21 @@ impl Window {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    // Goal: of a guard that may have divided itself whoever has the place is known as ours, of any other only the guard itself, and of none nobody.
+    #[test]
+    fn what_comes_of_a_guard_is_known() {
+        assert!(comes_of(7, 7));
+        assert!(!comes_of(8, 7));
+        note_divided();
+        assert!(comes_of(8, 7));
+        assert!(!comes_of(8, 0));
+        note_guard(7);
+        assert_eq!(to_be_ended(8), Some(7));
+        forget();
+        assert_eq!(to_be_ended(8), None);
+        assert!(!comes_of(8, 7));
+    }
 
     // Goal: no more starts than the intensity are admitted within a period, and one more when the oldest has left it.
     #[test]

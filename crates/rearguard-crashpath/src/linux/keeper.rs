@@ -181,7 +181,7 @@ fn await_ready(keeping: &Keeping, pid: i32, read_end: i32) {
     };
     // SAFETY: the plan is the keeper's alone.
     let outcome = unsafe { &(*keeping.plan).outcome };
-    if owner(control.guard.load(Ordering::Acquire)) == Some(pid as u32)
+    if is_on_duty(control.guard.load(Ordering::Acquire), pid as u32)
         || control.answer.load(Ordering::Acquire) != answer::NONE
     {
         return;
@@ -212,11 +212,16 @@ fn wait_for_end_of_pipe(read_end: i32, deadline_ns: u64) -> bool {
     false
 }
 
-/// Waits until a process owns the guard's word.
+/// Whether a process that was started has the guard's place, or what has come of it: a crash may have divided it before anybody looked.
+fn is_on_duty(word: u32, started: u32) -> bool {
+    owner(word).is_some_and(|owner| guards::comes_of(owner, started))
+}
+
+/// Waits until a process that was started has the guard's place.
 pub(super) fn wait_for_owner(word: &AtomicU32, pid: u32, deadline_ns: u64) -> bool {
     loop {
         let value = word.load(Ordering::Acquire);
-        if owner(value) == Some(pid) {
+        if is_on_duty(value, pid) {
             return true;
         }
         if futex::wait_and_pass_on(word, value, Some(deadline_ns)) == futex::Woken::TimedOut {
