@@ -341,7 +341,7 @@ fn open_channel(
         nonce,
         record: life.encode(),
         arguments,
-        environment: &surroundings.environment,
+        surroundings,
         resident: worker.topology != Topology::AtCrash,
     })?;
     worker.black_box = Some(black_box);

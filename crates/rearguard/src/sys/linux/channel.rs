@@ -12,9 +12,7 @@ use rearguard_crashpath::black_box::{
 use rearguard_crashpath::family::Family;
 use rearguard_crashpath::handler::{self, Arming};
 use rearguard_crashpath::keeper::{self, Keeping};
-use rearguard_crashpath::spawn::{
-    self, HANDOVER_MAX, Handed, Kinship, Outcome, PID_PLACES, Plan, RLIMITS_MAX,
-};
+use rearguard_crashpath::spawn::{self, HANDOVER_MAX, Handed, Kinship, Outcome, PID_PLACES, Plan};
 use rearguard_crashpath::stack::{self, Stack};
 use rearguard_crashpath::{futex, guards, limits, robust, standing, syscall, time};
 
@@ -25,7 +23,7 @@ use crate::error::Error;
 use crate::heap::kept;
 use crate::launch::{LIFE_NAME, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
-use crate::sys::words::Ties;
+use crate::sys::words::{Surroundings, Ties};
 use crate::text::number;
 
 pub use rearguard_crashpath::CrashInfo;
@@ -55,7 +53,7 @@ pub(crate) struct Request {
     pub(crate) record: Vec<u8>,
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: &'static [Vec<u8>],
+    pub(crate) surroundings: &'static Surroundings,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
 }
@@ -421,7 +419,7 @@ fn guard_plan(
         path: core::ptr::null(),
         executable_place: EXECUTABLE_PLACE,
         arguments: string_array(&request.arguments, None)?.0,
-        environment: string_array(request.environment, None)?.0,
+        environment: string_array(&request.surroundings.environment, None)?.0,
         pid_digits: [core::ptr::null_mut(); PID_PLACES],
         kinship: Kinship::Orphan,
         keeps_descriptors: false,
@@ -431,7 +429,8 @@ fn guard_plan(
         ignored_signals: 0,
         directory: c"/".as_ptr().cast(),
         umask: u32::MAX,
-        rlimits: [(-1, 0, 0); RLIMITS_MAX],
+        // A guard that comes late isn't to have what the program has done to its own.
+        rlimits: process::planned_rlimits(request.surroundings),
         alarm_ms: limits::GUARD_READY_MS_MAX + limits::GUARD_ALARM_SLACK_MS,
         gate: None,
         outcome: Outcome::new(),

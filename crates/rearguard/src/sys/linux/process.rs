@@ -5,6 +5,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
 
 use rearguard_crashpath::black_box::foreground;
+use rearguard_crashpath::spawn::RLIMITS_MAX;
 pub(crate) use rearguard_crashpath::time::{boot_ns, monotonic_ns, real_ns};
 use rearguard_crashpath::{syscall, time};
 
@@ -292,6 +293,15 @@ fn rlimits() -> Vec<(i32, u64, u64)> {
         if unsafe { libc::prlimit64(0, resource, core::ptr::null(), &raw mut limit) } == 0 {
             add(&mut limits, (resource as i32, limit.rlim_cur, limit.rlim_max));
         }
+    }
+    limits
+}
+
+/// The limits of a program that is to begin with those of the one with these surroundings, whatever has become of them since.
+pub(crate) fn planned_rlimits(surroundings: &Surroundings) -> [(i32, u64, u64); RLIMITS_MAX] {
+    let mut limits = [(-1, 0, 0); RLIMITS_MAX];
+    for (place, limit) in limits.iter_mut().zip(&surroundings.rlimits) {
+        *place = *limit;
     }
     limits
 }

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use rearguard_crashpath::black_box::BlackBox;
 use rearguard_crashpath::spawn::{
-    self, FIRST_FD, Gate, HANDOVER_MAX, Handed, Kinship, Outcome, Plan, RLIMITS_MAX,
+    self, FIRST_FD, Gate, HANDOVER_MAX, Handed, Kinship, Outcome, Plan,
 };
 use rearguard_crashpath::stack::Stack;
 use rearguard_crashpath::{limits, syscall, time};
@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering;
 use super::attach::{EXECUTABLE_FD, PIDFD};
 use super::front::Front;
 use super::strings::{CText, digits_of, string_array, with_room};
-use super::{family, front, memfd};
+use super::{family, front, memfd, process};
 use crate::error::Error;
 use crate::heap::{PutBytes, copied, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
@@ -129,7 +129,7 @@ pub(crate) fn prepare(
         ignored_signals: record.surroundings.ignored_signals,
         directory: recipe.directory,
         umask: record.surroundings.umask,
-        rlimits: rlimits(record),
+        rlimits: process::planned_rlimits(&record.surroundings),
         alarm_ms: 0,
         gate: Some(Gate {
             pidfd_place: PIDFD_PLACE,
@@ -185,14 +185,6 @@ fn handed(succession: RawFd, socket: RawFd) -> [Handed; HANDOVER_MAX] {
         handed[EXECUTABLE_PLACE] = Handed::NONE;
     }
     handed
-}
-
-fn rlimits(record: &LaunchRecord) -> [(i32, u64, u64); RLIMITS_MAX] {
-    let mut limits = [(-1, 0, 0); RLIMITS_MAX];
-    for (place, limit) in limits.iter_mut().zip(&record.surroundings.rlimits) {
-        *place = *limit;
-    }
-    limits
 }
 
 impl Starter {

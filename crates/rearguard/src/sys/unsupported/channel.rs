@@ -11,7 +11,7 @@ pub(crate) use rearguard_crashpath::guards::standing;
 use super::unsupported;
 use crate::error::Error;
 use crate::launch::Succession;
-use crate::sys::words::Ties;
+use crate::sys::words::{Surroundings, Ties};
 
 /// An alternate signal stack for the calling thread; on this system there is no such value.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(crate) struct Request {
     pub(crate) record: Vec<u8>,
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: &'static [Vec<u8>],
+    pub(crate) surroundings: &'static Surroundings,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
 }

@@ -14,7 +14,7 @@ use super::keeper::{self, Keeping};
 use super::{process, successor, wide};
 use crate::error::Error;
 use crate::launch::Succession;
-use crate::sys::words::Ties;
+use crate::sys::words::{Surroundings, Ties};
 
 /// What the channel is made from.
 pub(crate) struct Request {
@@ -22,7 +22,7 @@ pub(crate) struct Request {
     pub(crate) record: Vec<u8>,
     /// The guard's arguments, its own name first.
     pub(crate) arguments: Vec<Vec<u8>>,
-    pub(crate) environment: &'static [Vec<u8>],
+    pub(crate) surroundings: &'static Surroundings,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
 }
@@ -74,7 +74,12 @@ impl Opening<'_> {
             record,
             argument: request.arguments.last().map_or_else(Vec::new, |it| wide::from_bytes(it)),
             resident: request.resident,
-            environment: request.environment.iter().map(|entry| wide::from_bytes(entry)).collect(),
+            environment: request
+                .surroundings
+                .environment
+                .iter()
+                .map(|entry| wide::from_bytes(entry))
+                .collect(),
         })
         .map_err(|error| Error::system("starting the keeper", "", error as i32))?;
         Ok(black_box)
