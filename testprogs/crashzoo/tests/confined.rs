@@ -11,9 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use common::{Ended, Report, Scene, done, needs_root};
-
-const TOPOLOGIES: [&str; 3] = ["worker-first", "at-crash", "guard-first"];
+use common::{Ended, Report, Scene, TOPOLOGIES, done, needs_root};
 
 /// What the health of a guarded program says; where the guard comes only for a crash, that one does.
 const GUARDED: &str = "armed, reports are kept";

@@ -6,7 +6,7 @@ mod common;
 
 use std::io::Read;
 
-use common::{Ended, PATIENCE, Report, Scene, kill, pidfd, state, wait_gone};
+use common::{Ended, PATIENCE, Report, Scene, TOPOLOGIES, kill, pidfd, state, wait_gone};
 use minidump::{MinidumpException, MinidumpModuleList, MinidumpSystemInfo, Module};
 use serde_json::json;
 
@@ -16,23 +16,39 @@ const SEGV_ACCERR: i32 = 2;
 /// What the zoo says when it panics.
 const PANIC_MESSAGE: &str = "crashzoo panics as it was asked to";
 
-/// Checks that a life ended without a report and without another life, and that nobody stays behind.
+/// Checks that a life ended without a report and without another life, and that nobody stays behind, wherever the guard stands.
+/// What is more than that is to be looked for in the scene with a guard behind the worker, which is returned.
 fn ends_quietly(way: &str) -> (Scene, Ended) {
+    let [behind, at_crash, in_front] = TOPOLOGIES;
+    ends_quietly_in(at_crash, way);
+    ends_quietly_in(in_front, way);
+    ends_quietly_in(behind, way)
+}
+
+fn ends_quietly_in(topology: &str, way: &str) -> (Scene, Ended) {
     let scene = Scene::new();
-    let ended = scene.run(&["--wait-ready", way]);
-    assert_eq!(ended.code(), Some(0), "{way}: {ended:?}");
-    assert_eq!(scene.events("main").len(), 1, "{way}: {:#?}", scene.trace());
+    let ended = scene.run(&["--topology", topology, "--wait-ready", way]);
+    assert_eq!(ended.code(), Some(0), "{way}, {topology}: {ended:?}");
+    assert_eq!(scene.events("main").len(), 1, "{way}, {topology}: {:#?}", scene.trace());
     let reports = scene.reports();
-    assert!(reports.is_empty(), "{way}: {reports:#?}");
+    assert!(reports.is_empty(), "{way}, {topology}: {reports:#?}");
     (scene, ended)
 }
 
-/// Checks that a life ended by this signal, was dumped, and was followed by one more life.
+/// Checks that a life ended by this signal, was dumped, and was followed by one more life, wherever the guard stands.
+/// What is more than that is to be looked for in the scene with a guard behind the worker, which is returned.
 fn crashes(arguments: &[&str], signal: i32) -> (Scene, Ended, Report) {
+    let [behind, at_crash, in_front] = TOPOLOGIES;
+    crashes_in(at_crash, arguments, signal);
+    crashes_in(in_front, arguments, signal);
+    crashes_in(behind, arguments, signal)
+}
+
+fn crashes_in(topology: &str, arguments: &[&str], signal: i32) -> (Scene, Ended, Report) {
     let scene = Scene::new();
-    let arguments = [&["--wait-ready"], arguments].concat();
+    let arguments = [&["--topology", topology, "--wait-ready"], arguments].concat();
     let ended = scene.run_lives(&arguments, 2);
-    assert_eq!(ended.signal(), Some(signal), "{arguments:?}: {ended:?}");
+    ended.check(topology, signal, &format!("{arguments:?}"));
     let report = scene.report();
     assert_eq!(report.exit_class(), ("crash".into(), Some(i64::from(signal))), "{arguments:?}");
     assert_eq!(report.exception().0, signal, "{arguments:?}");
@@ -203,6 +219,47 @@ fn a_kill_restarts_when_asked() {
     assert_eq!(mains[1].last_exit_class.as_deref(), Some("killed:9"));
     let report = scene.report();
     assert_eq!(report.decision(), (true, "policy restarts after every end".into()));
+}
+
+// Goal: an end that is no crash keeps its status and is followed by no life; a guard in front records it, and where none stands by nobody knows.
+#[test]
+fn other_ends_keep_their_status() {
+    for (way, code, class, value) in [
+        ("exit-3", Some(3), "code", 3),
+        ("sigkill", None, "killed", 9),
+        ("sigterm", None, "killed", 15),
+        ("panic", Some(101), "code", 101),
+    ] {
+        for topology in ["at-crash", "guard-first"] {
+            let scene = Scene::new();
+            let options = ["--topology", topology, "--wait-ready", "--restart", "never", way];
+            let ended = scene.run(&options);
+            let signal = if code.is_none() { Some(value as i32) } else { None };
+            assert_eq!(
+                (ended.code(), ended.signal()),
+                (code, signal),
+                "{way}, {topology}: {ended:?}"
+            );
+            assert_eq!(scene.events("main").len(), 1, "{way}, {topology}");
+            if topology == "at-crash" {
+                assert!(scene.reports().is_empty(), "{way}, {topology}");
+            } else {
+                let report = scene.report();
+                assert_eq!(report.exit_class(), (class.into(), Some(value)), "{way}, {topology}");
+                assert!(report.dump.is_none(), "{way}, {topology}");
+            }
+        }
+    }
+}
+
+// Goal: a panic is followed by a life where a guard was there to see it.
+#[test]
+fn a_panic_is_followed_below_a_front() {
+    let scene = Scene::new();
+    let ended = scene.run_lives(&["--topology", "guard-first", "--wait-ready", "panic"], 2);
+    assert_eq!(ended.code(), Some(0), "{ended:?}");
+    assert_eq!(scene.events("main")[1].last_exit_class.as_deref(), Some("code:101"));
+    assert_eq!(scene.report().decision(), (true, "worker panicked".into()));
 }
 
 // Goal: a crash in the application's callback becomes a remark, and the report keeps the fault that was there first.

@@ -64,6 +64,8 @@ struct Round {
     wait_ready: bool,
     /// Whether the guard is one that stands for roles too, and divides itself.
     heads_family: bool,
+    /// Whether there is no guard until the crash.
+    at_crash: bool,
     way: &'static str,
 }
 
@@ -86,6 +88,7 @@ impl Round {
             thread: ["main", "std", "foreign"][random.usize(..3)],
             wait_ready: random.u8(..3) != 0,
             heads_family: random.u8(..3) == 0,
+            at_crash: random.u8(..4) == 0,
             way: ["null-write", "null-call", "stack-overflow"][random.usize(..3)],
         }
     }
@@ -109,6 +112,9 @@ impl Round {
             "--thread".into(),
             self.thread.into(),
         ];
+        if self.at_crash {
+            arguments.extend(["--topology".into(), "at-crash".into()]);
+        }
         if self.heads_family {
             arguments.push("--roles".into());
         }
@@ -187,7 +193,7 @@ fn play(round: &Round) {
     let took = Duration::from_nanos(scene.events("main")[1].t_ns - dying[0].t_ns);
     assert!(took < DEATH_MAX, "the next life came after {took:?}");
     if round.stops_for_good() {
-        end_the_stopped(&scene, round.heads_family);
+        end_the_stopped(&scene, round.heads_family && !round.at_crash);
     }
     one_end(&scene, next, round.threads as usize);
 }

@@ -4,12 +4,12 @@
 
 mod common;
 
-use common::{Scene, kill};
+use common::{Scene, TOPOLOGIES, kill};
 
 // Goal: a daemon, which is a fork of a fork of what was started, is guarded like any other program: dumped, reported, and started again as what it was, which becomes a daemon again. What it was forked from ends well, and nobody takes its end for another.
 #[test]
 fn daemons_are_guarded() {
-    for topology in ["worker-first", "at-crash", "guard-first"] {
+    for topology in TOPOLOGIES {
         for roles in [false, true] {
             let scene = Scene::new();
             let mut arguments = vec!["--topology", topology, "--daemonize", "--wait-guarded"];

@@ -8,6 +8,7 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{Read, Write};
+use std::ops::RangeInclusive;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
@@ -314,16 +315,21 @@ fn counts_of(mode: &str) -> u64 {
 
 // Goal: where no guard ever works, the application runs undisturbed, never a second time in a guard's place, and dies of its crash in bounded time.
 fn without_a_guard(mode: &str, death_max: Duration) {
+    for (topology, guards_before) in [("worker-first", 1..=5), ("at-crash", 0..=0)] {
+        dies_alone(mode, topology, guards_before, death_max);
+    }
+}
+
+fn dies_alone(mode: &str, topology: &str, guards_before: RangeInclusive<u64>, death_max: Duration) {
     let scene = Scene::new();
-    let child = badguard(&scene, mode, None, &["--after", "600000", "none"])
-        .spawn()
-        .expect("badguard starts");
+    let arguments = ["--topology", topology, "--after", "600000", "none"];
+    let child = badguard(&scene, mode, None, &arguments).spawn().expect("badguard starts");
     let armed = scene.await_event("armed", 1);
     assert_eq!(armed[0].pid, child.id(), "{mode}");
     let worker = pidfd(child.id()).expect("the worker");
     assert!(!wait_gone(&worker, Duration::from_millis(700)), "{mode}: the application runs on");
     let before = guard_count(&scene) / counts_of(mode);
-    assert!((1..=5).contains(&before), "{mode}: {before} guards before the crash");
+    assert!(guards_before.contains(&before), "{mode}, {topology}: {before} before the crash");
     let begun = Instant::now();
     assert!(kill(child.id(), libc::SIGSEGV));
     let ended = scene.finish(child);

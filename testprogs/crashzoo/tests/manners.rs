@@ -7,9 +7,7 @@ mod common;
 use std::fs;
 use std::process::{Command, Stdio};
 
-use common::{Scene, has_strace, kill, state};
-
-const TOPOLOGIES: [&str; 3] = ["worker-first", "at-crash", "guard-first"];
+use common::{Scene, TOPOLOGIES, has_strace, kill, state};
 
 /// What a program without rearguard would say of its children.
 const UNDISTURBED: &str = "children: none; signals of children: 0; threads: crashzoo rearguard\n";

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::{ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::Duration;
 
-use common::{PATIENCE, Scene, kill, pidfd, wait_gone};
+use common::{PATIENCE, Scene, TOPOLOGIES, kill, pidfd, wait_gone};
 use rearguard::{RestartPolicy, RestartWhen};
 use rearguard_cli::collector::{Answer, Collector, Script};
 
@@ -155,11 +155,18 @@ fn held(scene: &Scene, arguments: &[&OsStr]) -> Command {
 // Goal: a lock that every life holds is never found taken in a hundred restarts, each life begins once and in its turn, and the last one ends well.
 #[test]
 fn a_lock_is_never_refused_in_a_hundred_restarts() {
+    for topology in TOPOLOGIES {
+        a_lock_is_never_refused(topology);
+    }
+}
+
+fn a_lock_is_never_refused(topology: &str) {
     let scene = Scene::new();
     let lock = scene.path("lock");
     let lock = lock.to_str().expect("a path that is text");
-    let ended = scene.run_lives(&["--hold-lock", lock, "--lives", "100", "null-write"], 101);
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    let options = ["--topology", topology, "--hold-lock", lock, "--lives", "100", "null-write"];
+    let ended = scene.run_lives(&options, 101);
+    ended.check(topology, libc::SIGSEGV, "a lock");
     let lives = |event| -> Vec<Option<u64>> {
         scene.events(event).iter().map(|line| line.incarnation).collect()
     };
@@ -426,25 +433,35 @@ fn a_guard_that_was_told_to_stop_starts_nothing() {
 
 /// Whether the pipe of a program that is over for good ends while its report is still on its way.
 fn pipe_ends_before_the_upload(arguments: &[&str], lives: usize) {
-    let collector =
-        Collector::start(Script::always(Answer::accept().after(Duration::from_secs(3))))
-            .expect("a collector");
-    let scene = Scene::new();
-    let mut command = scene.zoo(&["--wait-ready", "--collector", &collector.url()]);
-    let mut worker =
-        command.args(arguments).stdout(Stdio::piped()).spawn().expect("the zoo starts");
-    let mut pipes = (worker.stdout.take().expect("a pipe"), worker.stderr.take().expect("a pipe"));
-    let mut nothing = Vec::new();
-    pipes.0.read_to_end(&mut nothing).expect("the end of standard output");
-    pipes.1.read_to_end(&mut nothing).expect("the end of standard error");
-    let guard = scene.events("guarded")[0].guard_pid.expect("a guard");
-    let is_there = scene.processes().contains(&guard);
-    assert!(is_there, "the guard was still at work when the pipes ended: {:?}", scene.states());
-    assert_eq!(scene.events("main").len(), lives, "{:#?}", scene.trace());
-    scene.finish(worker);
-    scene.settle();
-    assert_eq!(collector.submissions().len(), 1);
-    assert_eq!(scene.report().json["delivery"]["state"], "uploaded");
+    for topology in TOPOLOGIES {
+        let collector =
+            Collector::start(Script::always(Answer::accept().after(Duration::from_secs(3))))
+                .expect("a collector");
+        let scene = Scene::new();
+        let url = collector.url();
+        let mut command = scene.zoo(&["--topology", topology, "--wait-ready", "--collector", &url]);
+        let mut worker =
+            command.args(arguments).stdout(Stdio::piped()).spawn().expect("the zoo starts");
+        let mut pipes =
+            (worker.stdout.take().expect("a pipe"), worker.stderr.take().expect("a pipe"));
+        let mut nothing = Vec::new();
+        pipes.0.read_to_end(&mut nothing).expect("the end of standard output");
+        pipes.1.read_to_end(&mut nothing).expect("the end of standard error");
+        // A report that was accepted is moved there.
+        let accepted = fs::read_dir(scene.store().join("completed")).expect("a store").count();
+        assert_eq!(accepted, 0, "{topology}: the pipes have ended before the delivery");
+        if topology == "worker-first" {
+            let guard = scene.events("guarded")[0].guard_pid.expect("a guard");
+            let is_there = scene.processes().contains(&guard);
+            let states = scene.states();
+            assert!(is_there, "the guard was still at work when the pipes ended: {states:?}");
+        }
+        assert_eq!(scene.events("main").len(), lives, "{topology}: {:#?}", scene.trace());
+        scene.finish(worker);
+        scene.settle();
+        assert_eq!(collector.submissions().len(), 1, "{topology}");
+        assert_eq!(scene.report().json["delivery"]["state"], "uploaded", "{topology}");
+    }
 }
 
 // Goal: who reads a program's output sees its end when the program is over for good, not when the last report is delivered.

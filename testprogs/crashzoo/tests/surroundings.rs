@@ -16,7 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::{
-    Ended, Scene, become_user, has_strace, is_root, kill, needs_root, program, reports_of,
+    Ended, Scene, TOPOLOGIES, become_user, has_strace, is_root, kill, needs_root, program,
+    reports_of,
 };
 
 /// Longer than any test: the zoo is held until the test sends it a signal.
@@ -45,25 +46,32 @@ fn copy_of_the_zoo(scene: &Scene, name: &OsStr) -> PathBuf {
     path
 }
 
-/// Starts a held copy of the zoo, lets `change` happen to its file, ends it by a fault, and returns the file that the next life runs.
-fn changed_under_way(change: impl FnOnce(&Path)) -> (Scene, PathBuf) {
+/// Starts a held copy of the zoo, lets `change` happen to its file, ends it by a fault, and has `check` look at the file that the next life runs, and at the path.
+fn changed_under_way(change: impl Fn(&Path), check: impl Fn(&Path, &Path)) {
+    for topology in TOPOLOGIES {
+        changed_in_topology(topology, &change, &check);
+    }
+}
+
+fn changed_in_topology(topology: &str, change: impl Fn(&Path), check: impl Fn(&Path, &Path)) {
     let scene = Scene::new();
     let path = copy_of_the_zoo(&scene, "zoo".as_ref());
-    let arguments = [&["--lives", "2"], &HELD[..]].concat();
-    let worker = zoo_at(&scene, &path, &arguments).spawn().expect("the copy starts");
-    let pid = worker.id();
-    scene.await_event("guarded", 1);
+    let arguments = [&["--topology", topology, "--lives", "2"], &HELD[..]].concat();
+    let first = zoo_at(&scene, &path, &arguments).spawn().expect("the copy starts");
+    let worker = scene.await_event("guarded", 1)[0].pid;
     change(&path);
-    assert!(kill(pid, libc::SIGSEGV));
-    let ended = scene.finish(worker);
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    assert!(kill(worker, libc::SIGSEGV));
     let next = scene.await_event("guarded", 2)[1].clone();
     let runs = fs::read_link(format!("/proc/{}/exe", next.pid)).expect("a living process");
-    let guard = next.guard_pid.expect("a guard");
-    let guards = fs::read_link(format!("/proc/{guard}/exe")).expect("a living guard");
-    assert_eq!(runs, guards, "worker and guard are one program");
+    check(&runs, &path);
+    assert_eq!(next.guard_pid.is_none(), topology == "at-crash", "{next:?}");
+    if let Some(guard) = next.guard_pid {
+        let guards = fs::read_link(format!("/proc/{guard}/exe")).expect("a living guard");
+        assert_eq!(runs, guards, "{topology}: worker and guard are one program");
+    }
     assert!(kill(next.pid, libc::SIGSEGV));
     scene.await_event("main", 3);
+    scene.finish(first).check(topology, libc::SIGSEGV, "a changed executable");
     scene.settle();
     let reports = scene.reports();
     assert_eq!(reports.len(), 2, "{reports:#?}");
@@ -71,37 +79,39 @@ fn changed_under_way(change: impl FnOnce(&Path)) -> (Scene, PathBuf) {
         assert_eq!(report.exception().0, libc::SIGSEGV);
         assert!(report.decision().0, "{:#}", report.json);
     }
-    (scene, runs)
+}
+
+fn runs_the_old(runs: &Path, _path: &Path) {
+    assert!(runs.to_string_lossy().ends_with(" (deleted)"), "{runs:?}");
 }
 
 // Goal: a program whose file is deleted while it runs is dumped, and goes on as what it was, life after life.
 #[test]
 fn a_deleted_executable_goes_on() {
-    let (_scene, runs) = changed_under_way(|path| fs::remove_file(path).expect("it is there"));
-    assert!(runs.to_string_lossy().ends_with(" (deleted)"), "{runs:?}");
+    changed_under_way(|path| fs::remove_file(path).expect("it is there"), runs_the_old);
 }
 
 // Goal: a program whose file is replaced, as updates do it, has its next life as the new one; the dump is that of the old.
 #[test]
 fn a_replaced_executable_begins_anew() {
-    let (scene, runs) = changed_under_way(|path| {
+    let replace = |path: &Path| {
         let next = path.with_file_name("zoo.next");
         copy_program(path, &next);
         fs::rename(&next, path).expect("replaced");
-    });
-    assert_eq!(runs, scene.path("programs of ünusual kind/zoo"));
+    };
+    changed_under_way(replace, |runs, path| assert_eq!(runs, path));
 }
 
 // Goal: a program whose file is replaced by what can't be executed goes on as what it was.
 #[test]
 fn an_executable_replaced_by_rubbish_goes_on() {
-    let (_scene, runs) = changed_under_way(|path| {
+    let spoil = |path: &Path| {
         let next = path.with_file_name("zoo.next");
         fs::write(&next, b"half an update").expect("a file");
         fs::set_permissions(&next, fs::Permissions::from_mode(0o755)).expect("rights");
         fs::rename(&next, path).expect("replaced");
-    });
-    assert!(runs.to_string_lossy().ends_with(" (deleted)"), "{runs:?}");
+    };
+    changed_under_way(spoil, runs_the_old);
 }
 
 // Goal: a program whose file was deleted, and is put back by the end of an update, has its next life but one as the new file.
@@ -130,83 +140,93 @@ fn an_executable_that_comes_back_is_found() {
 // Goal: blanks and bytes that are no UTF-8 in the program's own path are no hindrance to guard, dump and restart.
 #[test]
 fn an_unusual_path_is_no_hindrance() {
-    let scene = Scene::new();
-    let name = OsString::from_vec(b"z o\to \xff' \"\n".to_vec());
-    let path = copy_of_the_zoo(&scene, &name);
-    let ended = scene.live_through(zoo_at(&scene, &path, &["--wait-ready", "null-write"]), 2);
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    let report = scene.report();
-    assert_eq!(report.exception().2, 0);
-    let module = report.crash_module().expect("a module at the fault");
-    assert!(module.contains("z o"), "{module}");
-    assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+    for topology in TOPOLOGIES {
+        let scene = Scene::new();
+        let name = OsString::from_vec(b"z o\to \xff' \"\n".to_vec());
+        let path = copy_of_the_zoo(&scene, &name);
+        let options = ["--topology", topology, "--wait-ready", "null-write"];
+        let ended = scene.live_through(zoo_at(&scene, &path, &options), 2);
+        ended.check(topology, libc::SIGSEGV, "an unusual path");
+        let report = scene.report();
+        assert_eq!(report.exception().2, 0);
+        let module = report.crash_module().expect("a module at the fault");
+        assert!(module.contains("z o"), "{module}");
+        assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+    }
 }
 
 // Goal: a working directory that is gone is no hindrance; the next life begins in `/`, and the report says so.
 #[test]
 fn a_removed_directory_is_no_hindrance() {
-    let scene = Scene::new();
-    let directory = scene.path("gone soon");
-    fs::create_dir(&directory).expect("a directory");
-    let mut command = scene.zoo(&["--lives", "2"]);
-    let worker = command.args(HELD).current_dir(&directory).spawn().expect("the zoo starts");
-    scene.await_event("guarded", 1);
-    fs::remove_dir(&directory).expect("nobody holds it");
-    assert!(kill(worker.id(), libc::SIGSEGV));
-    scene.finish(worker);
-    let second = scene.await_event("guarded", 2)[1].pid;
-    let begins = fs::read_link(format!("/proc/{second}/cwd")).expect("a living process");
-    assert_eq!(begins, Path::new("/"));
-    assert!(kill(second, libc::SIGKILL));
-    scene.settle();
-    let reports = scene.reports();
-    let remarks = reports[0].json["soft_errors"].as_array().expect("remarks");
-    let told =
-        remarks.iter().any(|remark| remark.as_str().is_some_and(|r| r.contains("directory")));
-    assert!(told, "{remarks:?}");
-    assert_eq!(reports[0].exception().0, libc::SIGSEGV);
+    for topology in TOPOLOGIES {
+        let scene = Scene::new();
+        let directory = scene.path("gone soon");
+        fs::create_dir(&directory).expect("a directory");
+        let mut command = scene.zoo(&["--topology", topology, "--lives", "2"]);
+        let first = command.args(HELD).current_dir(&directory).spawn().expect("the zoo starts");
+        let worker = scene.await_event("guarded", 1)[0].pid;
+        fs::remove_dir(&directory).expect("nobody holds it");
+        assert!(kill(worker, libc::SIGSEGV));
+        let second = scene.await_event("guarded", 2)[1].pid;
+        let begins = fs::read_link(format!("/proc/{second}/cwd")).expect("a living process");
+        assert_eq!(begins, Path::new("/"));
+        assert!(kill(second, libc::SIGKILL));
+        scene.finish(first);
+        scene.settle();
+        let reports = scene.reports();
+        let remarks = reports[0].json["soft_errors"].as_array().expect("remarks");
+        let told =
+            remarks.iter().any(|remark| remark.as_str().is_some_and(|r| r.contains("directory")));
+        assert!(told, "{remarks:?}");
+        assert_eq!(reports[0].exception().0, libc::SIGSEGV);
+    }
 }
 
 // Goal: a program that starts in a directory that is gone already is guarded like any other.
 #[test]
 fn a_directory_that_was_never_there_is_no_hindrance() {
-    let scene = Scene::new();
-    let directory = scene.path("gone before");
-    fs::create_dir(&directory).expect("a directory");
-    let mut command = scene.zoo(&["--wait-ready", "null-write"]);
-    command.current_dir(&directory);
-    let gone = std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).expect("a path");
-    let remove = move || {
-        // SAFETY: the path is NUL-terminated.
-        unsafe { libc::rmdir(gone.as_ptr()) };
-        Ok(())
-    };
-    // SAFETY: the closure makes one system call.
-    unsafe { command.pre_exec(remove) };
-    let ended = scene.live_through(command, 2);
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    assert_eq!(scene.report().exception().2, 0);
+    for topology in TOPOLOGIES {
+        let scene = Scene::new();
+        let directory = scene.path("gone before");
+        fs::create_dir(&directory).expect("a directory");
+        let mut command = scene.zoo(&["--topology", topology, "--wait-ready", "null-write"]);
+        command.current_dir(&directory);
+        let gone =
+            std::ffi::CString::new(directory.as_os_str().as_encoded_bytes()).expect("a path");
+        let remove = move || {
+            // SAFETY: the path is NUL-terminated.
+            unsafe { libc::rmdir(gone.as_ptr()) };
+            Ok(())
+        };
+        // SAFETY: the closure makes one system call.
+        unsafe { command.pre_exec(remove) };
+        let ended = scene.live_through(command, 2);
+        ended.check(topology, libc::SIGSEGV, "no directory");
+        assert_eq!(scene.report().exception().2, 0);
+    }
 }
 
 // Goal: a program that was started without standard streams is guarded, dumped and begun anew.
 #[test]
 fn closed_streams_are_no_hindrance() {
-    let scene = Scene::new();
-    let mut command = scene.zoo(&["--wait-ready", "null-write"]);
-    let close = || {
-        for number in 0..3 {
-            // SAFETY: no memory is involved.
-            unsafe { libc::close(number) };
-        }
-        Ok(())
-    };
-    // SAFETY: the closure makes system calls only.
-    unsafe { command.pre_exec(close) };
-    let ended = scene.live_through(command, 2);
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
-    let report = scene.report();
-    assert_eq!(report.exception().2, 0);
-    assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+    for topology in TOPOLOGIES {
+        let scene = Scene::new();
+        let mut command = scene.zoo(&["--topology", topology, "--wait-ready", "null-write"]);
+        let close = || {
+            for number in 0..3 {
+                // SAFETY: no memory is involved.
+                unsafe { libc::close(number) };
+            }
+            Ok(())
+        };
+        // SAFETY: the closure makes system calls only.
+        unsafe { command.pre_exec(close) };
+        let ended = scene.live_through(command, 2);
+        ended.check(topology, libc::SIGSEGV, "closed streams");
+        let report = scene.report();
+        assert_eq!(report.exception().2, 0);
+        assert_eq!(report.json["soft_errors"], serde_json::json!([]));
+    }
 }
 
 /// Lowers a limit of a living process.
@@ -276,11 +296,10 @@ fn no_proc_is_no_end_of_the_restart() {
 }
 
 /// Runs the zoo with a store that can't be used, and gives the health that the first life had, and the report that the second life was told of.
-fn with_bad_store(scene: &Scene, mut command: Command) -> (String, Option<String>) {
+fn with_bad_store(scene: &Scene, topology: &str, mut command: Command) -> (String, Option<String>) {
     let mut worker = command.spawn().expect("the zoo starts");
     let mut stderr = worker.stderr.take().expect("a pipe");
-    let ended = scene.finish(worker);
-    assert_eq!(ended.signal(), Some(libc::SIGSEGV), "{ended:?}");
+    scene.finish(worker).check(topology, libc::SIGSEGV, "a bad store");
     let mains = scene.await_event("main", 2);
     let mut said = String::new();
     stderr.read_to_string(&mut said).expect("the end of the pipe");
@@ -294,7 +313,7 @@ fn with_bad_store(scene: &Scene, mut command: Command) -> (String, Option<String
 
 /// As [`with_bad_store`], where not even the metadata can be kept.
 fn with_no_store(scene: &Scene, command: Command) -> String {
-    let (health, told) = with_bad_store(scene, command);
+    let (health, told) = with_bad_store(scene, "worker-first", command);
     assert_eq!(told, None, "there is no report to tell of: {health}");
     health
 }
@@ -413,17 +432,27 @@ fn a_user_without_rights_is_guarded() {
 // Goal: a disk that is full loses the report and nothing else: true end, next life, no rubbish.
 #[test]
 fn a_full_disk_costs_the_report_only() {
-    needs_root!();
-    let scene = Scene::new();
-    let disk = scene.path("disk");
-    fs::create_dir(&disk).expect("a directory");
-    // Room for the store's directories, not for a dump.
-    let preparation = format!("mount -t tmpfs -o size=16k,mode=777 none '{}'", disk.display());
-    let store = disk.join("store");
-    let store = store.to_str().expect("a path that is text");
-    let arguments = ["--store", store, "--wait-ready", "--health", "null-write"];
-    let (health, _) = with_bad_store(&scene, scene.in_own_mounts(&preparation, &arguments));
-    assert_eq!(health, "guarded, armed, reports are kept", "it was not full before");
+    for topology in TOPOLOGIES {
+        needs_root!();
+        let scene = Scene::new();
+        let disk = scene.path("disk");
+        fs::create_dir(&disk).expect("a directory");
+        // Room for the store's directories, not for a dump.
+        let preparation = format!("mount -t tmpfs -o size=16k,mode=777 none '{}'", disk.display());
+        let store = disk.join("store");
+        let store = store.to_str().expect("a path that is text");
+        let arguments =
+            ["--topology", topology, "--store", store, "--wait-ready", "--health", "null-write"];
+        let (health, _) =
+            with_bad_store(&scene, topology, scene.in_own_mounts(&preparation, &arguments));
+        let expected = match topology {
+            "at-crash" => {
+                "not guarded, armed, reports are kept; no guard stands by; a crash starts one"
+            }
+            _ => "guarded, armed, reports are kept",
+        };
+        assert_eq!(health, expected, "{topology}: it was not full before");
+    }
 }
 
 /// The zoo under a limit on the size of files, which is told by a signal.
@@ -449,7 +478,7 @@ fn a_limit_on_file_sizes_costs_the_dump_only() {
     // Large enough for the black box, too small for the stacks of so many threads.
     let arguments = ["--wait-ready", "--health", "--threads", "200", "null-write"];
     let command = with_file_size_limit(&scene, 200_000, &arguments);
-    let (health, told) = with_bad_store(&scene, command);
+    let (health, told) = with_bad_store(&scene, "worker-first", command);
     assert_eq!(health, "guarded, armed, reports are kept");
     let report = scene.report();
     assert_eq!(report.json["minidump"], serde_json::json!(null), "{:#}", report.json);
@@ -478,10 +507,10 @@ fn no_room_for_a_black_box_is_told() {
 }
 
 /// Lets this many programs crash in one moment, with one store, and waits until all is done.
-fn crowd(scene: &Scene, count: usize, way: &str) -> Vec<Ended> {
-    let workers: Vec<_> = (0..count)
-        .map(|_| scene.zoo(&["--wait-ready", way]).spawn().expect("the zoo starts"))
-        .collect();
+fn crowd(scene: &Scene, count: usize, arguments: &[&str]) -> Vec<Ended> {
+    let arguments = [&["--wait-ready"], arguments].concat();
+    let workers: Vec<_> =
+        (0..count).map(|_| scene.zoo(&arguments).spawn().expect("the zoo starts")).collect();
     let ended = workers.into_iter().map(|worker| scene.finish(worker)).collect();
     scene.await_event("main", 2 * count);
     scene.settle();
@@ -493,10 +522,10 @@ fn crowd(scene: &Scene, count: usize, way: &str) -> Vec<Ended> {
 #[test]
 fn twenty_at_once_share_a_store() {
     // Whoever makes room for his own report meets others who do; the more often, the more surely.
-    for _ in 0..5 {
+    for topology in TOPOLOGIES.into_iter().flat_map(|topology| [topology; 5]) {
         let scene = Scene::new();
-        let ended = crowd(&scene, 20, "null-write");
-        assert!(ended.iter().all(|ended| ended.signal() == Some(libc::SIGSEGV)), "{ended:?}");
+        let ended = crowd(&scene, 20, &["--topology", topology, "null-write"]);
+        ended.iter().for_each(|ended| ended.check(topology, libc::SIGSEGV, "a crowd"));
         let told = scene.events("main").into_iter().filter_map(|line| line.last_report);
         let told: BTreeSet<String> = told.collect();
         assert_eq!(told.len(), 20, "every second life knows its report");
@@ -556,7 +585,7 @@ fn a_debugger_turns_the_guard_off() {
 fn ten_at_once_leave_ten_reports() {
     for _ in 0..5 {
         let scene = Scene::new();
-        let ended = crowd(&scene, 10, "panic");
+        let ended = crowd(&scene, 10, &["panic"]);
         assert!(ended.iter().all(|ended| ended.code() == Some(101)), "{ended:?}");
         let reports = scene.reports();
         assert_eq!(reports.len(), 10, "{reports:#?}");

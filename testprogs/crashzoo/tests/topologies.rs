@@ -11,7 +11,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::Stdio;
 
-use common::{PATIENCE, Scene, kill, needs_root, program, state};
+use common::{PATIENCE, Scene, TOPOLOGIES, kill, needs_root, program, state};
 
 const FRONT: [&str; 3] = ["--topology", "guard-first", "--wait-guarded"];
 
@@ -344,7 +344,7 @@ impl Shell {
 // Goal: under a shell with job control, keys, stops and statuses are those of the application, wherever its guard stands; what is typed is the shell's once the job has ended.
 #[test]
 fn a_shells_job_control_is_undisturbed() {
-    for topology in ["worker-first", "guard-first", "at-crash"] {
+    for topology in TOPOLOGIES {
         let scene = Scene::new();
         let mut shell = Shell::new(&scene);
 
@@ -390,7 +390,7 @@ fn a_shells_job_control_is_undisturbed() {
 // Goal: when the terminal goes away under a shell, its jobs, in front and behind, are told as ever and end, wherever their guards stand: nobody is started again, and nobody stays.
 #[test]
 fn the_end_of_a_shells_terminal_ends_its_jobs() {
-    for topology in ["worker-first", "guard-first", "at-crash"] {
+    for topology in TOPOLOGIES {
         let scene = Scene::new();
         let mut shell = Shell::new(&scene);
         shell.run(&scene, topology, &["--after", "600000", "none"]);
@@ -412,7 +412,7 @@ fn the_end_of_a_shells_terminal_ends_its_jobs() {
 // Goal: a shell that leaves lets a job behind it go on, guarded as before.
 #[test]
 fn a_job_outlives_its_shell() {
-    for topology in ["worker-first", "guard-first", "at-crash"] {
+    for topology in TOPOLOGIES {
         let scene = Scene::new();
         let mut shell = Shell::new(&scene);
         let options = ["--wait-guarded", "--restart", "never", "--after", "600000", "none"];

@@ -23,6 +23,9 @@ use tempfile::TempDir;
 /// How long anything in a scene may take on a machine that does much else.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
+/// The places of the guard, as the zoo names them.
+pub(crate) const TOPOLOGIES: [&str; 3] = ["worker-first", "at-crash", "guard-first"];
+
 /// Orphans of a scene become our children, so that they can be reaped and none is left behind.
 fn adopt_orphans() {
     static ONCE: Once = Once::new();
@@ -62,6 +65,14 @@ impl Ended {
 
     pub(crate) fn code(&self) -> Option<i32> {
         self.status.code()
+    }
+
+    /// Checks how the first process of a program has ended whose last life ended well, and all before it by this signal.
+    pub(crate) fn check(&self, topology: &str, signal: i32, case: &str) {
+        // A front ends as the last life, anything else is the first one.
+        let expected =
+            if topology == "guard-first" { (Some(0), None) } else { (None, Some(signal)) };
+        assert_eq!((self.code(), self.signal()), expected, "{case}, {topology}: {self:?}");
     }
 }
 
