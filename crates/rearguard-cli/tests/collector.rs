@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -177,6 +177,94 @@ fn the_script_is_followed() {
     let statuses: Vec<_> = collector.submissions().iter().map(|one| one.status).collect();
     let expected = [Some(429), Some(201), Some(307), None, None, Some(200), Some(500), Some(500)];
     assert_eq!(statuses, expected);
+}
+
+/// Sends a good report, and leaves the answer to be read.
+fn begin(collector: &Collector) -> TcpStream {
+    let mut stream = TcpStream::connect(collector.address()).unwrap();
+    stream.set_read_timeout(Some(WAIT)).unwrap();
+    stream.write_all(&post(KIND, &form())).unwrap();
+    stream
+}
+
+/// Goal: a redirect has the status that the script asks for.
+#[test]
+fn a_redirect_has_its_status() {
+    for status in [301, 302, 303, 307, 308] {
+        let script = Script::always(Answer::redirect_by(status, "/elsewhere"));
+        let collector = Collector::start(script).unwrap();
+        let answer = exchange(&collector, &post(KIND, &form()));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer}");
+        assert!(answer.contains("\r\nLocation: /elsewhere\r\n"), "{answer}");
+        assert_eq!(only(&collector).status, Some(status));
+    }
+}
+
+/// Goal: a dripping answer is a whole one, byte by byte; it ends with its client or with the collector.
+#[test]
+fn a_dripping_answer_is_slow() {
+    let interval = Duration::from_millis(1);
+    let hour = Duration::from_secs(3600);
+    let script = Script::first([Answer::drip(interval)]).then(Answer::drip(hour));
+    let collector = Collector::start(script).unwrap();
+    let start = Instant::now();
+    let answer = exchange(&collector, &post(KIND, &form()));
+    let pauses = u32::try_from(answer.len()).unwrap() - 1;
+    assert!(start.elapsed() >= interval * pauses, "{:?}", start.elapsed());
+    let submission = only(&collector);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&submission.answer),
+        "{answer}"
+    );
+    assert!(submission.answer.starts_with("CrashID=bp-"), "{}", submission.answer);
+    assert_eq!(submission.status, Some(200));
+
+    let mut stream = begin(&collector);
+    let mut first = [0; 100];
+    assert_eq!(stream.read(&mut first).unwrap(), 1, "each byte comes by itself");
+    let start = Instant::now();
+    drop(collector);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(stream.read(&mut first).unwrap(), 0);
+}
+
+/// Goal: an endless answer has no length and no end; it ends with its client or with the collector, whether that reads or not.
+#[test]
+fn an_endless_answer_ends_with_either_side() {
+    let collector = Collector::start(Script::always(Answer::endless())).unwrap();
+    let mut stream = begin(&collector);
+    let mut answer = vec![0; 4 * 1024 * 1024];
+    stream.read_exact(&mut answer).unwrap();
+    let end = answer.windows(4).position(|window| window == b"\r\n\r\n").unwrap();
+    let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
+    assert!(head.starts_with("http/1.1 200 ") && head.contains("\r\nconnection: close"), "{head}");
+    assert!(!head.contains("content-length") && !head.contains("transfer-encoding"), "{head}");
+    let submission = only(&collector);
+    assert_eq!((submission.status, submission.answer.as_str()), (None, ""));
+    drop(stream);
+
+    let deaf = begin(&collector);
+    collector.wait_for(2, WAIT).unwrap();
+    let start = Instant::now();
+    drop(collector);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    drop(deaf);
+}
+
+/// Goal: a reset comes as one, not as an end of file, after the request was read, and the collector goes on.
+#[test]
+fn a_reset_is_a_reset() {
+    let script = Script::first([Answer::reset(), Answer::reset().after(Duration::from_millis(50))]);
+    let collector = Collector::start(script).unwrap();
+    for number in [1, 2] {
+        let mut stream = begin(&collector);
+        let problem = stream.read(&mut [0]).unwrap_err();
+        assert_eq!(problem.kind(), ErrorKind::ConnectionReset, "{number}: {problem}");
+    }
+    let came = collector.submissions();
+    assert_eq!(came.len(), 2);
+    assert!(came.iter().all(|one| one.violations.is_empty() && one.status.is_none()), "{came:?}");
+    assert!(exchange(&collector, &post(KIND, &form())).starts_with("HTTP/1.1 200 "));
 }
 
 /// Goal: an answer before the body reaches a client that is still sending a large one.

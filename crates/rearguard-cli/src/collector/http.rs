@@ -2,12 +2,14 @@
 //!
 //! Every read is bounded in size and time; whatever is missing or wrong becomes a violation of the submission.
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
 
+use rustix::net::sockopt::set_socket_linger;
+
 use super::script::{Answer, Body, Reply, Response};
-use super::{Shared, Submission, Violation, multipart};
+use super::{AcceptorsCopy, Shared, Submission, Violation, multipart};
 
 /// Heads of reporters have a dozen lines; this is what servers of the field allow.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -22,6 +24,10 @@ const READ_WAIT: Duration = Duration::from_secs(30);
 /// How long the client's remaining bytes are swallowed after an early answer, so that a reset doesn't overtake it.
 const LINGER_WAIT: Duration = Duration::from_secs(5);
 
+/// The head of a response whose length nobody knows.
+const ENDLESS_HEAD: &[u8] =
+    b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nConnection: close\r\n\r\n";
+
 /// What was read of a request.
 struct Request {
     submission: Submission,
@@ -30,7 +36,7 @@ struct Request {
 }
 
 /// The whole life of a connection.
-pub(super) fn serve(mut stream: TcpStream, shared: &Shared) {
+pub(super) fn serve(mut stream: TcpStream, copy: &AcceptorsCopy, shared: &Shared) {
     // Without its limits the connection would be served wrongly, so it isn't served at all.
     if stream.set_read_timeout(Some(READ_WAIT)).is_err()
         || stream.set_write_timeout(Some(READ_WAIT)).is_err()
@@ -53,11 +59,10 @@ pub(super) fn serve(mut stream: TcpStream, shared: &Shared) {
     let bytes = render(&answer, &mut request.submission);
     shared.keep(request.submission);
     if shared.pause(answer.delay) {
-        reply(&mut stream, &answer, &bytes);
+        reply(&mut stream, copy, &answer, &bytes, shared);
     }
-    // The acceptor has a copy of the descriptor, so dropping ours would leave the connection open. An error means
-    // that the client has closed it already.
-    let _ = stream.shutdown(Shutdown::Both);
+    // While the acceptor has its copy of the descriptor, dropping ours leaves the connection open.
+    copy.shut_down();
 }
 
 /// `None` when the client left without a word, as our own wake-up connection does.
@@ -205,8 +210,9 @@ fn unpack(submission: &Submission, body: Vec<u8>) -> Result<Vec<u8>, Violation> 
 /// The bytes of the answer, which the submission remembers.
 fn render(answer: &Answer, submission: &mut Submission) -> Vec<u8> {
     match &answer.reply {
-        Reply::Silence => Vec::new(),
-        Reply::Response(response) => {
+        Reply::Silence | Reply::Reset => Vec::new(),
+        Reply::Endless => ENDLESS_HEAD.to_vec(),
+        Reply::Response(response) | Reply::Drip(response, _) => {
             submission.status = Some(response.status);
             submission.answer = response.body.render();
             response_bytes(response, &submission.answer)
@@ -245,20 +251,72 @@ fn reason(status: u16) -> &'static str {
     }
 }
 
-fn reply(stream: &mut TcpStream, answer: &Answer, bytes: &[u8]) {
+fn reply(
+    stream: &mut TcpStream,
+    copy: &AcceptorsCopy,
+    answer: &Answer,
+    bytes: &[u8],
+    shared: &Shared,
+) {
     match &answer.reply {
-        Reply::Response(_) => {
-            if stream.write_all(bytes).is_ok() && stream.shutdown(Shutdown::Write).is_ok() {
-                swallow(stream, LINGER_WAIT);
+        Reply::Response(_) => finish(stream, bytes),
+        Reply::Drip(_, interval) => {
+            if let Some((last, before)) = bytes.split_last()
+                && drip(stream, before, *interval, shared)
+            {
+                finish(stream, std::slice::from_ref(last));
+            }
+        }
+        Reply::Endless => {
+            if stream.write_all(bytes).is_ok() {
+                flood(stream);
             }
         }
         // Whether the client reads the fragment is its own affair. The end of `serve` cuts it off.
         Reply::CutOff(..) => {
             let _ = stream.write_all(bytes);
         }
+        Reply::Reset => prepare_reset(stream, copy),
         // Ends with the client, or with the collector, which shuts the stream down.
         Reply::Silence => swallow(stream, Duration::MAX),
     }
+}
+
+/// Sends the end of a response, and stays until the client has seen it.
+fn finish(stream: &mut TcpStream, bytes: &[u8]) {
+    if stream.write_all(bytes).is_ok() && stream.shutdown(Shutdown::Write).is_ok() {
+        swallow(stream, LINGER_WAIT);
+    }
+}
+
+/// Sends byte by byte, with a pause after each; whether client and collector are still there.
+fn drip(stream: &mut TcpStream, bytes: &[u8], interval: Duration, shared: &Shared) -> bool {
+    // Else the kernel would keep bytes back and send them together.
+    stream.set_nodelay(true).is_ok()
+        && bytes.iter().all(|byte| {
+            stream.write_all(std::slice::from_ref(byte)).is_ok() && shared.pause(interval)
+        })
+}
+
+/// Sends until the client or the collector ends the connection.
+fn flood(stream: &mut TcpStream) {
+    let chunk = [b'.'; 16 * 1024];
+    loop {
+        match stream.write(&chunk) {
+            Ok(_) => {}
+            // A client that doesn't read is still there.
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(_) => return,
+        }
+    }
+}
+
+/// Lets the stream end by a reset when it is dropped.
+fn prepare_reset(stream: &TcpStream, copy: &AcceptorsCopy) {
+    // A close that has no time to linger is a reset. Without it the client sees an end of file, as after a cut-off.
+    let _ = set_socket_linger(stream, Some(Duration::ZERO));
+    // Only the last descriptor's end closes the connection.
+    drop(copy.take());
 }
 
 /// Reads until the client has nothing more to say, or the time is over.
@@ -276,7 +334,7 @@ fn swallow(stream: &mut TcpStream, wait: Duration) {
             Ok(0) => return,
             Ok(_) => {}
             // Silence on the other side is what an endless wait is about.
-            Err(error) if deadline.is_none() && error.kind() == std::io::ErrorKind::WouldBlock => {}
+            Err(error) if deadline.is_none() && error.kind() == ErrorKind::WouldBlock => {}
             Err(_) => return,
         }
     }

@@ -196,9 +196,34 @@ impl Shared {
     }
 }
 
+/// The acceptor's own descriptor of a connection, by which it wakes the thread that serves it.
+/// It is gone where the end of the thread's descriptor is to be the end of the connection.
+#[derive(Debug)]
+struct AcceptorsCopy(Mutex<Option<TcpStream>>);
+
+impl AcceptorsCopy {
+    /// Takes it away, so that the thread's descriptor is the last one.
+    fn take(&self) -> Option<TcpStream> {
+        self.lock().take()
+    }
+
+    /// Ends the connection, and with it whatever read or write its thread is in.
+    fn shut_down(&self) {
+        if let Some(stream) = self.lock().as_ref() {
+            // An error means that it is closed already.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<TcpStream>> {
+        // It is there or it isn't, whoever panicked.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// A connection and the thread that serves it.
 struct Served {
-    stream: TcpStream,
+    copy: Arc<AcceptorsCopy>,
     thread: JoinHandle<()>,
 }
 
@@ -219,8 +244,7 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
         }
     }
     for served in &open {
-        // Wakes the thread from whatever read or write it is in. An error means that it is closed already.
-        let _ = served.stream.shutdown(Shutdown::Both);
+        served.copy.shut_down();
     }
     for served in open {
         // As in Drop: a panic was printed already.
@@ -229,13 +253,16 @@ fn accept(listener: &TcpListener, shared: &Arc<Shared>) {
 }
 
 fn serve_in_thread(connection: TcpStream, shared: &Arc<Shared>) -> Option<Served> {
-    let stream = connection.try_clone().ok()?;
+    let copy = Arc::new(AcceptorsCopy(Mutex::new(Some(connection.try_clone().ok()?))));
     let shared = Arc::clone(shared);
     let thread = thread::Builder::new()
         .name("collector-request".to_owned())
-        .spawn(move || http::serve(connection, &shared))
+        .spawn({
+            let copy = Arc::clone(&copy);
+            move || http::serve(connection, &copy, &shared)
+        })
         .ok()?;
-    Some(Served { stream, thread })
+    Some(Served { copy, thread })
 }
 
 /// Fewer submissions than waited for.

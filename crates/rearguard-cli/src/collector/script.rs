@@ -70,6 +70,12 @@ pub(super) enum Reply {
     Response(Response),
     /// This many bytes of a response, then the end of the connection.
     CutOff(Response, usize),
+    /// A whole response, byte by byte, with this pause between two of them.
+    Drip(Response, Duration),
+    /// A response whose body goes on until the client or the collector ends it.
+    Endless,
+    /// A reset of the connection instead of any byte.
+    Reset,
     /// The connection stays open and silent until the client or the collector ends it.
     Silence,
 }
@@ -111,13 +117,33 @@ impl Answer {
 
     /// 307 to another address.
     pub fn redirect(to: &str) -> Answer {
-        Answer::status(307).header("Location", to)
+        Answer::redirect_by(307, to)
+    }
+
+    /// Any status, with another address: what a client makes of its method and body depends on the number.
+    pub fn redirect_by(status: u16, to: &str) -> Answer {
+        Answer::status(status).header("Location", to)
     }
 
     /// The end of the connection after this many bytes of an accepting response; 0 for no byte at all.
     pub fn cut_off(bytes: usize) -> Answer {
-        let response = Response { status: 200, headers: Vec::new(), body: Body::CrashId };
-        Answer::from_reply(Reply::CutOff(response, bytes))
+        Answer::from_reply(Reply::CutOff(Response::new(200, Body::CrashId), bytes))
+    }
+
+    /// 200 and `CrashID=bp-<uuid>`, every byte sent by itself, with this pause between two of them.
+    /// No single wait of a client is long, all of them together are.
+    pub fn drip(interval: Duration) -> Answer {
+        Answer::from_reply(Reply::Drip(Response::new(200, Body::CrashId), interval))
+    }
+
+    /// 200 without a length, and a body that goes on until the client or the collector closes the connection.
+    pub fn endless() -> Answer {
+        Answer::from_reply(Reply::Endless)
+    }
+
+    /// A reset of the connection, once the request is read.
+    pub fn reset() -> Answer {
+        Answer::from_reply(Reply::Reset)
     }
 
     /// No answer, and no end of the connection either.
@@ -160,17 +186,25 @@ impl Answer {
 
     fn response(&mut self) -> Option<&mut Response> {
         match &mut self.reply {
-            Reply::Response(response) | Reply::CutOff(response, _) => Some(response),
-            Reply::Silence => None,
+            Reply::Response(response) | Reply::CutOff(response, _) | Reply::Drip(response, _) => {
+                Some(response)
+            }
+            Reply::Endless | Reply::Reset | Reply::Silence => None,
         }
     }
 
     fn from_response(status: u16, body: Body) -> Answer {
-        Answer::from_reply(Reply::Response(Response { status, headers: Vec::new(), body }))
+        Answer::from_reply(Reply::Response(Response::new(status, body)))
     }
 
     fn from_reply(reply: Reply) -> Answer {
         Answer { reply, delay: Duration::ZERO, before_body: false }
+    }
+}
+
+impl Response {
+    fn new(status: u16, body: Body) -> Response {
+        Response { status, headers: Vec::new(), body }
     }
 }
 
@@ -216,7 +250,11 @@ mod tests {
             Script::first([Answer::status(500), Answer::never()]).then(Answer::status(400));
         let status = |number| match &script.answer(number).reply {
             Reply::Response(response) => response.status,
-            Reply::CutOff(..) | Reply::Silence => 0,
+            Reply::CutOff(..)
+            | Reply::Drip(..)
+            | Reply::Endless
+            | Reply::Reset
+            | Reply::Silence => 0,
         };
         assert_eq!([1, 2, 3, 4].map(status), [500, 0, 400, 400]);
     }
