@@ -70,6 +70,7 @@ fn a_good_report_is_kept() {
     assert_eq!(submission.field("prod"), Some("app"));
     assert_eq!(submission.report_id(), Some(ID));
     assert_eq!(submission.minidump().unwrap().bytes, b"MDMP\r\n\0");
+    assert_eq!(submission.raw, form());
     assert_eq!(submission.fields().len(), 6);
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(submission.answer.starts_with("CrashID=bp-"), "{}", submission.answer);
@@ -86,6 +87,7 @@ fn gzip_is_unpacked_or_refused() {
     let (submission, _) = judged(&request);
     assert_eq!(submission.violations, []);
     assert_eq!(submission.body_bytes, packed.len());
+    assert_eq!(submission.raw, packed, "the raw body is the packed one");
     assert_eq!(submission.report_id(), Some(ID));
 
     let collector = Collector::start(Script::default().without_gzip()).unwrap();
@@ -148,6 +150,7 @@ fn a_cut_off_body_is_named() {
     let announced = form().len();
     assert_eq!(submission.violations, [Violation::BodyCutOff { got: announced - 10, announced }]);
     assert_eq!(submission.parts, []);
+    assert_eq!(submission.raw, form()[..announced - 10]);
 }
 
 /// Goal: the script's answers come in its order, each as it says.

@@ -2,6 +2,7 @@
 //!
 //! Every read is bounded in size and time; whatever is missing or wrong becomes a violation of the submission.
 
+use std::borrow::Cow;
 use std::io::{ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
 use std::time::{Duration, Instant};
@@ -175,14 +176,15 @@ fn read_body(stream: &mut TcpStream, request: &mut Request) {
     // An error here is a body that ends early, which the count shows.
     let _ = Read::by_ref(stream).take(missing).read_to_end(&mut body);
     submission.body_bytes = body.len();
-    if body.len() < announced {
-        submission.violations.push(Violation::BodyCutOff { got: body.len(), announced });
+    submission.raw = body;
+    if submission.body_bytes < announced {
+        let got = submission.body_bytes;
+        submission.violations.push(Violation::BodyCutOff { got, announced });
         return;
     }
-    match unpack(submission, body) {
-        Ok(body) => {
-            let kind = submission.header("Content-Type").unwrap_or_default().to_owned();
-            let (parts, violations) = multipart::read(&kind, &body);
+    let kind = submission.header("Content-Type").unwrap_or_default();
+    match unpack(submission).map(|body| multipart::read(kind, &body)) {
+        Ok((parts, violations)) => {
             submission.parts = parts;
             submission.violations.extend(violations);
             submission.check_parts();
@@ -191,17 +193,17 @@ fn read_body(stream: &mut TcpStream, request: &mut Request) {
     }
 }
 
-fn unpack(submission: &Submission, body: Vec<u8>) -> Result<Vec<u8>, Violation> {
+fn unpack(submission: &Submission) -> Result<Cow<'_, [u8]>, Violation> {
     match submission.header("Content-Encoding") {
-        None => Ok(body),
+        None => Ok(Cow::Borrowed(&submission.raw)),
         Some(_) if is_gzip(submission) => {
             let mut unpacked = Vec::new();
-            let decoder = flate2::read::GzDecoder::new(body.as_slice());
+            let decoder = flate2::read::GzDecoder::new(submission.raw.as_slice());
             decoder
                 .take(UNPACKED_BYTES_MAX)
                 .read_to_end(&mut unpacked)
                 .map_err(|error| Violation::BadGzip(error.to_string()))?;
-            Ok(unpacked)
+            Ok(Cow::Owned(unpacked))
         }
         Some(coding) => Err(Violation::ContentEncoding(coding.to_owned())),
     }

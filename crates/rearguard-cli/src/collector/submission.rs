@@ -15,6 +15,8 @@ pub struct Submission {
     pub headers: Vec<(String, String)>,
     /// The size of the body on the wire, before anything was unpacked.
     pub body_bytes: usize,
+    /// The body on the wire, for readers that trust no reader of ours.
+    pub raw: Vec<u8>,
     /// The parts of the form, in their order.
     pub parts: Vec<Part>,
     /// Every rule of the upload format that the request breaks.
