@@ -1,19 +1,32 @@
-//! What is on the wire, held against a reader that is nobody of ours.
+//! What is on the wire, held against readers that are nobody of ours: the form, and the TLS of the tests' own front.
 
 #![allow(clippy::expect_used, reason = "a report without what is expected is a failed test")]
 
 mod common;
+#[path = "common/tls.rs"]
+mod tls;
 
 use std::convert::Infallible;
 use std::future::ready;
-use std::io::Read;
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use common::Scene;
+use common::{PATIENCE, Scene};
 use futures_util::FutureExt;
 use futures_util::stream::once;
 use multer::Multipart;
 use multer::bytes::Bytes;
-use rearguard_cli::collector::{Collector, Script, Submission};
+use rearguard_cli::collector::{Answer, Collector, Script, Submission};
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{
+    ClientConfig, ClientConnection, RootCertStore, StreamOwned, SupportedProtocolVersion,
+};
+use tls::TlsFront;
 
 /// A part of a form, as multer sees it.
 #[derive(Debug)]
@@ -140,4 +153,93 @@ fn another_reader_finds_the_same_form() {
         .map(|part| (part.name.as_str(), std::str::from_utf8(&part.bytes).expect("text")))
         .collect();
     assert_eq!(found, fields);
+}
+
+/// A TLS connection to a front, by a client that trusts this authority alone and asks for `localhost`.
+fn connect(
+    front: &TlsFront,
+    authority: &Path,
+    version: &'static SupportedProtocolVersion,
+) -> StreamOwned<ClientConnection, TcpStream> {
+    let mut roots = RootCertStore::empty();
+    roots.add(CertificateDer::from_pem_file(authority).expect("PEM")).expect("a certificate");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[version])
+        .expect("the provider knows it")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("localhost").expect("a name");
+    let session = ClientConnection::new(Arc::new(config), name).expect("a session");
+    let stream = TcpStream::connect(front.address()).expect("a connection");
+    stream.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    StreamOwned::new(session, stream)
+}
+
+/// A request that no collector mistakes for another.
+fn request(body: &[u8]) -> Vec<u8> {
+    let length = body.len();
+    let head =
+        format!("POST /submit HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+    [head.as_bytes(), body].concat()
+}
+
+// Goal: the tests' own TLS front hands on what it is given and what is answered, in both versions of TLS and without loss, and whoever trusts another authority or wants another name tells it nothing.
+#[test]
+fn a_front_hands_on_what_it_is_given() {
+    let collector = Collector::start(Script::default()).expect("a collector");
+    let scene = Scene::new();
+    let front = TlsFront::start(collector.address(), &["localhost"]);
+    let authority = scene.path("ca.pem");
+    front.write_ca(&authority);
+    assert_eq!(front.url(), format!("https://localhost:{}/submit", front.address().port()));
+    let body: Vec<u8> = (0..300_000_u32).flat_map(u32::to_le_bytes).collect();
+    for (number, version) in [&rustls::version::TLS12, &rustls::version::TLS13].iter().enumerate() {
+        let mut stream = connect(&front, &authority, version);
+        stream.write_all(&request(&body)).expect("the front takes it");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("an answer that ends as TLS does");
+        let sent = &collector.submissions()[number];
+        assert!(sent.raw == body, "{} of {} bytes", sent.raw.len(), body.len());
+        assert!(answer.starts_with("HTTP/1.1 200 ") && answer.ends_with(&sent.answer), "{answer}");
+    }
+
+    let strangers = TlsFront::start(collector.address(), &["elsewhere.invalid"]);
+    let their_authority = scene.path("their-ca.pem");
+    strangers.write_ca(&their_authority);
+    for (front, authority) in [(&strangers, &their_authority), (&front, &their_authority)] {
+        let mut stream = connect(front, authority, &rustls::version::TLS13);
+        let problem = stream.write_all(&request(&body)).expect_err("nobody to be trusted");
+        assert_eq!(problem.kind(), io::ErrorKind::InvalidData, "{problem}");
+    }
+    assert_eq!(collector.submissions().len(), 2);
+}
+
+// Goal: the end of a front is the end of its connections, whatever they wait for.
+#[test]
+fn the_end_of_a_front_ends_everything() {
+    let script = Script::first([Answer::never()]).then(Answer::endless());
+    let collector = Collector::start(script).expect("a collector");
+    let scene = Scene::new();
+    let front = TlsFront::start(collector.address(), &["localhost"]);
+    let authority = scene.path("ca.pem");
+    front.write_ca(&authority);
+    let mut waiting = TcpStream::connect(front.address()).expect("a connection");
+    let mut streams = Vec::new();
+    for number in [1, 2] {
+        let mut stream = connect(&front, &authority, &rustls::version::TLS13);
+        stream.write_all(&request(b"")).expect("the front takes it");
+        collector.wait_for(number, PATIENCE).expect("it is handed on");
+        streams.push(stream);
+    }
+    streams[1].read_exact(&mut vec![0; 1024 * 1024]).expect("a long answer");
+    let start = Instant::now();
+    drop(front);
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    waiting.set_read_timeout(Some(PATIENCE)).expect("a deadline");
+    assert_eq!(waiting.read(&mut [0]).expect("the end"), 0, "no handshake any more");
+    for mut stream in streams {
+        let problem =
+            stream.read_to_end(&mut Vec::new()).expect_err("an end that nobody announced");
+        assert_ne!(problem.kind(), io::ErrorKind::WouldBlock, "{problem}");
+    }
 }
