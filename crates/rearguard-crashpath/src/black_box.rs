@@ -12,7 +12,7 @@ use crate::limits::STACK_COPY_BYTES_MAX;
 pub const MAGIC: u64 = u64::from_le_bytes(*b"rearguar");
 
 /// Changes whenever the layout or the meaning of a word changes.
-pub const LAYOUT_VERSION: u32 = 3;
+pub const LAYOUT_VERSION: u32 = 4;
 
 /// Set in a futex word when someone may be asleep on it, so that the kernel wakes at the owner's death (`futex(2)`, robust futexes).
 pub const FUTEX_WAITERS: u32 = 0x8000_0000;
@@ -359,6 +359,10 @@ pub struct Control {
     pub annotated: AtomicU32,
     /// How many guards mapped this box so far, whether or not they took their place.
     pub attached: AtomicU32,
+    /// Not zero once the application lets what waits in the store be sent now.
+    pub deliver: AtomicU32,
+    /// Keeps what follows where eight bytes belong.
+    pub spare: AtomicU32,
     /// When the crashed thread was released, CLOCK_MONOTONIC in nanoseconds.
     pub worker_released_ns: AtomicU64,
     /// When the guard that took the dump had stopped all threads; for a later guard that finds its report.

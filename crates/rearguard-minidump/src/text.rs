@@ -29,11 +29,13 @@ pub(crate) fn push_hex(out: &mut Vec<u8>, value: u64) {
 }
 
 /// The number that the whole of `text` is in decimal.
+#[inline(always)]
 pub(crate) fn decimal(text: &[u8]) -> Option<u64> {
     number(text, 10)
 }
 
 /// The number that the whole of `text` is in hexadecimal, without a prefix.
+#[inline(always)]
 pub(crate) fn hex(text: &[u8]) -> Option<u64> {
     number(text, 16)
 }

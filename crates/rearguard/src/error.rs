@@ -31,12 +31,12 @@ impl Error {
 
     /// As [`Error::setting`], with the value that was given.
     pub(crate) fn setting_value(field: &'static str, value: &str, reason: &'static str) -> Error {
-        Error { kind: Kind::Setting(reason), operation: field, object: owned(value) }
+        Error { kind: Kind::Setting(reason), operation: field, object: value.to_owned() }
     }
 
     /// The operating system said no.
     pub(crate) fn system(operation: &'static str, object: &str, code: i32) -> Error {
-        Error { kind: Kind::System(code), operation, object: owned(object) }
+        Error { kind: Kind::System(code), operation, object: object.to_owned() }
     }
 
     /// As [`Error::system`], with 0 for what the system gave no number.
@@ -50,7 +50,7 @@ impl Error {
 
     /// A rule of ours says no.
     pub(crate) fn refused(operation: &'static str, object: &str, reason: &'static str) -> Error {
-        Error { kind: Kind::Refused(reason), operation, object: owned(object) }
+        Error { kind: Kind::Refused(reason), operation, object: object.to_owned() }
     }
 
     /// The system's error number, where the system gave one.
@@ -86,7 +86,7 @@ impl Error {
             Kind::Setting(reason) | Kind::Refused(reason) => text.put(reason),
             Kind::System(code) => text.put(&system_reason(code)),
         }
-        text
+        text.into_string()
     }
 }
 

@@ -6,20 +6,20 @@ use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{
     ANNOTATIONS_MAX, BlackBox, CrashSlot, FLOATING_WORDS, GENERAL_WORDS, LogRing, PANICS_MAX,
-    Place, Text, flags,
+    Place, Text as BoxText, flags,
 };
 use rearguard_crashpath::limits::STACK_COPY_BYTES_MAX;
 
-use crate::heap::{PutBytes, add, copied, lossy, zeros};
+use crate::heap::{List, PutBytes, Text, add, copied, lossy, zeros};
 use crate::limits::LOG_BYTES_MAX;
-use crate::order::insertion_sort;
+use crate::order::sort_by;
 use crate::sys::words::Crash;
 
 /// The last panic.
 pub(crate) struct Panic {
-    pub(crate) message: String,
-    pub(crate) location: String,
-    pub(crate) thread: String,
+    pub(crate) message: Text,
+    pub(crate) location: Text,
+    pub(crate) thread: Text,
     pub(crate) count: u32,
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn crash(black_box: &BlackBox) -> Crash {
     let floating_bytes =
         (slot.floating_bytes.load(Ordering::Relaxed) as usize).min(FLOATING_WORDS * 8);
     let stack_bytes = (slot.stack_bytes.load(Ordering::Relaxed) as usize).min(STACK_COPY_BYTES_MAX);
-    let mut general = Vec::new();
+    let mut general = List::new();
     for index in 0..general_count {
         add(&mut general, slot.general.get(index));
     }
@@ -107,8 +107,8 @@ pub(crate) fn panic(black_box: &BlackBox) -> Option<Panic> {
 }
 
 /// Reads the annotations, sorted by key; of equal keys the first counts.
-pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
-    let mut annotations = Vec::new();
+pub(crate) fn annotations(black_box: &BlackBox) -> List<(Text, Text)> {
+    let mut annotations = List::new();
     let used = black_box.control.annotated.load(Ordering::Acquire) as usize;
     for annotation in black_box.annotations.iter().take(used.min(ANNOTATIONS_MAX)) {
         let key = text(&annotation.key);
@@ -116,13 +116,13 @@ pub(crate) fn annotations(black_box: &BlackBox) -> Vec<(String, String)> {
             add(&mut annotations, (key, text(&annotation.value)));
         }
     }
-    insertion_sort(&mut annotations);
-    annotations.dedup_by(|later, earlier| later.0 == earlier.0);
+    sort_by(&mut annotations, |annotation| &annotation.0);
+    annotations.as_mut_vec().dedup_by(|later, earlier| later.0 == earlier.0);
     annotations
 }
 
 /// Reads the log ring, oldest line first; a line that the ring has half overwritten is left out.
-pub(crate) fn log(black_box: &BlackBox) -> String {
+pub(crate) fn log(black_box: &BlackBox) -> Text {
     let ring: &LogRing = &black_box.log;
     let written = ring.written.load(Ordering::Acquire);
     let mut bytes = zeros(written.min(LOG_BYTES_MAX as u64) as usize);
@@ -138,7 +138,7 @@ pub(crate) fn log(black_box: &BlackBox) -> String {
 }
 
 /// Reads what the application left for its next life.
-pub(crate) fn recovery(black_box: &BlackBox) -> Option<Vec<u8>> {
+pub(crate) fn recovery(black_box: &BlackBox) -> Option<List<u8>> {
     let length = black_box.recovery.len();
     if length == 0 {
         return None;
@@ -149,12 +149,12 @@ pub(crate) fn recovery(black_box: &BlackBox) -> Option<Vec<u8>> {
 }
 
 #[inline(always)]
-fn text<const N: usize>(text: &Text<N>) -> String {
+fn text<const N: usize>(text: &BoxText<N>) -> Text {
     text_at(text.place())
 }
 
 #[inline(never)]
-fn text_at(text: Place<'_>) -> String {
+fn text_at(text: Place<'_>) -> Text {
     let mut bytes = zeros(text.len());
     let length = text.load(&mut bytes);
     bytes.truncate(length);

@@ -1,11 +1,11 @@
 //! Writing JSON (RFC 8259). Reading it is for the tools at the desk.
 
-use crate::heap::{PutText, owned, text_of};
-use crate::text::{push_number, push_signed};
+use crate::heap::{List, PutText, Text, owned, text_of};
+use crate::text::{push_hexadecimal, push_number, push_signed};
 
 /// Builds one JSON value; the caller opens and closes in the right order.
 pub(crate) struct Json {
-    text: String,
+    text: Text,
     /// Whether a comma is due before the next item.
     comma: bool,
     /// How many objects are open.
@@ -13,6 +13,7 @@ pub(crate) struct Json {
 }
 
 impl Json {
+    #[inline(always)]
     pub(crate) fn new() -> Json {
         Json { text: text_of(4096), comma: false, depth: 0 }
     }
@@ -60,6 +61,12 @@ impl Json {
         self.comma = true;
     }
 
+    /// A value under a key that is JSON already.
+    pub(crate) fn raw(&mut self, key: &str, value: &str) {
+        self.key(key);
+        self.text.put(value);
+    }
+
     /// A list of texts under a key.
     pub(crate) fn texts<'a>(&mut self, key: &str, values: impl Iterator<Item = &'a str>) {
         self.key(key);
@@ -81,6 +88,7 @@ impl Json {
         self.string(value);
     }
 
+    #[inline(always)]
     pub(crate) fn optional_text(&mut self, key: &str, value: Option<&str>) {
         match value {
             Some(value) => self.text(key, value),
@@ -109,41 +117,44 @@ impl Json {
     }
 
     fn string(&mut self, value: &str) {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        self.text.put_char('"');
-        for character in value.chars() {
-            match character {
-                '"' => self.text.put("\\\""),
-                '\\' => self.text.put("\\\\"),
-                '\n' => self.text.put("\\n"),
-                '\r' => self.text.put("\\r"),
-                '\t' => self.text.put("\\t"),
-                control if control < ' ' => {
-                    let code = control as usize;
-                    self.text.put("\\u00");
-                    self.text.put_char(char::from(DIGITS[code >> 4 & 15]));
-                    self.text.put_char(char::from(DIGITS[code & 15]));
-                }
-                other => self.text.put_char(other),
-            }
-        }
-        self.text.put_char('"');
+        put_quoted(&mut self.text, value);
     }
 
-    pub(crate) fn finish(mut self) -> Vec<u8> {
+    #[inline(always)]
+    pub(crate) fn finish(mut self) -> List<u8> {
         self.text.put_char('\n');
         self.text.into_bytes()
     }
 }
 
-/// `0x` and the digits.
-pub(crate) fn hexadecimal(value: u64) -> String {
+/// Appends a text as a string of JSON.
+#[inline(never)]
+pub(crate) fn put_quoted(text: &mut Text, value: &str) {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut text = owned("0x");
-    let digits = (64 - value.leading_zeros()).div_ceil(4).max(1);
-    for position in (0..digits).rev() {
-        text.put_char(char::from(DIGITS[(value >> (position * 4)) as usize & 15]));
+    text.put_char('"');
+    for character in value.chars() {
+        match character {
+            '"' => text.put("\\\""),
+            '\\' => text.put("\\\\"),
+            '\n' => text.put("\\n"),
+            '\r' => text.put("\\r"),
+            '\t' => text.put("\\t"),
+            control if control < ' ' => {
+                let code = control as usize;
+                text.put("\\u00");
+                text.put_char(char::from(DIGITS[code >> 4 & 15]));
+                text.put_char(char::from(DIGITS[code & 15]));
+            }
+            other => text.put_char(other),
+        }
     }
+    text.put_char('"');
+}
+
+/// `0x` and the digits.
+pub(crate) fn hexadecimal(value: u64) -> Text {
+    let mut text = owned("0x");
+    push_hexadecimal(&mut text, value);
     text
 }
 

@@ -4,9 +4,10 @@
 //! It is sealed before application code runs, so a late guard, which inherits what the worker has become, still starts the next worker as the first one was started.
 //! The **succession record** is what the next worker learns of the lives before it.
 
-use crate::config::{DumpSize, ExitClass, History, RestartPolicy, StartBlock};
-use crate::heap::{add, copied};
-use crate::settings::{Consent, Settings};
+use crate::config::{ExitClass, History, RestartPolicy, StartBlock};
+use crate::heap::{List, Text, add, copied};
+use crate::reporting::Reporting;
+use crate::settings::Settings;
 use crate::sys::words::Surroundings;
 use crate::wire::{Reader, Writer};
 
@@ -14,7 +15,7 @@ const LAUNCH_MAGIC: u64 = u64::from_le_bytes(*b"rg-launc");
 const SUCCESSION_MAGIC: u64 = u64::from_le_bytes(*b"rg-succe");
 
 /// Changes whenever one of the two records does.
-const RECORD_VERSION: u32 = 4;
+const RECORD_VERSION: u32 = 5;
 
 /// Variables that were meant for one start only: a second process that answers them would be an impostor.
 const SINGLE_USE: [&[u8]; 7] = [
@@ -40,23 +41,26 @@ pub(crate) struct LaunchRecord {
     pub(crate) worker_pid: u32,
     pub(crate) incarnation: u32,
     pub(crate) started_boot_ns: u64,
-    pub(crate) name: String,
-    pub(crate) version: String,
+    pub(crate) name: Text,
+    pub(crate) version: Text,
     /// Which of the application's roles it is; empty for its main process.
-    pub(crate) role: String,
+    pub(crate) role: Text,
     /// Whether this worker's guard stands for its roles too.
     pub(crate) heads_family: bool,
     /// The role that tells the user of the end of a crash loop; empty for none.
-    pub(crate) notice: String,
+    pub(crate) notice: Text,
     /// The store's absolute path; empty when none could be found.
-    pub(crate) store: Vec<u8>,
-    pub(crate) collector: Option<String>,
-    pub(crate) consent: Consent,
-    pub(crate) dump_size: DumpSize,
+    pub(crate) store: List<u8>,
+    pub(crate) collector: Option<Text>,
+    /// The file of certificates that a collector's must be signed by; empty for those that the system trusts.
+    pub(crate) certificates: List<u8>,
+    /// The files that go with a report.
+    pub(crate) attachments: List<List<u8>>,
+    pub(crate) reporting: Reporting,
     pub(crate) policy: RestartPolicy,
     pub(crate) history: History,
     pub(crate) block: Option<StartBlock>,
-    pub(crate) fail_spot: Option<String>,
+    pub(crate) fail_spot: Option<Text>,
     pub(crate) surroundings: Surroundings,
 }
 
@@ -84,9 +88,11 @@ impl LaunchRecord {
         }
         reader.bytes_into(&mut self.store)?;
         reader.optional_text(&mut self.collector)?;
-        self.consent = if reader.bool()? { Consent::Granted } else { Consent::Denied };
-        self.dump_size = DumpSize::from_number(reader.u32()?)?;
-        let mut words = Vec::new();
+        reader.bytes_into(&mut self.certificates)?;
+        reader.list(&mut self.attachments)?;
+        let mut words = List::new();
+        reader.words(&mut words)?;
+        self.reporting = Reporting::from_words(&words)?;
         reader.words(&mut words)?;
         self.policy = RestartPolicy::from_words(&words)?;
         reader.words(&mut words)?;
@@ -129,6 +135,7 @@ pub(crate) struct Life<'a> {
     pub(crate) role: &'a str,
     pub(crate) heads_family: bool,
     pub(crate) store: &'a [u8],
+    pub(crate) reporting: Reporting,
     pub(crate) succession: Option<&'a Succession>,
     pub(crate) block: Option<StartBlock>,
     pub(crate) surroundings: &'a Surroundings,
@@ -136,7 +143,7 @@ pub(crate) struct Life<'a> {
 
 impl Life<'_> {
     /// The launch record, as [`LaunchRecord::decode`] reads it.
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> List<u8> {
         let settings = self.settings;
         let mut writer = Writer::new();
         writer.u64(LAUNCH_MAGIC);
@@ -154,8 +161,9 @@ impl Life<'_> {
         }
         writer.bytes(self.store);
         writer.optional(settings.collector.as_ref().map(|url| url.as_bytes()));
-        writer.bool(settings.consent == Consent::Granted);
-        writer.u32(settings.dump_size.number());
+        writer.bytes(&settings.certificates);
+        writer.list(&settings.attachments);
+        writer.words(&self.reporting.to_words());
         writer.words(&settings.restart.to_words());
         let history =
             self.succession.map_or_else(History::default, |succession| succession.history);
@@ -172,7 +180,7 @@ impl Life<'_> {
         writer.u64(around.ignored_signals);
         writer.u32(around.user);
         writer.u32(around.seccomp);
-        let mut limits = Vec::new();
+        let mut limits = List::new();
         for (name, soft, hard) in &around.rlimits {
             for word in [*name as u64, *soft, *hard] {
                 add(&mut limits, word);
@@ -187,8 +195,8 @@ impl Life<'_> {
 }
 
 /// Takes out of an environment what was meant for one start only.
-pub(crate) fn remove_single_use(environment: &mut Vec<Vec<u8>>) {
-    environment.retain(|entry| {
+pub(crate) fn remove_single_use(environment: &mut List<List<u8>>) {
+    environment.as_mut_vec().retain(|entry| {
         !entry.starts_with(LIFE_VARIABLE)
             && !SINGLE_USE.iter().any(|single_use| entry.starts_with(single_use))
     });
@@ -207,11 +215,11 @@ pub(crate) struct Succession {
     /// Whether the standard streams could not be handed on, and are null.
     pub(crate) streams_lost: bool,
     /// What the application left for the next life.
-    pub(crate) recovery: Option<Vec<u8>>,
+    pub(crate) recovery: Option<List<u8>>,
 }
 
 impl Succession {
-    pub(crate) fn encode(&self) -> Vec<u8> {
+    pub(crate) fn encode(&self) -> List<u8> {
         let mut writer = Writer::new();
         writer.u64(SUCCESSION_MAGIC);
         writer.u32(RECORD_VERSION);
@@ -242,7 +250,7 @@ impl Succession {
         (reader.u64()? == SUCCESSION_MAGIC).then_some(())?;
         (reader.u32()? == RECORD_VERSION).then_some(())?;
         self.incarnation = reader.u32()?;
-        let mut words = Vec::new();
+        let mut words = List::new();
         reader.words(&mut words)?;
         self.history = History::from_words(&words)?;
         let label = core::str::from_utf8(reader.bytes()?).ok()?;

@@ -25,19 +25,26 @@
 //! Everything of `main` before [`Rearguard::start`] runs in the guard too, everything after it never does.
 //! So call it first, or call [`run_guard_if_asked`] first and `start()` when the settings are known.
 
+mod attachments;
 mod config;
+mod delivery;
 mod error;
 mod evidence;
+mod fail_spots;
 mod guard;
 mod heap;
+mod hooks;
 mod json;
 mod launch;
 mod limits;
 mod metadata;
 mod order;
+mod redaction;
 mod report_id;
+mod reporting;
 mod role;
 mod settings;
+mod signature;
 mod store;
 mod supervisor;
 mod sys;
@@ -47,18 +54,20 @@ mod wire;
 mod worker;
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 pub use config::{DumpSize, ExitClass, RestartPolicy, RestartWhen, signal_name};
 pub use error::Error;
+pub use hooks::{Request, Response, Transport};
+pub use reporting::Consent;
 #[cfg(feature = "roles")]
 pub use role::ROLE_ARGUMENT_PREFIX;
 pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
 #[cfg(feature = "roles")]
 pub use settings::AppRole;
-pub use settings::{Consent, Topology};
+pub use settings::Topology;
 pub use sys::channel::{CrashInfo, ThreadProtection};
 pub use worker::LastReport;
 
@@ -72,13 +81,13 @@ use worker::{Off, Worker};
 #[derive(Clone, Debug)]
 #[must_use = "nothing is guarded until `start` is called"]
 pub struct Rearguard {
-    settings: Settings,
+    settings: Box<Settings>,
 }
 
 impl Rearguard {
     /// An application by its name (1 to 64 bytes; it names the default store, the report's product and the guard process) and version (1 to 64 bytes).
     pub fn new(name: impl Into<String>, version: impl Into<String>) -> Rearguard {
-        Rearguard { settings: Settings::new(name.into(), version.into()) }
+        Rearguard { settings: Box::new(Settings::new(name.into(), version.into())) }
     }
 
     /// The directory for reports. Without it: `$STATE_DIRECTORY/crashes`, `$XDG_STATE_HOME/<name>/crashes`, or `~/.local/state/<name>/crashes`.
@@ -87,7 +96,7 @@ impl Rearguard {
         self
     }
 
-    /// The URL that takes reports, `https://` or `http://`, at most 2048 bytes. Nothing is sent without [`Rearguard::consent`].
+    /// The URL that takes reports, `https://` or `http://`, at most 2048 bytes, without a name or password in it. Nothing is sent without [`Rearguard::consent`].
     pub fn collector(mut self, url: impl Into<String>) -> Rearguard {
         self.settings.collector = Some(url.into());
         self
@@ -95,8 +104,91 @@ impl Rearguard {
 
     /// Whether reports may leave this machine; [`Consent::Denied`] unless set.
     pub fn consent(mut self, consent: Consent) -> Rearguard {
-        self.settings.consent = consent;
+        self.settings.reporting.consent = consent;
         self
+    }
+
+    /// The file of certificates (PEM) that the collector's must be signed by, in the place of those that the system trusts: for a collector with a certificate of one's own. Linux only; on Windows the certificate belongs into the system's store.
+    pub fn collector_certificates(mut self, file: impl AsRef<Path>) -> Rearguard {
+        self.settings.certificates = process::path_bytes(absolute(file.as_ref()));
+        self
+    }
+
+    /// Puts `product`, `version` and `guid` into the query of the collector's URL too, where Crashpad's servers look for them. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    pub fn collector_query(self) -> Rearguard {
+        self.with_hook(|hooks| hooks.in_query = Some(upload::in_query))
+    }
+
+    /// Sends reports in the library's place; see [`Transport`]. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    pub fn transport(self, transport: &'static dyn Transport) -> Rearguard {
+        self.with_hook(|hooks| hooks.transport = Some((hooks::send, transport)))
+    }
+
+    /// How many newest reports the store keeps (1 to 20,000; 10 unless set), how many bytes of them (128 MiB), and for how long (365 days). What is too much or too old is removed when a report enters: the oldest of those that are completed first, then of those that wait.
+    pub fn keep_reports(mut self, reports: u32, bytes: u64, age: Duration) -> Rearguard {
+        self.settings.reporting.reports_max = u64::from(reports);
+        self.settings.reporting.bytes_max = bytes;
+        self.settings.reporting.age_s_max = age.as_secs();
+        self
+    }
+
+    /// How many reports are sent from one store in an hour (20 unless set) and in a day (50), whoever sends them. What is more waits, and is not lost.
+    pub fn uploads_at_most(mut self, in_an_hour: u32, in_a_day: u32) -> Rearguard {
+        self.settings.reporting.hourly_max = u64::from(in_an_hour);
+        self.settings.reporting.daily_max = u64::from(in_a_day);
+        self
+    }
+
+    /// How long after a delivery that failed the report is tried again, in whole seconds; 15 minutes unless set, and doubled each time up to a day. There are six tries within seven days, each by a guard that begins or has delivered a report of its own; the report stays in the store after them.
+    pub fn retry_delivery(mut self, first: Duration) -> Rearguard {
+        self.settings.reporting.retry_s = first.as_secs();
+        self
+    }
+
+    /// For how long crashes at one place of the program count as one, a day for example: the first has a report, the others are counted with it. A place is known by the instruction and what called it, in this version of the program; that of a panic by its source line. Without this each crash has a report of its own. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    pub fn same_crash_window(mut self, window: Duration) -> Rearguard {
+        self.settings.reporting.same_crash_s = window.as_secs();
+        self.with_hook(|hooks| hooks.same_crash = Some(&hooks::SAME_CRASH))
+    }
+
+    /// Sends reports without `guid`, the random number by which a collector can tell that two came from the same installation.
+    pub fn without_installation_id(mut self) -> Rearguard {
+        self.settings.reporting.has_identity = false;
+        self
+    }
+
+    /// A file that goes with each report, most often a log: its last 256 KiB, and those of its rotated siblings (`.1`, `.0`, `.old` behind the name); 1 MiB of all together, at most 16 files. A path that isn't absolute is taken from the directory of this process now. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    ///
+    /// After a crash the guard reads them before another life can begin its log anew; after an end without one (a panic that exits), beside it.
+    pub fn attachment(mut self, file: impl AsRef<Path>) -> Rearguard {
+        let path = process::path_bytes(absolute(file.as_ref()));
+        heap::add(&mut self.settings.attachments, path);
+        self.with_hook(|hooks| hooks.attach = Some(&hooks::ATTACH))
+    }
+
+    /// Makes the user's name unknown in reports: the last part of the home directory's path becomes underscores wherever that path stands, in metadata, minidump and attachments. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    pub fn redact_user(self) -> Rearguard {
+        self.with_hook(|hooks| hooks.redact = Some(redaction::redact))
+    }
+
+    /// The application's own word on texts before they are stored: it is called in the guard for each annotation's key and value, for the log with the key `log`, and for a panic's message with the key `panic`. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    ///
+    /// The minidump's stacks and the log ring in the process's memory hold what they hold.
+    pub fn scrub(self, scrub: fn(key: &str, text: &mut String)) -> Rearguard {
+        self.with_hook(|hooks| hooks.scrub = Some((hooks::scrub, scrub)))
+    }
+
+    /// Gives the guard something to do by code of its own.
+    fn with_hook(mut self, add: impl FnOnce(&mut hooks::Hooks)) -> Rearguard {
+        add(&mut self.settings.hooks);
+        self.settings.hooks_check = Some(hooks::check);
+        self
+    }
+
+    /// Becomes the guard and never returns, if this process was started as one, as the function [`run_guard_if_asked`] does; and knows what this builder was told that a guard does by code of its own: attachments, redaction, scrubbing, transport, query, the same crash. What those are about (which files, which collector) it has from the worker's builder.
+    pub fn run_guard_if_asked(&self) {
+        hooks::set(self.settings.hooks);
+        run_guard();
     }
 
     /// When and how often the worker is started again. A policy that is set here holds under a service manager too; the default leaves restarts to it.
@@ -126,7 +218,7 @@ impl Rearguard {
 
     /// How much a minidump holds; [`DumpSize::Standard`] unless set.
     pub fn dump_size(mut self, size: DumpSize) -> Rearguard {
-        self.settings.dump_size = size;
+        self.settings.reporting.dump_size = size;
         self
     }
 
@@ -190,11 +282,16 @@ impl Rearguard {
     /// A setting that can't be used ([`Error::is_setting`]), or a second call in one process.
     /// Whatever else goes wrong leaves the application running and is told by [`Handle::health`].
     pub fn start(self) -> Result<Handle, Error> {
-        run_guard_if_asked();
-        let mut settings = self.settings;
+        crate::heap::with_frame_pointer();
+        self.run_guard_if_asked();
+        // For good: a process starts once, and what isn't dropped needs no code for it.
+        let settings = Box::leak(self.settings);
         settings.check()?;
-        let member = asked_role(&mut settings);
-        let settings: &'static Settings = heap::kept(settings);
+        if let Some(check) = settings.hooks_check {
+            check(&settings.hooks)?;
+        }
+        let member = asked_role(settings);
+        let settings: &'static Settings = settings;
         let mut handle = Handle {
             worker: Worker::default(),
             #[cfg(feature = "roles")]
@@ -240,6 +337,16 @@ pub fn application_arguments() -> impl Iterator<Item = std::ffi::OsString> {
 ///
 /// A guard argument that can't be used (cut short, of another version, repeated, not first, with descriptors that are closed or somebody else's) ends the process with [`EXIT_GUARD_ARGUMENT`] and one line on standard error.
 pub fn run_guard_if_asked() {
+    hooks::set(hooks::Hooks::default());
+    run_guard();
+}
+
+/// A path that isn't absolute is below the directory of this process; one that can't be made absolute stays.
+fn absolute(path: &Path) -> &Path {
+    process::absolute(path).unwrap_or(path)
+}
+
+fn run_guard() {
     match role::role_of(&process::arguments()) {
         role::Role::Worker => {}
         role::Role::Guard { nonce } => guard::run(nonce),
@@ -405,6 +512,24 @@ impl Handle {
         worker::begin_anew(&mut self.worker)
     }
 
+    /// Keeps the user's answer to whether reports may be sent, in the store and for good. A yes counts where the builder was told [`Consent::Ask`] or [`Consent::Granted`]; what waits is sent at once by this life's guard, if one stands by. A no stops what is being sent now.
+    ///
+    /// # Errors
+    ///
+    /// There is no store, or it can't be written. The answer then holds no longer than the question: nobody knows of it.
+    pub fn set_consent(&self, is_given: bool) -> Result<(), Error> {
+        self.worker.set_consent(is_given)
+    }
+
+    /// Gives this installation another random identity towards collectors, from the next delivery on.
+    ///
+    /// # Errors
+    ///
+    /// There is no store, or it can't be written.
+    pub fn reset_installation_id(&self) -> Result<(), Error> {
+        self.worker.reset_installation_id()
+    }
+
     /// Says that this life has proved itself: the restart backoff and the count of short lives begin anew.
     pub fn ready(&self) {
         self.worker.ready();
@@ -465,7 +590,7 @@ impl Handle {
         }
         let storing = self.store_remarks(&mut remarks);
         if let Some(reason) = self.worker.reason_to_stay_down() {
-            remarks.push(text::joined(&["a crash is not followed by another life: ", reason]));
+            remarks.push(["a crash is not followed by another life: ", reason].concat());
         }
         if self.worker.streams_lost {
             remarks.push(String::from("the standard streams could not be kept over the restart"));
@@ -488,6 +613,13 @@ impl Handle {
         let Some(black_box) = self.worker.black_box else { return false };
         let state = black_box.control.store.load(Ordering::Relaxed);
         if state < store_state::FAILED {
+            let set_aside = self.worker.set_aside_count();
+            if set_aside != 0 {
+                remarks.push(format!(
+                    "{set_aside} damaged or foreign entries of the store were set aside, in {}/aside",
+                    self.worker.store.as_str()
+                ));
+            }
             return true;
         }
         let code = i32::try_from(state - store_state::FAILED).unwrap_or(0);
@@ -505,14 +637,13 @@ impl Handle {
         let word = black_box.control.guard.load(Ordering::Acquire);
         let guarded = rearguard_crashpath::black_box::owner(word).is_some();
         if standing.failures > 0 {
-            let mut text = String::new();
-            text::push_number(&mut text, u64::from(standing.failures));
-            text.push_str(" of ");
-            text::push_number(&mut text, u64::from(standing.starts));
-            text.push_str(" guards did not take their place");
+            let mut text = format!(
+                "{} of {} guards did not take their place",
+                standing.failures, standing.starts
+            );
             if standing.last_errno != 0 {
                 text.push_str(": ");
-                text.push_str(&heap::system_reason(standing.last_errno));
+                text.push_str(&heap::system_reason(standing.last_errno).into_string());
             }
             remarks.push(text);
         }

@@ -40,23 +40,53 @@ pub(crate) const RETRY_AFTER_S_MAX: u64 = 86_400;
 /// How much of the log ring goes into a report, in bytes; the ring's size.
 pub(crate) const LOG_BYTES_MAX: usize = rearguard_crashpath::black_box::LOG_WORDS * 8;
 
-/// How many newest reports a store keeps. The oldest completed go first, then the oldest pending.
-pub(crate) const REPORTS_MAX: usize = 10;
+/// How many newest reports a store keeps, unless the application says otherwise. The oldest completed go first, then the oldest pending.
+pub(crate) const REPORTS_MAX: u64 = 10;
 
-/// How many bytes of a store's reports are kept.
+/// The most reports that an application can ask a store to keep. Each entry looks at all of their names, which takes milliseconds at this number; more is a builder error.
+pub(crate) const REPORTS_CHOSEN_MAX: u64 = 20_000;
+
+/// How many bytes of a store's reports are kept, unless the application says otherwise.
 pub(crate) const STORE_BYTES_MAX: u64 = 128 << 20;
 
-/// How often a guard asks for the lock under which room is made in a store. That takes milliseconds; after half a second the holder is stopped, and the room is left to the next guard.
-pub(crate) const ROOM_LOCK_TRIES_MAX: u32 = 100;
+/// How long a report is kept, in seconds, unless the application says otherwise: 365 days.
+pub(crate) const REPORT_AGE_S_MAX: u64 = 365 * 86_400;
+
+/// How many reports make room for one that enters. A store that holds far too many, as from an application that once kept more, comes down by so many each time, and nobody waits for a thousand removals.
+pub(crate) const REMOVALS_MAX: usize = 16;
+
+/// How many reports are sent from one store in an hour, unless the application says otherwise; what comes after waits.
+pub(crate) const UPLOADS_HOURLY_MAX: u64 = 20;
+
+/// The same for a day.
+pub(crate) const UPLOADS_DAILY_MAX: u64 = 50;
+
+/// How long after a failed delivery the next try is due, in seconds; each further one after twice the time. What the field does: a quarter of an hour.
+pub(crate) const RETRY_S: u64 = 15 * 60;
+
+/// How often a report is tried. Six tries take eight hours at least; a server that has refused to take one for so long doesn't want it, and the user still has it.
+pub(crate) const TRIES_MAX: u64 = 6;
+
+/// How old a report may be that is still sent, in seconds: seven days.
+pub(crate) const SENDING_AGE_S_MAX: u64 = 7 * 86_400;
+
+/// How many repetitions of a crash are counted, each by a byte in a file. More say nothing new.
+pub(crate) const REPEATS_MAX: u64 = 1 << 20;
+
+/// How long a transfer may stand still, in seconds, before it is given up.
+pub(crate) const STALL_S_MAX: u64 = 10;
+
+/// How often a guard asks for a store's lock, under which room is made and turns are taken. That takes milliseconds; after half a second the holder is stopped, and what is left undone is done by the next guard.
+pub(crate) const STORE_LOCK_TRIES_MAX: u32 = 100;
 
 /// The pause between two such questions, in milliseconds.
-pub(crate) const ROOM_LOCK_WAIT_MS: u64 = 5;
+pub(crate) const STORE_LOCK_WAIT_MS: u64 = 5;
 
 /// How often a new report's directory is made when sweepers of the store take it for rubbish, each in the instant before it is locked. Afterwards the report counts as not written.
 pub(crate) const BUILDING_TRIES_MAX: u32 = 100;
 
-/// How many entries of one store directory are looked at. More are not ours, or a store that another limit has failed to hold.
-pub(crate) const STORE_ENTRIES_MAX: usize = 1_024;
+/// How many entries of one store directory are looked at: three times what an application can ask for. More are not ours, or a store that another limit has failed to hold.
+pub(crate) const STORE_ENTRIES_MAX: usize = 3 * REPORTS_CHOSEN_MAX as usize;
 
 /// The largest metadata file that is read back, in bytes.
 pub(crate) const METADATA_BYTES_MAX: usize = 1 << 20;
@@ -108,3 +138,18 @@ pub(crate) const FORK_WAIT_MS: u64 = 10;
 
 /// How long one turn of a doorkeeper is awaited before the process is divided all the same, in milliseconds. It takes one or two.
 pub(crate) const TURN_MS_MAX: u64 = 500;
+
+/// How many files an application can name that go with a report; each with its rotated siblings. More is a builder error.
+pub(crate) const ATTACHMENTS_MAX: usize = 16;
+
+/// How much of one attached file goes with a report, in bytes: its end.
+pub(crate) const ATTACHMENT_BYTES_MAX: usize = 256 << 10;
+
+/// How much of all of them, in bytes. They are read while the crashed process waits, which takes a millisecond at this size.
+pub(crate) const ATTACHMENTS_BYTES_MAX: usize = 1 << 20;
+
+/// The longest name of an attachment, in bytes; what is longer is cut.
+pub(crate) const ATTACHMENT_NAME_BYTES_MAX: usize = 100;
+
+/// How soon a transfer by another program hears that the consent was withdrawn, in milliseconds.
+pub(crate) const CONSENT_ASKED_MS: u64 = 50;

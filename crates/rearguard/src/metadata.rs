@@ -2,15 +2,15 @@
 
 use crate::config::{ExitClass, MAIN_ROLE};
 use crate::evidence::{self, Panic};
-use crate::heap::{PutBytes, PutText, add, copied};
-use crate::json::{Json, hexadecimal};
+use crate::heap::{List, PutBytes, PutText, Text, add, copied, owned};
+use crate::json::{Json, hexadecimal, put_quoted};
 use crate::report_id::readable_time;
 use crate::sys::exit_status::signal_name;
 use crate::sys::words::Crash;
-use crate::text::joined;
+use crate::text::{contains, joined, number, push_number};
 
 /// The schema's number; a reader refuses a larger one.
-const SCHEMA: u64 = 1;
+const SCHEMA: u64 = 2;
 
 /// The moments of one crash, CLOCK_MONOTONIC in nanoseconds; zero for what didn't happen or isn't known.
 #[derive(Clone, Copy, Default)]
@@ -36,6 +36,13 @@ pub(crate) enum Delivery<'a> {
         /// What the server said, most often an id.
         answer: &'a str,
     },
+    /// A server took it and threw it away.
+    Discarded {
+        /// The HTTP status.
+        status: u16,
+        /// What the server said: by which rule.
+        answer: &'a str,
+    },
     /// It will not be sent, and why.
     Skipped(&'a str),
     /// A server refused it.
@@ -47,6 +54,57 @@ pub(crate) enum Delivery<'a> {
     },
 }
 
+impl Delivery<'_> {
+    /// State, status if there is one, and the reason or the answer.
+    fn parts(&self) -> (&'static str, u16, &str) {
+        match *self {
+            Delivery::Pending(reason) => (PENDING, 0, reason),
+            Delivery::Uploaded { status, answer } => ("uploaded", status, answer),
+            Delivery::Discarded { status, answer } => ("discarded", status, answer),
+            Delivery::Skipped(reason) => ("skipped", 0, reason),
+            Delivery::Refused { status, answer } => ("refused", status, answer),
+        }
+    }
+
+    /// The same in one line for a person.
+    pub(crate) fn in_words(&self) -> Text {
+        let (state, status, text) = self.parts();
+        let mut line = joined(&[state, ": "]);
+        if status != 0 {
+            push_number(&mut line, u64::from(status));
+            line.put_char(' ');
+        }
+        line.put(text);
+        line
+    }
+}
+
+/// The state of a report that waits.
+const PENDING: &str = "pending";
+
+/// What is known of a report's deliveries so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Tries {
+    /// How often it was sent, or was about to be.
+    pub(crate) count: u64,
+    /// When the next try is due, in seconds since 1970; zero for at once.
+    pub(crate) next_s: u64,
+    /// How many further crashes of its signature were counted with it.
+    pub(crate) repeats: u64,
+    /// What came of each, as the inside of a list in JSON.
+    attempts: Text,
+}
+
+impl Tries {
+    /// Adds what came of one.
+    pub(crate) fn add(&mut self, attempt: &str) {
+        if !self.attempts.is_empty() {
+            self.attempts.put(", ");
+        }
+        put_quoted(&mut self.attempts, attempt);
+    }
+}
+
 impl Default for Delivery<'_> {
     fn default() -> Self {
         Delivery::Pending("not tried yet")
@@ -56,7 +114,7 @@ impl Default for Delivery<'_> {
 /// Everything that is known of one end.
 #[derive(Default)]
 pub(crate) struct Metadata {
-    pub(crate) uuid: String,
+    pub(crate) uuid: &'static str,
     pub(crate) application: &'static str,
     pub(crate) version: &'static str,
     /// Which of the application's roles; empty for its main process.
@@ -66,7 +124,7 @@ pub(crate) struct Metadata {
     pub(crate) guard_pid: u32,
     /// Whether the guard was started only when the crash waited already.
     pub(crate) late_guard: bool,
-    pub(crate) system: String,
+    pub(crate) system: Text,
     pub(crate) real_ns: u64,
     pub(crate) uptime_ms: u64,
     pub(crate) exit: Option<ExitClass>,
@@ -75,25 +133,26 @@ pub(crate) struct Metadata {
     /// The minidump's size in bytes, if there is one.
     pub(crate) dump_bytes: Option<usize>,
     /// Why there is none.
-    pub(crate) dump_error: Option<String>,
+    pub(crate) dump_error: Option<Text>,
     pub(crate) threads: usize,
     pub(crate) timeline: Timeline,
     /// Whether the worker is started again, after how long, and why or why not.
     pub(crate) decision: Option<(Option<u64>, &'static str)>,
     pub(crate) next_pid: Option<u32>,
-    pub(crate) annotations: Vec<(String, String)>,
-    pub(crate) log: String,
-    pub(crate) soft_errors: Vec<String>,
+    pub(crate) annotations: List<(Text, Text)>,
+    pub(crate) log: Text,
+    pub(crate) soft_errors: List<Text>,
     pub(crate) delivery: Delivery<'static>,
 }
 
 impl Metadata {
     /// The JSON text.
-    pub(crate) fn to_json(&self) -> Vec<u8> {
+    pub(crate) fn to_json(&self) -> List<u8> {
+        crate::heap::with_frame_pointer();
         let mut json = Json::new();
         json.open();
         json.number("schema", SCHEMA);
-        json.text("id", &self.uuid);
+        json.text("id", self.uuid);
         json.text("application", self.application);
         json.text("version", self.version);
         json.text("role", shown_role(self.role));
@@ -111,9 +170,9 @@ impl Metadata {
         self.timeline(&mut json);
         self.decision(&mut json);
         self.application_facts(&mut json);
-        json.texts("soft_errors", self.soft_errors.iter().map(String::as_str));
+        json.texts("soft_errors", self.soft_errors.iter().map(Text::as_str));
         // Always last: a later guard replaces it without understanding the rest.
-        write_delivery(self.delivery, &mut json);
+        write_delivery(self.delivery, &Tries::default(), &mut json);
         json.close();
         json.finish()
     }
@@ -165,7 +224,7 @@ impl Metadata {
         match self.dump_bytes {
             Some(bytes) => {
                 json.object("minidump");
-                json.text("file", &joined(&[&self.uuid, ".dmp"]));
+                json.text("file", &joined(&[self.uuid, ".dmp"]));
                 json.number("bytes", bytes as u64);
                 json.number("threads", self.threads as u64);
                 json.close();
@@ -231,87 +290,107 @@ fn shown(value: i32) -> i64 {
     if value < 0 { i64::from(value as u32) } else { i64::from(value) }
 }
 
-fn write_delivery(delivery: Delivery<'_>, json: &mut Json) {
+fn write_delivery(delivery: Delivery<'_>, tries: &Tries, json: &mut Json) {
+    let (state, status, text) = delivery.parts();
     json.object("delivery");
-    let (state, status, text) = match delivery {
-        Delivery::Pending(reason) => ("pending", 0, reason),
-        Delivery::Uploaded { status, answer } => ("uploaded", status, answer),
-        Delivery::Skipped(reason) => ("skipped", 0, reason),
-        Delivery::Refused { status, answer } => ("refused", status, answer),
-    };
     json.text("state", state);
     if status != 0 {
         json.number("status", u64::from(status));
     }
     json.text(if status == 0 { "reason" } else { "answer" }, text);
+    json.number("tries", tries.count);
+    json.number("next_try_s", tries.next_s);
+    json.number("repeats", tries.repeats);
+    json.raw("attempts", &joined(&["[", &tries.attempts, "]"]));
     json.close();
 }
 
 /// What a later guard needs of a report that it didn't write.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct ReadBack {
-    pub(crate) application: String,
-    pub(crate) version: String,
+    pub(crate) application: Text,
+    pub(crate) version: Text,
     /// Empty in reports that are older than roles.
-    pub(crate) role: String,
-    pub(crate) annotations: Vec<(String, String)>,
+    pub(crate) role: Text,
+    pub(crate) annotations: List<(Text, Text)>,
     /// Whether the report waits for delivery.
     pub(crate) is_pending: bool,
+    pub(crate) tries: Tries,
 }
 
-/// An object that something is read back from.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Section {
-    Annotations,
-    Delivery,
-    Other,
+impl ReadBack {
+    /// Which kind of process it was, for a collector.
+    pub(crate) fn role(&self) -> &str {
+        if cfg!(feature = "roles") { shown_role(&self.role) } else { MAIN_ROLE }
+    }
 }
 
-/// Reads back what [`Metadata::to_json`] wrote: one member a line, so that no reader of all JSON has to be in every guard.
+/// The members that a later guard looks for: only the metadata's own stand behind a line's end.
+const APPLICATION: &str = "\n  \"application\": ";
+const VERSION: &str = "\n  \"version\": ";
+const ROLE: &str = "\n  \"role\": ";
+const ANNOTATIONS: &str = "\n  \"annotations\": {";
+const DELIVERY: &str = "\n  \"delivery\": {";
+
+/// Reads back what [`Metadata::to_json`] wrote, so that no reader of all JSON has to be in every guard.
 /// A file in another form gives `None`, and stays as it is.
 pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
     let text = core::str::from_utf8(json).ok()?;
-    let mut back = ReadBack::default();
-    // A bit for each thing that has to be there.
-    let mut found = 0;
-    let mut section = Section::Other;
-    for line in text.split('\n') {
-        let inner = line.strip_prefix("    ");
-        let Some((key, rest)) = string(inner.unwrap_or(line.trim_ascii_start())) else { continue };
-        let Some(rest) = rest.strip_prefix(": ") else { continue };
-        if rest == "{" {
-            section = match key.as_str() {
-                "annotations" => Section::Annotations,
-                "delivery" => Section::Delivery,
-                _ => Section::Other,
-            };
-            continue;
-        }
-        let Some((value, _)) = string(rest) else { continue };
-        match (inner, section, key.as_str()) {
-            (Some(_), Section::Annotations, _) => add(&mut back.annotations, (key, value)),
-            (Some(_), Section::Delivery, "state") => {
-                back.is_pending = value == "pending";
-                found |= 1;
-            }
-            (None, _, "application") => {
-                back.application = value;
-                found |= 2;
-            }
-            (None, _, "version") => {
-                back.version = value;
-                found |= 4;
-            }
-            (None, _, "role") if cfg!(feature = "roles") => back.role = value,
-            _ => {}
-        }
+    let value = |marker: &str| Some(string(behind(text, marker)?)?.0);
+    let mut annotations = List::new();
+    let mut rest = behind(text, ANNOTATIONS)?;
+    while let Some((key, after)) = string(rest.trim_start_matches([',', '\n', ' '])) {
+        let (value, after) = string(after.strip_prefix(": ")?)?;
+        add(&mut annotations, (key, value));
+        rest = after;
     }
-    (found == 7).then_some(back)
+    let delivery = behind(text, DELIVERY)?;
+    let count = |marker: &str| {
+        let digits = behind(delivery, marker).unwrap_or_default();
+        let end = digits.bytes().position(|byte| !byte.is_ascii_digit()).unwrap_or(0);
+        number(digits.as_bytes().get(..end).unwrap_or_default(), 10).unwrap_or(0)
+    };
+    let attempts = behind(delivery, "\"attempts\": [").and_then(|list| before(list, "]\n"));
+    Some(ReadBack {
+        application: value(APPLICATION)?,
+        version: value(VERSION)?,
+        role: if cfg!(feature = "roles") { value(ROLE).unwrap_or_default() } else { Text::new() },
+        annotations,
+        is_pending: is_pending(json),
+        tries: Tries {
+            count: count("\"tries\": "),
+            next_s: count("\"next_try_s\": "),
+            repeats: 0,
+            attempts: owned(attempts.unwrap_or_default()),
+        },
+    })
+}
+
+/// Whether metadata say that their report waits for a server; only their last member does.
+pub(crate) fn is_pending(json: &[u8]) -> bool {
+    let delivery = core::str::from_utf8(json).ok().and_then(|text| behind(text, DELIVERY));
+    delivery.is_some_and(|delivery| contains(delivery.as_bytes(), b"\"state\": \"pending\""))
+}
+
+/// Where a part stands in a text.
+fn find(text: &str, part: &str) -> Option<usize> {
+    text.as_bytes().windows(part.len()).position(|window| window == part.as_bytes())
+}
+
+/// What stands behind the first `marker`.
+fn behind<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
+    text.get(find(text, marker)? + marker.len()..)
+}
+
+/// What stands before the first `marker`.
+#[inline(always)]
+fn before<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
+    text.get(..find(text, marker)?)
 }
 
 /// Reads one quoted string, and gives what follows it.
-fn string(text: &str) -> Option<(String, &str)> {
-    let mut value = String::new();
+fn string(text: &str) -> Option<(Text, &str)> {
+    let mut value = Text::new();
     let rest = text.strip_prefix('"')?;
     let mut characters = rest.char_indices();
     while let Some((at, character)) = characters.next() {
@@ -338,14 +417,17 @@ fn string(text: &str) -> Option<(String, &str)> {
 }
 
 /// Replaces the delivery, always the last member, in metadata that another guard wrote.
-pub(crate) fn with_delivery(json: &[u8], delivery: Delivery<'_>) -> Option<Vec<u8>> {
-    let marker = b"\n  \"delivery\": {";
-    let at = json.windows(marker.len()).rposition(|window| window == marker)?;
+pub(crate) fn with_delivery(
+    json: &[u8],
+    delivery: Delivery<'_>,
+    tries: &Tries,
+) -> Option<List<u8>> {
+    let head = before(core::str::from_utf8(json).ok()?, DELIVERY)?;
     let mut tail = Json::new();
     tail.open();
-    write_delivery(delivery, &mut tail);
+    write_delivery(delivery, tries, &mut tail);
     tail.close();
-    let mut whole = copied(json.get(..at)?);
+    let mut whole = copied(head.as_bytes());
     // The tail begins with the brace that the metadata have already.
     whole.put(tail.finish().get(1..)?);
     Some(whole)
@@ -357,7 +439,7 @@ mod tests {
 
     fn metadata() -> Metadata {
         Metadata {
-            uuid: "u".into(),
+            uuid: "u",
             application: "a \"pp\"",
             version: "1\\2",
             role: "",
@@ -382,9 +464,14 @@ mod tests {
             timeline: Timeline::default(),
             decision: Some((None, "policy says never")),
             next_pid: None,
-            annotations: vec![("state".into(), "\u{1}é\n".into()), ("version".into(), "9".into())],
+            annotations: vec![
+                ("odd".into(), "\u{1}é\n".into()),
+                ("state".into(), "pending".into()),
+                ("version".into(), "9".into()),
+            ]
+            .into(),
             log: "  \"application\": \"evil\"\n".into(),
-            soft_errors: Vec::new(),
+            soft_errors: List::new(),
             delivery: Delivery::default(),
         }
     }
@@ -401,11 +488,21 @@ mod tests {
         assert_eq!(back.annotations, metadata.annotations);
         assert!(back.is_pending);
         let uploaded = Delivery::Uploaded { status: 200, answer: "CrashID=\"1\"" };
-        let replaced = with_delivery(&json, uploaded).expect("it has a delivery");
+        let mut tries = Tries { count: 2, next_s: 7, repeats: 3, ..Tries::default() };
+        tries.add("one \"quoted\"\n");
+        tries.add("two");
+        let replaced = with_delivery(&json, uploaded, &tries).expect("it has a delivery");
         let value: serde_json::Value = serde_json::from_slice(&replaced).expect("it is JSON");
         assert_eq!(value["delivery"]["answer"], "CrashID=\"1\"");
         assert_eq!(value["panic"]["message"], "\n  \"delivery\": {");
-        assert!(!read_back(&replaced).expect("it is our own").is_pending);
+        assert_eq!(value["delivery"]["attempts"][0], "one \"quoted\"\n");
+        assert_eq!(value["delivery"]["attempts"][1], "two");
+        assert_eq!(value["delivery"]["repeats"], 3);
+        let again = read_back(&replaced).expect("it is our own");
+        assert!(!again.is_pending);
+        // Those are counted anew from their file.
+        tries.repeats = 0;
+        assert_eq!(again.tries, tries);
         for length in 0..json.len() {
             let _ = read_back(&json[..length]);
         }

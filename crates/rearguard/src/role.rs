@@ -3,7 +3,7 @@
 //! Never by an environment variable: a restarted worker would inherit it and become a guard.
 //! An argument that looks like ours but isn't usable ends the process; the application's `main` must not go on in what was meant to be a guard.
 
-use crate::heap::{PutBytes, PutText, copied};
+use crate::heap::{List, PutBytes, PutText, Text, copied};
 use crate::text::{after, joined, number, push_number};
 
 /// What a guard argument begins with.
@@ -42,7 +42,7 @@ pub(crate) enum Role {
 }
 
 /// Reads the role from the arguments, the program's own name first.
-pub(crate) fn role_of(arguments: &[Vec<u8>]) -> Role {
+pub(crate) fn role_of(arguments: &[List<u8>]) -> Role {
     let prefix = GUARD_ARGUMENT_PREFIX.as_bytes();
     let mut ours =
         arguments.iter().enumerate().filter(|(_, argument)| argument.starts_with(prefix));
@@ -98,7 +98,7 @@ fn parse(rest: &[u8]) -> Result<Role, &'static str> {
 /// One of the application's further roles, as its argument tells it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Member {
-    pub(crate) name: String,
+    pub(crate) name: Text,
     /// Number and inode of the socket to the family's guard; zeros for none.
     pub(crate) socket: u64,
     pub(crate) inode: u64,
@@ -106,7 +106,7 @@ pub(crate) struct Member {
 
 /// Reads which of the application's roles this process has; none in its main process.
 #[cfg(any(feature = "roles", test))]
-pub(crate) fn member_of(arguments: &[Vec<u8>]) -> Result<Option<Member>, &'static str> {
+pub(crate) fn member_of(arguments: &[List<u8>]) -> Result<Option<Member>, &'static str> {
     let prefix = ROLE_ARGUMENT_PREFIX.as_bytes();
     let Some(rest) = arguments.get(1).and_then(|argument| after(argument, prefix)) else {
         // Anywhere else it is an argument like any other, and no role of ours.
@@ -126,7 +126,7 @@ pub(crate) fn member_of(arguments: &[Vec<u8>]) -> Result<Option<Member>, &'stati
 }
 
 /// Writes the argument of a role; its socket is told by number and inode.
-pub(crate) fn role_argument(name: &str, socket: Option<(u64, u64)>) -> Vec<u8> {
+pub(crate) fn role_argument(name: &str, socket: Option<(u64, u64)>) -> List<u8> {
     let (socket, inode) = socket.unwrap_or_default();
     let mut text = joined(&[ROLE_ARGUMENT_PREFIX, "=1:"]);
     push_number(&mut text, socket);
@@ -141,8 +141,8 @@ pub(crate) fn role_argument(name: &str, socket: Option<(u64, u64)>) -> Vec<u8> {
 const FRONT: &[u8] = b"front:";
 
 /// Writes the guard argument of the process in front of a worker.
-pub(crate) fn front_argument(worker: u32) -> Vec<u8> {
-    let mut pid = String::new();
+pub(crate) fn front_argument(worker: u32) -> List<u8> {
+    let mut pid = Text::new();
     push_number(&mut pid, worker.into());
     let mut argument = copied(GUARD_ARGUMENT_PREFIX.as_bytes());
     argument.put(b"=1:");
@@ -152,7 +152,7 @@ pub(crate) fn front_argument(worker: u32) -> Vec<u8> {
 }
 
 /// Writes the guard argument.
-pub(crate) fn guard_argument(nonce: u64) -> Vec<u8> {
+pub(crate) fn guard_argument(nonce: u64) -> List<u8> {
     const DIGITS: &[u8; 16] = b"0123456789abcdef";
     let mut argument = copied(GUARD_ARGUMENT_PREFIX.as_bytes());
     argument.put(b"=1:");
@@ -167,8 +167,8 @@ mod tests {
     use super::*;
 
     fn role(arguments: &[&str]) -> Role {
-        let mut all = vec![b"app".to_vec()];
-        all.extend(arguments.iter().map(|argument| argument.as_bytes().to_vec()));
+        let mut all = vec![copied(b"app")];
+        all.extend(arguments.iter().map(|argument| copied(argument.as_bytes())));
         role_of(&all)
     }
 
@@ -177,7 +177,7 @@ mod tests {
     fn written_arguments_are_read_back() {
         for nonce in [0, 1, 0x0123_4567_89ab_cdef, u64::MAX] {
             let argument = guard_argument(nonce);
-            assert_eq!(role_of(&[b"app".to_vec(), argument]), Role::Guard { nonce });
+            assert_eq!(role_of(&[copied(b"app"), argument]), Role::Guard { nonce });
         }
     }
 
@@ -187,18 +187,18 @@ mod tests {
         for (name, socket) in [("renderer", None), ("a:b=c.d", Some((7, u64::MAX)))] {
             let (socket_number, inode) = socket.unwrap_or_default();
             let member = Member { name: name.into(), socket: socket_number, inode };
-            let all = [b"app".to_vec(), role_argument(name, socket), b"file".to_vec()];
+            let all = [copied(b"app"), role_argument(name, socket), copied(b"file")];
             assert_eq!(member_of(&all), Ok(Some(member)));
             assert_eq!(role_of(&all), Role::Worker);
         }
         for argument in
             ["", "=", "=1", "=1:", "=1:0.0", "=1:0.0:", "=1:x.0:a", "=1:0:a", "=2:0.0:a"]
         {
-            let argument = [ROLE_ARGUMENT_PREFIX, argument].concat().into_bytes();
-            let all = [b"app".to_vec(), argument];
+            let argument = copied([ROLE_ARGUMENT_PREFIX, argument].concat().as_bytes());
+            let all = [copied(b"app"), argument];
             assert!(member_of(&all).is_err(), "{all:?}");
         }
-        let behind = [b"app".to_vec(), b"file".to_vec(), role_argument("a", None)];
+        let behind = [copied(b"app"), copied(b"file"), role_argument("a", None)];
         assert_eq!(member_of(&behind), Ok(None));
         assert_eq!(member_of(&[]), Ok(None));
     }
@@ -229,7 +229,7 @@ mod tests {
         ] {
             assert!(matches!(role(arguments), Role::Refused(_)), "{arguments:?}");
         }
-        let front = String::from_utf8(front_argument(17)).unwrap();
+        let front = Text::from_utf8(front_argument(17)).unwrap();
         if cfg!(feature = "guard-first") {
             assert_eq!(role(&[&front, "file", "--other"]), Role::Front { worker: 17 });
         }

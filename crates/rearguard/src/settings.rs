@@ -7,9 +7,12 @@ use rearguard_crashpath::limits::{DUMP_WAIT_MS_DEFAULT, DUMP_WAIT_MS_MAX};
 
 #[cfg(feature = "roles")]
 use crate::config::MAIN_ROLE;
-use crate::config::{DumpSize, RestartPolicy};
+use crate::config::RestartPolicy;
 use crate::error::Error;
+use crate::heap::List;
+use crate::hooks::{self, Hooks};
 use crate::limits;
+use crate::reporting::Reporting;
 use crate::sys::front;
 
 /// Where the guard stands.
@@ -28,16 +31,6 @@ pub enum Topology {
     AtCrash,
     /// Guard-first as process 1 and as a terminal's foreground job (on Windows: with a console that others have too), at-crash under a service manager, worker-first elsewhere. [`Handle::topology`](crate::Handle::topology) says what was chosen, and why.
     Auto,
-}
-
-/// Whether reports may leave this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum Consent {
-    /// Nothing is sent; reports stay in the store. The default.
-    #[default]
-    Denied,
-    /// Reports are sent to the collector.
-    Granted,
 }
 
 /// One of an application's further roles: a process of its own, from the same file, with its own name in reports and its own restart policy.
@@ -80,12 +73,18 @@ pub(crate) struct Settings {
     pub(crate) version: String,
     pub(crate) store: Option<PathBuf>,
     pub(crate) collector: Option<String>,
-    pub(crate) consent: Consent,
+    /// The file of certificates that a collector's must be signed by; empty for those that the system trusts.
+    pub(crate) certificates: List<u8>,
+    /// The files that go with a report, by their absolute paths.
+    pub(crate) attachments: List<List<u8>>,
+    pub(crate) reporting: Reporting,
+    pub(crate) hooks: Hooks,
+    /// Whether the process's hooks are these; set with the first of them, so that who has none has no question either.
+    pub(crate) hooks_check: Option<hooks::Check>,
     pub(crate) restart: RestartPolicy,
     pub(crate) topology: Topology,
     pub(crate) wait_ready: Option<Duration>,
     pub(crate) dump_wait: Duration,
-    pub(crate) dump_size: DumpSize,
     /// `None` for the default, which the policy may end before.
     pub(crate) safe_mode_after: Option<u32>,
     pub(crate) callback: Option<fn(&crate::CrashInfo)>,
@@ -105,12 +104,15 @@ impl Settings {
             version,
             store: None,
             collector: None,
-            consent: Consent::Denied,
+            certificates: List::new(),
+            attachments: List::new(),
+            reporting: Reporting::default(),
+            hooks: Hooks::default(),
+            hooks_check: None,
             restart: RestartPolicy::default(),
             topology: Topology::WorkerFirst,
             wait_ready: None,
             dump_wait: Duration::from_millis(u64::from(DUMP_WAIT_MS_DEFAULT)),
-            dump_size: DumpSize::Standard,
             safe_mode_after: None,
             callback: None,
             raise_dumpable: false,
@@ -155,6 +157,14 @@ impl Settings {
                 "safe_mode_after",
                 "it must be at least one life, and fewer than the policy's `in_a_row` ends with",
             ));
+        }
+        if self.reporting.reports_max == 0
+            || self.reporting.reports_max > limits::REPORTS_CHOSEN_MAX
+        {
+            return Err(Error::setting("keep_reports", "it must be between 1 and 20000"));
+        }
+        if self.attachments.len() > limits::ATTACHMENTS_MAX {
+            return Err(Error::setting("attachment", "there are more than 16"));
         }
         self.check_roles()?;
         let wait = self.dump_wait.as_millis();
@@ -260,7 +270,18 @@ fn check_url(url: &str) -> Result<(), Error> {
             "it has a space or a control character",
         ));
     }
-    if host.is_empty() || host.starts_with('/') {
+    let mut authority = host.as_bytes();
+    while let Some(end) = authority.iter().rposition(|byte| b"/?#".contains(byte)) {
+        authority = authority.get(..end).unwrap_or_default();
+    }
+    if authority.contains(&b'@') {
+        // Not its value: the error may be logged.
+        return Err(Error::setting(
+            "collector",
+            "it holds a name or a password, which every copy of the program would carry",
+        ));
+    }
+    if authority.first().is_none_or(|first| *first == b':') {
         return Err(Error::setting_value("collector", url, "it names no host"));
     }
     Ok(())
@@ -286,7 +307,17 @@ mod tests {
         assert!(refused(|s| s.version = "1\n2".into()).contains("control character"));
         assert!(refused(|s| s.collector = Some("ftp://x".into())).contains("`collector`"));
         assert!(refused(|s| s.collector = Some("http://".into())).contains("no host"));
+        for url in ["http:///x", "http://?x", "http://:80/", "https://#"] {
+            assert!(refused(|s| s.collector = Some(url.into())).contains("no host"), "{url}");
+        }
+        for url in ["", "x", "//h/", "file:///x", "mailto:a@b", "HTTP ://h"] {
+            assert!(refused(|s| s.collector = Some(url.into())).contains("neither"), "{url}");
+        }
+        let told = refused(|s| s.collector = Some("https://name:secret@host/".into()));
+        assert!(told.contains("password") && !told.contains("secret"), "{told}");
         assert!(refused(|s| s.collector = Some("http://a b".into())).contains("space"));
+        assert!(refused(|s| s.reporting.reports_max = 0).contains("`keep_reports`"));
+        assert!(refused(|s| s.reporting.reports_max = 1 << 20).contains("`keep_reports`"));
         assert!(refused(|s| s.store = Some(PathBuf::new())).contains("`store`"));
         assert!(refused(|s| s.dump_wait = Duration::ZERO).contains("`dump_wait`"));
         assert!(refused(|s| s.safe_mode_after = Some(0)).contains("`safe_mode_after`"));

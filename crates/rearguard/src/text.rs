@@ -2,11 +2,11 @@
 //!
 //! Each of those is a kilobyte or more in every executable, and what they offer beyond this is used nowhere here.
 
-use crate::heap::PutText;
+use crate::heap::{PutText, Text};
 
 /// Puts texts together.
-pub(crate) fn joined(parts: &[&str]) -> String {
-    let mut text = String::new();
+pub(crate) fn joined(parts: &[&str]) -> Text {
+    let mut text = Text::new();
     for part in parts {
         text.put(part);
     }
@@ -14,7 +14,7 @@ pub(crate) fn joined(parts: &[&str]) -> String {
 }
 
 /// Appends a number in decimal.
-pub(crate) fn push_number(text: &mut String, value: u64) {
+pub(crate) fn push_number(text: &mut Text, value: u64) {
     if value >= 10 {
         push_number(text, value / 10);
     }
@@ -22,7 +22,7 @@ pub(crate) fn push_number(text: &mut String, value: u64) {
 }
 
 /// The same for a number that may be negative.
-pub(crate) fn push_signed(text: &mut String, value: i64) {
+pub(crate) fn push_signed(text: &mut Text, value: i64) {
     if value < 0 {
         text.put_char('-');
     }
@@ -30,11 +30,20 @@ pub(crate) fn push_signed(text: &mut String, value: i64) {
 }
 
 /// Appends `value`, which has at most so many digits, with exactly so many.
-pub(crate) fn push_padded(text: &mut String, value: u64, digits: u32) {
+pub(crate) fn push_padded(text: &mut Text, value: u64, digits: u32) {
     if digits > 1 {
         push_padded(text, value / 10, digits - 1);
     }
     text.put_char(char::from(b'0' + (value % 10) as u8));
+}
+
+/// Appends a number in hexadecimal, without zeros in front.
+pub(crate) fn push_hexadecimal(text: &mut Text, value: u64) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    if value >= 16 {
+        push_hexadecimal(text, value / 16);
+    }
+    text.put_char(char::from(DIGITS[(value % 16) as usize]));
 }
 
 /// The number that the whole of `text` is, in a radix of at most 16.
@@ -68,15 +77,15 @@ mod tests {
     #[test]
     fn numbers() {
         for value in [0, 9, 10, 4096, u64::MAX] {
-            let mut text = String::new();
+            let mut text = Text::new();
             push_number(&mut text, value);
-            assert_eq!(text, value.to_string());
+            assert_eq!(text.as_str(), value.to_string());
             assert_eq!(number(text.as_bytes(), 10), Some(value));
         }
         for value in [i32::MIN, -10, -1, 0, 7, i32::MAX] {
-            let mut text = String::new();
+            let mut text = Text::new();
             push_signed(&mut text, i64::from(value));
-            assert_eq!(text, value.to_string());
+            assert_eq!(text.as_str(), value.to_string());
         }
         assert_eq!(number(b"fF", 16), Some(255));
         assert_eq!(number(b"17", 8), Some(15));

@@ -2,13 +2,13 @@
 //!
 //! The reader takes nothing on trust: every length is compared with what is left before it is used.
 
-use crate::heap::{PutBytes, PutText, add, copied, owned};
+use crate::heap::{List, PutBytes, PutText, Text, add, copied, owned};
 use crate::limits::LIST_ENTRIES_MAX;
 
 /// Builds a record.
 #[derive(Default)]
 pub(crate) struct Writer {
-    bytes: Vec<u8>,
+    bytes: List<u8>,
 }
 
 impl Writer {
@@ -24,6 +24,7 @@ impl Writer {
         self.bytes.put(&value.to_le_bytes());
     }
 
+    #[inline(always)]
     pub(crate) fn bool(&mut self, value: bool) {
         self.u32(u32::from(value));
     }
@@ -38,7 +39,7 @@ impl Writer {
         self.bytes(value.unwrap_or_default());
     }
 
-    pub(crate) fn list(&mut self, values: &[Vec<u8>]) {
+    pub(crate) fn list(&mut self, values: &[List<u8>]) {
         self.u32(values.len() as u32);
         for value in values {
             self.bytes(value);
@@ -52,7 +53,7 @@ impl Writer {
         }
     }
 
-    pub(crate) fn finish(self) -> Vec<u8> {
+    pub(crate) fn finish(self) -> List<u8> {
         self.bytes
     }
 }
@@ -95,12 +96,12 @@ impl<'a> Reader<'a> {
     }
 
     /// The same into a place that is there already, as all of the following.
-    pub(crate) fn bytes_into(&mut self, place: &mut Vec<u8>) -> Option<()> {
+    pub(crate) fn bytes_into(&mut self, place: &mut List<u8>) -> Option<()> {
         place.put(self.bytes()?);
         Some(())
     }
 
-    pub(crate) fn text(&mut self, place: &mut String) -> Option<()> {
+    pub(crate) fn text(&mut self, place: &mut Text) -> Option<()> {
         place.put(core::str::from_utf8(self.bytes()?).ok()?);
         Some(())
     }
@@ -111,14 +112,14 @@ impl<'a> Reader<'a> {
         Some(there.then_some(value))
     }
 
-    pub(crate) fn optional_text(&mut self, place: &mut Option<String>) -> Option<()> {
+    pub(crate) fn optional_text(&mut self, place: &mut Option<Text>) -> Option<()> {
         if let Some(bytes) = self.optional()? {
             *place = Some(owned(core::str::from_utf8(bytes).ok()?));
         }
         Some(())
     }
 
-    pub(crate) fn list(&mut self, place: &mut Vec<Vec<u8>>) -> Option<()> {
+    pub(crate) fn list(&mut self, place: &mut List<List<u8>>) -> Option<()> {
         let count = self.u32()? as usize;
         if count > LIST_ENTRIES_MAX || count > self.rest.len() / 4 {
             return None;
@@ -130,7 +131,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Replaces what the place holds, so that one serves for several lists.
-    pub(crate) fn words(&mut self, place: &mut Vec<u64>) -> Option<()> {
+    pub(crate) fn words(&mut self, place: &mut List<u64>) -> Option<()> {
         let count = self.u32()? as usize;
         if count > self.rest.len() / 8 {
             return None;
@@ -159,14 +160,14 @@ mod tests {
         writer.u64(7);
         writer.bytes(b"name");
         writer.optional(None);
-        writer.list(&[b"a".to_vec(), Vec::new()]);
+        writer.list(&[copied(b"a"), List::new()]);
         writer.words(&[1, 2, 3]);
         writer.bool(true);
         let record = writer.finish();
         let read = |bytes: &[u8]| -> Option<()> {
             let mut reader = Reader::new(bytes);
             (reader.u64()? == 7).then_some(())?;
-            let (mut text, mut list, mut words) = (String::new(), Vec::new(), vec![9]);
+            let (mut text, mut list, mut words) = (Text::new(), List::new(), List::from(vec![9]));
             reader.text(&mut text)?;
             (text == "name").then_some(())?;
             reader.optional()?.is_none().then_some(())?;
@@ -187,7 +188,7 @@ mod tests {
             let _ = read(&damaged);
         }
         let mut longer = record;
-        longer.push(0);
+        longer.put(&[0]);
         assert!(read(&longer).is_none());
     }
 }

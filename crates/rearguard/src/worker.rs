@@ -2,6 +2,7 @@
 //!
 //! Nothing here may make the application worse off than without rearguard: whatever goes wrong after the settings were accepted becomes health, not an error.
 
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -12,16 +13,18 @@ use rearguard_crashpath::black_box::{
 
 use crate::config::{ExitClass, RestartWhen, StartBlock};
 use crate::error::Error;
-use crate::heap::{PutText, add, copied, kept, lossy};
+use crate::heap::{List, PutText, Text, add, copied, kept, lossy};
 use crate::launch::{LIFE_NAME, Life, Succession, remove_single_use};
 use crate::limits;
 use crate::report_id::uuid_text;
+use crate::reporting::{Consent, Reporting};
 use crate::role::{self, Member};
 use crate::settings::{Settings, Topology};
+use crate::store;
 use crate::sys::family::{self, Door, Tie};
 use crate::sys::front::{self, Front};
 use crate::sys::words::{Surroundings, Ties};
-use crate::sys::{channel, process};
+use crate::sys::{channel, file, process};
 use crate::text::{contains, push_number};
 
 /// Why this worker has no guard.
@@ -45,7 +48,7 @@ pub(crate) struct Worker {
     pub(crate) black_box: Option<&'static BlackBox>,
     pub(crate) off: Option<Off>,
     /// The store's path, for a person.
-    pub(crate) store: String,
+    pub(crate) store: Text,
     pub(crate) store_error: Option<Error>,
     pub(crate) arm_error: Option<Error>,
     pub(crate) topology: Topology,
@@ -59,7 +62,7 @@ pub(crate) struct Worker {
     pub(crate) short_lives: u32,
     /// From how many of them on this life is one in safe mode.
     pub(crate) safe_mode_after: u32,
-    pub(crate) recovery: Option<Vec<u8>>,
+    pub(crate) recovery: Option<List<u8>>,
     /// What a process that is forked from this one begins anew with.
     launch: Option<&'static Launch>,
     /// Annotations and log lines are written by one thread at a time; a crash in between finds the older state.
@@ -80,7 +83,7 @@ struct Launch {
     succession: Option<Succession>,
     surroundings: Surroundings,
     /// The store's absolute path.
-    store: Vec<u8>,
+    store: List<u8>,
     /// Who else restarts it.
     block: Option<StartBlock>,
 }
@@ -88,7 +91,7 @@ struct Launch {
 /// The report about the end of the life before.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LastReport {
-    id: String,
+    id: Text,
     exit_class: ExitClass,
 }
 
@@ -246,9 +249,7 @@ fn reason_to_stay_alone(
         if !is_absolute {
             return Some(Off::Privileged);
         }
-    } else if process::variable(opt_out_variable(name).as_bytes())
-        .is_some_and(|value| value == b"1")
-    {
+    } else if is_set(&variable_of(name, "_NO_CRASH_GUARD")) {
         return Some(Off::OptedOut);
     }
     if status.is_traced {
@@ -257,14 +258,14 @@ fn reason_to_stay_alone(
     (std::process::id() == 1 && topology == Topology::WorkerFirst).then_some(Off::PidOne)
 }
 
-/// `<APP>_NO_CRASH_GUARD`, the name in capitals, everything else an underscore.
-fn opt_out_variable(name: &str) -> String {
-    let mut variable = String::new();
+/// `<APP>` and an ending, the name in capitals, everything else an underscore.
+fn variable_of(name: &str, ending: &str) -> Text {
+    let mut variable = Text::new();
     for character in name.chars() {
         let is_usable = character.is_ascii_alphanumeric();
         variable.put_char(if is_usable { character.to_ascii_uppercase() } else { '_' });
     }
-    variable.put("_NO_CRASH_GUARD");
+    variable.put(ending);
     variable
 }
 
@@ -321,7 +322,7 @@ fn open_channel(
     let mut nonce = [0; 8];
     process::random(&mut nonce);
     let nonce = u64::from_le_bytes(nonce);
-    let mut arguments = Vec::new();
+    let mut arguments = List::new();
     if let Some(own_name) = surroundings.arguments.first() {
         add(&mut arguments, copied(own_name));
     }
@@ -333,6 +334,7 @@ fn open_channel(
         role: worker.role,
         heads_family,
         store,
+        reporting: reporting_of(settings),
         succession: succession.as_ref(),
         block: *block,
         surroundings,
@@ -348,6 +350,21 @@ fn open_channel(
     note_foreground(black_box);
     record_panics(black_box);
     Ok(())
+}
+
+/// What was chosen about reports, unless the user's variable forbids to send any.
+fn reporting_of(settings: &Settings) -> Reporting {
+    let mut reporting = settings.reporting;
+    if is_set(&variable_of(&settings.name, "_NO_CRASH_UPLOAD")) {
+        reporting.consent = Consent::Denied;
+        reporting.is_forbidden = true;
+    }
+    reporting
+}
+
+/// Whether a variable of the user's says yes.
+fn is_set(variable: &str) -> bool {
+    process::variable(variable.as_bytes()).is_some_and(|value| value.as_slice() == b"1")
 }
 
 /// Installs the crash handler.
@@ -400,7 +417,7 @@ fn is_owner(black_box: &BlackBox) -> bool {
 }
 
 /// The store's absolute path. The guard makes it and tries it, off the application's way.
-fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
+fn choose_store(settings: &Settings, worker: &mut Worker) -> List<u8> {
     let chosen = match &settings.store {
         Some(path) => process::absolute(path),
         None => process::default_store(&settings.name),
@@ -411,10 +428,10 @@ fn choose_store(settings: &Settings, worker: &mut Worker) -> Vec<u8> {
             "",
             "there is no place for it: no absolute path was given, and neither XDG_STATE_HOME nor HOME can be used",
         ));
-        return Vec::new();
+        return List::new();
     };
     worker.store = lossy(path.as_os_str().as_encoded_bytes());
-    process::path_bytes(&path)
+    process::path_bytes(path)
 }
 
 /// Notes what this process is to its terminal; once it has ended, the shell has the terminal back and nobody can tell.
@@ -453,7 +470,7 @@ extern "C" fn record_panics(black_box: &'static BlackBox) {
         slot.tid.store(process::thread_id(), Ordering::Relaxed);
         slot.message.store(message(info).unwrap_or("a value that is no text"));
         if let Some(location) = info.location() {
-            let mut text = String::from(location.file());
+            let mut text = Text::from(location.file());
             for number in [location.line(), location.column()] {
                 text.put_char(':');
                 push_number(&mut text, u64::from(number));
@@ -518,6 +535,31 @@ impl Worker {
     /// The black box, in the process that it belongs to: what a forked child says is not its parent's.
     fn own_box(&self) -> Option<&'static BlackBox> {
         self.black_box.filter(|black_box| is_owner(black_box))
+    }
+
+    /// Keeps the user's answer, and lets the guard send what has waited for it.
+    pub(crate) fn set_consent(&self, is_given: bool) -> Result<(), Error> {
+        store::remember_consent(self.store_path()?, is_given)?;
+        if let Some(black_box) = self.own_box().filter(|_| is_given) {
+            channel::call_for_delivery(black_box);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn reset_installation_id(&self) -> Result<(), Error> {
+        store::forget_installation(self.store_path()?)
+    }
+
+    /// How many things in the store are no reports, and were set aside.
+    pub(crate) fn set_aside_count(&self) -> usize {
+        file::count(&PathBuf::from(self.store.as_str()).join(store::ASIDE))
+    }
+
+    fn store_path(&self) -> Result<&'static Path, Error> {
+        match self.launch.filter(|launch| !launch.store.is_empty()) {
+            Some(launch) => Ok(process::path(&launch.store)),
+            None => Err(Error::refused("finding the store", "", "this process has none")),
+        }
     }
 
     /// Tells the guard that this life has proved itself.

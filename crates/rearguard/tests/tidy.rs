@@ -34,7 +34,7 @@ const TEST_CRATE_EDGES: [(&str, &[&str]); 2] = [
 ///
 /// `guard` and `worker` are in nobody's row: they are two processes and meet in the black box only.
 /// The names that several modules share stand below them: configuration, limits, errors, encodings.
-const MODULE_EDGES: [(&str, &[&str]); 20] = [
+const MODULE_EDGES: [(&str, &[&str]); 27] = [
     (
         "worker",
         &[
@@ -45,6 +45,7 @@ const MODULE_EDGES: [(&str, &[&str]); 20] = [
             "launch",
             "limits",
             "report_id",
+            "reporting",
             "role",
             "settings",
             "store",
@@ -56,36 +57,87 @@ const MODULE_EDGES: [(&str, &[&str]); 20] = [
         "guard",
         &[
             "config",
+            "delivery",
             "error",
             "evidence",
+            "fail_spots",
             "heap",
+            "hooks",
             "json",
             "launch",
             "limits",
             "metadata",
-            "order",
             "report_id",
+            "reporting",
             "role",
-            "settings",
             "store",
             "supervisor",
             "sys",
             "text",
-            "upload",
-            "wire",
         ],
     ),
     // Sans-IO: it knows the words of the configuration and nothing else.
     ("supervisor", &["config"]),
-    ("store", &["config", "error", "heap", "limits", "order", "report_id", "sys", "text"]),
-    ("upload", &["error", "heap", "limits", "report_id", "sys", "text"]),
+    (
+        "delivery",
+        &[
+            "fail_spots",
+            "heap",
+            "hooks",
+            "launch",
+            "limits",
+            "metadata",
+            "report_id",
+            "store",
+            "sys",
+            "text",
+            "upload",
+        ],
+    ),
+    (
+        "store",
+        &[
+            "config",
+            "error",
+            "fail_spots",
+            "heap",
+            "limits",
+            "order",
+            "report_id",
+            "reporting",
+            "sys",
+            "text",
+            "wire",
+        ],
+    ),
+    ("upload", &["heap", "hooks", "limits", "report_id", "sys", "text"]),
+    // It names what it points to: the one place where a program says what it carries.
+    (
+        "hooks",
+        &[
+            "attachments",
+            "error",
+            "heap",
+            "limits",
+            "metadata",
+            "signature",
+            "store",
+            "sys",
+            "upload",
+        ],
+    ),
+    ("attachments", &["heap", "hooks", "limits", "sys", "text"]),
+    ("redaction", &["sys"]),
+    ("signature", &[]),
+    ("reporting", &["config", "limits"]),
+    ("fail_spots", &["sys"]),
     // Of `sys` the words alone, and the names of signals: a crash as every port tells it.
     ("metadata", &["config", "evidence", "heap", "json", "limits", "report_id", "sys", "text"]),
     ("evidence", &["config", "heap", "limits", "order", "sys", "wire"]),
     // The record's text is made here, its memory in `sys`; what it says about the process comes from `sys`.
-    ("launch", &["config", "error", "heap", "limits", "settings", "sys", "wire"]),
+    ("launch", &["config", "error", "heap", "limits", "reporting", "settings", "sys", "wire"]),
     // The callback's argument is a type of `sys`, and it knows what a port has.
-    ("settings", &["config", "error", "limits", "sys"]),
+    ("settings", &["config", "error", "heap", "hooks", "limits", "reporting", "sys"]),
     ("sys", &["config", "error", "heap", "launch", "limits", "role", "text", "wire"]),
     ("role", &["heap", "limits", "text"]),
     ("wire", &["heap", "limits"]),

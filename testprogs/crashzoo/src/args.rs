@@ -8,7 +8,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use lexopt::{Arg, Parser, ValueExt};
-use rearguard::{DumpSize, RestartWhen, Topology};
+use rearguard::{Consent, DumpSize, RestartWhen, Topology};
 
 use crate::sys;
 use crate::ways::Way;
@@ -51,6 +51,16 @@ options for the project's own tests:
   --max-delay-ms N       the backoff's cap
   --annotate KEY=VALUE   may be repeated
   --log LINE             may be repeated
+  --consent WORD         granted (default with --collector), ask, denied
+  --answer WORD          what the user says after start(): yes or no
+  --certificates FILE    those that the collector's must be signed by
+  --attach FILE          goes with a report, may be repeated; needs ZOO_HOOKS=attach
+  --keep N:BYTES:S       how many reports the store keeps, how many bytes, and for how many seconds
+  --uploads HOUR:DAY     how many reports are sent (default: a million)
+  --retry-s N            how long after a failed delivery the next is due
+  --same-crash-s N       for how long crashes at one place count as one (default 0: never); needs ZOO_HOOKS=same-crash
+  --no-installation-id   reports are sent without
+  --new-installation-id  asks for another one after start()
   --recovery TEXT        the state that the next incarnation gets
   --ready                calls ready()
   --print-args FILE      appends its command line, its directory and its variable ZOO_ENV, a line each
@@ -75,6 +85,10 @@ options for the project's own tests:
   --shut-door            shuts the socket to the guard of its roles down, for all (not on Windows)
   --knock N              before that, N messages that mean nothing are sent to the guard of its roles (not on Windows)
 
+the variable ZOO_HOOKS lists what a guard does by code of the application's: attach, redact, query, same-crash, scrub (annotations
+with the key secret go, of the log and of panics the word SECRET), transport (appends each request to the file of ZOO_SENT),
+scrub-panics, transport-panics
+
 exit statuses of its own: 2 wrong argument, 70 survived its way to die, 75 lock taken, 78 can't start,
 99 the crash path allocated";
 
@@ -94,11 +108,71 @@ pub(crate) enum Foreign {
     After,
 }
 
+/// What the command line says about reports.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Reports {
+    pub(crate) consent: Option<Consent>,
+    pub(crate) answer: Option<bool>,
+    pub(crate) certificates: Option<PathBuf>,
+    pub(crate) attachments: Vec<PathBuf>,
+    pub(crate) keep: Option<(u32, u64, Duration)>,
+    pub(crate) uploads: Option<(u32, u32)>,
+    pub(crate) retry: Option<Duration>,
+    pub(crate) same_crash: Duration,
+    pub(crate) no_installation_id: bool,
+    pub(crate) new_installation_id: bool,
+}
+
+impl Reports {
+    /// Takes an option, if it is one of these.
+    fn option(&mut self, name: &str, parser: &mut Parser) -> Result<bool, String> {
+        match name {
+            "consent" => {
+                self.consent = Some(match text(name, parser)?.as_str() {
+                    "granted" => Consent::Granted,
+                    "ask" => Consent::Ask,
+                    "denied" => Consent::Denied,
+                    other => return Err(format!("--consent: '{other}' is none")),
+                });
+            }
+            "answer" => self.answer = Some(text(name, parser)? == "yes"),
+            "certificates" => self.certificates = Some(path(name, parser)?),
+            "attach" => self.attachments.push(path(name, parser)?),
+            "keep" => {
+                let [reports, bytes, seconds] = numbers(name, &text(name, parser)?)?;
+                let reports = u32::try_from(reports).unwrap_or(u32::MAX);
+                self.keep = Some((reports, bytes, Duration::from_secs(seconds)));
+            }
+            "uploads" => {
+                let [hour, day] = numbers(name, &text(name, parser)?)?;
+                let number = |value| u32::try_from(value).unwrap_or(u32::MAX);
+                self.uploads = Some((number(hour), number(day)));
+            }
+            "retry-s" => self.retry = Some(Duration::from_secs(number(name, parser)?)),
+            "same-crash-s" => self.same_crash = Duration::from_secs(number(name, parser)?),
+            "no-installation-id" => self.no_installation_id = true,
+            "new-installation-id" => self.new_installation_id = true,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// Numbers with colons between them.
+fn numbers<const N: usize>(name: &str, text: &str) -> Result<[u64; N], String> {
+    let numbers: Result<Vec<u64>, _> = text.split(':').map(str::parse).collect();
+    numbers
+        .ok()
+        .and_then(|numbers| numbers.try_into().ok())
+        .ok_or_else(|| format!("--{name}: '{text}' is not {N} numbers with colons between them"))
+}
+
 /// The parsed command line.
 #[derive(Clone, Debug)]
 pub(crate) struct Args {
     pub(crate) store: Option<PathBuf>,
     pub(crate) collector: Option<String>,
+    pub(crate) reports: Reports,
     pub(crate) topology: Topology,
     pub(crate) restart: RestartWhen,
     pub(crate) wait_ready: bool,
@@ -149,6 +223,7 @@ impl Default for Args {
         Args {
             store: None,
             collector: None,
+            reports: Reports::default(),
             topology: Topology::WorkerFirst,
             restart: RestartWhen::OnCrash,
             wait_ready: false,
@@ -263,6 +338,9 @@ impl Args {
 
     /// The options that are for the project's own tests.
     fn own_option(&mut self, name: &str, parser: &mut Parser) -> Result<(), String> {
+        if self.reports.option(name, parser)? {
+            return Ok(());
+        }
         match name {
             "trace-start" => self.trace_start = true,
             "fail-spot" => self.fail_spot = Some(text(name, parser)?),

@@ -8,6 +8,7 @@
 mod allocator;
 mod args;
 mod fault;
+mod hooks;
 mod panics;
 mod running;
 mod sys;
@@ -29,6 +30,9 @@ use args::{Args, Foreign};
 use rearguard::AppRole;
 use sys::{clock, foreign, lock, neighbours, process};
 use trace::{Event, Trace};
+
+const NAME: &str = "crashzoo";
+const VERSION: &str = env!("CARGO_PKG_VERSION");
 
 /// The command line is wrong; one line on standard error says which argument.
 const EXIT_USAGE: u8 = 2;
@@ -53,7 +57,7 @@ static HANDLE: OnceLock<rearguard::Handle> = OnceLock::new();
 
 /// The whole program: rearguard first, then everything else.
 pub fn main() -> ExitCode {
-    rearguard::run_guard_if_asked();
+    hooks::add_to(rearguard::Rearguard::new(NAME, VERSION)).run_guard_if_asked();
     let main_ns = clock::now_ns();
     if let Some(path) = std::env::var_os(NOTICE_VARIABLE)
         && role_argument().is_some_and(|argument| argument.ends_with(NOTICE_ENDING))
@@ -126,6 +130,16 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
         trace.write_at(Event::Starting, starting_ns);
     }
     trace.write_at(Event::Armed, armed_ns);
+    if let Some(is_given) = args.reports.answer
+        && let Err(error) = handle.set_consent(is_given)
+    {
+        return fail("crashzoo", &error.to_string(), EXIT_CONFIG);
+    }
+    if args.reports.new_installation_id
+        && let Err(error) = handle.reset_installation_id()
+    {
+        return fail("crashzoo", &error.to_string(), EXIT_CONFIG);
+    }
     if args.deaf
         && let Err(problem) = process::be_deaf()
     {
@@ -205,7 +219,7 @@ fn run(args: &Args, main_ns: u64) -> ExitCode {
 }
 
 fn builder(args: &Args) -> rearguard::Rearguard {
-    let mut builder = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
+    let mut builder = hooks::add_to(rearguard::Rearguard::new(NAME, VERSION))
         .topology(args.topology)
         .restart(restart_policy(args));
     // Whoever has none is guarded in another way, and that is what most of the tests are about.
@@ -224,6 +238,7 @@ fn builder(args: &Args) -> rearguard::Rearguard {
     if let Some(collector) = &args.collector {
         builder = builder.collector(collector.as_str()).consent(rearguard::Consent::Granted);
     }
+    builder = report_choices(&args.reports, builder);
     if args.wait_ready {
         builder = builder.wait_ready(READY_WAIT);
     }
@@ -243,6 +258,38 @@ fn builder(args: &Args) -> rearguard::Rearguard {
     builder
 }
 
+/// What the command line says about reports.
+fn report_choices(
+    reports: &args::Reports,
+    mut builder: rearguard::Rearguard,
+) -> rearguard::Rearguard {
+    // Most tests count reports, and are about other limits than these.
+    let (in_an_hour, in_a_day) = reports.uploads.unwrap_or((1_000_000, 1_000_000));
+    builder = builder.uploads_at_most(in_an_hour, in_a_day);
+    if !reports.same_crash.is_zero() {
+        builder = builder.same_crash_window(reports.same_crash);
+    }
+    if let Some(consent) = reports.consent {
+        builder = builder.consent(consent);
+    }
+    if let Some(file) = &reports.certificates {
+        builder = builder.collector_certificates(file);
+    }
+    for file in &reports.attachments {
+        builder = builder.attachment(file);
+    }
+    if let Some((count, bytes, age)) = reports.keep {
+        builder = builder.keep_reports(count, bytes, age);
+    }
+    if let Some(first) = reports.retry {
+        builder = builder.retry_delivery(first);
+    }
+    if reports.no_installation_id {
+        builder = builder.without_installation_id();
+    }
+    builder
+}
+
 /// The argument by which this process is one of the roles.
 fn role_argument() -> Option<String> {
     let first = std::env::args_os().nth(1)?.to_string_lossy().into_owned();
@@ -251,7 +298,7 @@ fn role_argument() -> Option<String> {
 
 /// The process that tells the user: appends one line about what it was told.
 fn notice(path: &Path) -> ExitCode {
-    let started = rearguard::Rearguard::new("crashzoo", env!("CARGO_PKG_VERSION"))
+    let started = rearguard::Rearguard::new(NAME, VERSION)
         .store(path.with_file_name("store"))
         .role(AppRole::new(NOTICE_ROLE))
         .notice(NOTICE_ROLE)

@@ -30,6 +30,8 @@ const HOST_END_MAX: Duration = Duration::from_secs(60);
 struct Scene {
     directory: TempDir,
     patience: Duration,
+    /// The proxy that the environment names, if it does.
+    proxy: Option<String>,
 }
 
 /// What a run has left.
@@ -80,7 +82,8 @@ fn run_to_its_end(command: &mut Command, wait_max: Duration) {
 
 impl Scene {
     fn new() -> Scene {
-        Scene { directory: tempfile::tempdir().expect("a directory"), patience: PATIENCE }
+        let directory = tempfile::tempdir().expect("a directory");
+        Scene { directory, patience: PATIENCE, proxy: None }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -96,6 +99,13 @@ impl Scene {
         // Files rather than pipes: Wine may keep a process that was ended before it began, and that would keep a pipe open.
         let [stdout, stderr] = ["stdout", "stderr"].map(|name| self.path(name));
         command.stdin(Stdio::null()).current_dir(self.directory.path());
+        // A machine's own proxies don't lead to the tests' collectors.
+        for name in ["http_proxy", "HTTP_PROXY", "all_proxy", "ALL_PROXY", "no_proxy", "NO_PROXY"] {
+            command.env_remove(name);
+        }
+        if let Some(proxy) = &self.proxy {
+            command.env("HTTP_PROXY", proxy);
+        }
         command.stdout(File::create(&stdout).expect("a file"));
         command.stderr(File::create(&stderr).expect("a file"));
         run_to_its_end(&mut command, self.patience + HOST_END_MAX);
@@ -488,6 +498,89 @@ fn reports_are_delivered() {
     assert!(came[0].violations.is_empty(), "{:?}", came[0].violations);
     assert_eq!(run.report().metadata["delivery"]["state"], "uploaded");
     check_dump(run.report(), ACCESS_VIOLATION);
+}
+
+impl Scene {
+    /// Crashes once for a collector that is busy, and leaves a report that is due again at once.
+    fn leave_a_report(&self, url: &str) {
+        let options = ["--wait-ready", "--collector", url, "--retry-s", "0", "--restart", "never"];
+        let run = self.zoo(&[&options[..], &["null-write"]].concat());
+        assert_eq!(run.exit_code, ACCESS_VIOLATION, "{}", run.said);
+        let delivery = &run.report().metadata["delivery"];
+        assert_eq!(delivery["state"], "pending", "{delivery:#}");
+        assert_eq!(delivery["reason"], "the server answered 503", "{delivery:#}");
+        assert!(self.path("store/pending").read_dir().expect("a store").next().is_some());
+    }
+}
+
+// Goal: what a busy server left is sent by the next guard, while the program runs.
+#[test]
+fn a_later_guard_sends_what_was_left() {
+    let busy = Script::first([Answer::status(503)]);
+    let collector = Collector::start(busy).expect("a collector");
+    let (scene, url) = (Scene::new(), collector.url());
+    scene.leave_a_report(&url);
+    let options = ["--wait-ready", "--collector", &url, "--after", "10000", "none"];
+    let run = thread::scope(|scope| {
+        let program = scope.spawn(|| scene.zoo(&options));
+        let came = collector.wait_for(2, PATIENCE).expect("a second try");
+        assert!(!program.is_finished(), "it is sent while the program runs");
+        assert!(came[1].violations.is_empty(), "{:?}", came[1].violations);
+        program.join().expect("the program ends")
+    });
+    assert_eq!(run.exit_code, 0, "{}", run.said);
+    let metadata = &run.report().metadata;
+    assert_eq!(metadata["delivery"]["state"], "uploaded", "{metadata:#}");
+    assert_eq!(metadata["delivery"]["tries"], 2, "{metadata:#}");
+    assert_eq!(collector.submissions()[1].report_id(), metadata["id"].as_str());
+}
+
+// Goal: a guard that is sending when the program ends stays until it knows what came of it.
+#[test]
+fn what_is_being_sent_is_sent_to_its_end() {
+    let slow = Answer::accept().after(Duration::from_secs(4));
+    let collector = Collector::start(Script::first([Answer::status(503), slow]));
+    let collector = collector.expect("a collector");
+    let (scene, url) = (Scene::new(), collector.url());
+    scene.leave_a_report(&url);
+    let run = scene.zoo(&["--wait-ready", "--collector", &url, "none"]);
+    assert_eq!(run.exit_code, 0, "{}", run.said);
+    assert!(run.stayed_ms >= 2_000, "{}", run.stayed_ms);
+    assert_eq!(run.report().metadata["delivery"]["state"], "uploaded");
+}
+
+// Goal: the user's yes lets the guard send what waits, without another start.
+#[test]
+fn consent_sends_what_waits() {
+    let collector = Collector::start(Script::default()).expect("a collector");
+    let (scene, url) = (Scene::new(), collector.url());
+    let options = ["--wait-ready", "--collector", &url, "--consent", "ask"];
+    let run = scene.zoo(&[&options[..], &["--restart", "never", "null-write"]].concat());
+    assert_eq!(run.report().metadata["delivery"]["reason"], "the user is to be asked");
+    assert!(collector.submissions().is_empty());
+    let answer = ["--answer", "yes", "--after", "8000", "none"];
+    let run = scene.zoo(&[&options[..], &answer].concat());
+    assert_eq!(run.exit_code, 0, "{}", run.said);
+    assert_eq!(run.report().metadata["delivery"]["state"], "uploaded", "{}", run.said);
+    assert_eq!(collector.submissions().len(), 1);
+}
+
+// Goal: a proxy that the environment names is taken, by name, and one that can't be used costs a try and no report.
+#[test]
+fn a_proxy_of_the_environment_is_taken() {
+    let proxy = Collector::start(Script::default()).expect("a collector");
+    let address = proxy.url();
+    let address = address.strip_suffix("/submit").unwrap_or(&address);
+    for (address, state) in [(address, "uploaded"), ("socks5://127.0.0.1:1", "pending")] {
+        let scene = Scene { proxy: Some(address.to_owned()), ..Scene::new() };
+        let url = "http://collector.invalid:8080/submit";
+        let run = scene.zoo(&["--wait-ready", "--collector", url, "fast-fail"]);
+        let delivery = &run.report().metadata["delivery"];
+        assert_eq!(delivery["state"], state, "{delivery:#}");
+    }
+    let came = proxy.submissions();
+    assert_eq!(came.len(), 1);
+    assert_eq!(came[0].target, "http://collector.invalid:8080/submit");
 }
 
 const FRONT: [&str; 3] = ["--topology", "guard-first", "--wait-ready"];

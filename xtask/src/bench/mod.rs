@@ -7,6 +7,7 @@ mod begin;
 mod idle;
 mod life;
 mod process;
+mod store;
 mod table;
 
 use std::path::{Path, PathBuf};
@@ -86,6 +87,7 @@ pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<(), String> {
             let _ = std::fs::remove_dir_all(&place);
         }
     }
+    measure_store(&programs, directory.path(), runs, &mut table, &mut problems);
     println!("idle, {} s", idle::WINDOW.as_secs());
     for (contestant, found) in idle::measure(&programs, directory.path()) {
         match found {
@@ -115,6 +117,35 @@ pub(crate) fn run(runs: usize, json: Option<&Path>) -> Result<(), String> {
         Ok(())
     } else {
         Err(format!("{} lives went wrong:\n{}", problems.len(), problems.join("\n")))
+    }
+}
+
+/// A crash for an empty store and for one that is full, in turns.
+fn measure_store(
+    programs: &Programs,
+    directory: &Path,
+    runs: usize,
+    table: &mut Table,
+    problems: &mut Vec<String>,
+) {
+    println!("a store of {} reports", store::REPORTS);
+    let places = [directory.join("store-empty"), directory.join("store-full")];
+    if let Err(problem) = store::fill(&places[1]) {
+        return problems.push(problem);
+    }
+    let full = format!("crash -> guard has stored and left, {} reports there", store::REPORTS);
+    let rows = ["crash -> guard has stored and left, store empty", &full];
+    for round in 0..=runs {
+        for turn in 0..places.len() {
+            let at = (turn + round) % places.len();
+            match store::crash_to_guards_end_ms(&programs.rearguard, &places[at]) {
+                Ok(ms) if round > 0 => {
+                    table.add(rows[at], Unit::Milliseconds, Contestant::Rearguard, ms);
+                }
+                Ok(_) => {}
+                Err(problem) => problems.push(format!("{}: {problem}", rows[at])),
+            }
+        }
     }
 }
 

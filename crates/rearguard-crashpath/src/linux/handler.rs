@@ -424,6 +424,7 @@ fn report(black_box: &BlackBox) {
 }
 
 /// Ends the process as it would have ended without us: the earlier handlers are back, and the signal comes again with its own siginfo.
+#[inline(always)]
 fn end(fault: &Fault) {
     end_signal(fault, fault);
 }
@@ -438,6 +439,7 @@ fn end_signal(crash: &Fault, entered: &Fault) {
 }
 
 /// As [`end_signal`], past all handlers: the signal's default is in force, whoever had installed what.
+#[inline(always)]
 fn end_by_default(fault: &Fault) {
     let _ = syscall::block_all_signals();
     chain::put_back(on_signal as *const () as usize, Some(fault.signal));

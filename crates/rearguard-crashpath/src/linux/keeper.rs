@@ -213,6 +213,7 @@ fn wait_for_end_of_pipe(read_end: i32, deadline_ns: u64) -> bool {
 }
 
 /// Whether a process that was started has the guard's place, or what has come of it: a crash may have divided it before anybody looked.
+#[inline(always)]
 fn is_on_duty(word: u32, started: u32) -> bool {
     owner(word).is_some_and(|owner| guards::comes_of(owner, started))
 }

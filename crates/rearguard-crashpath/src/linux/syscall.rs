@@ -181,6 +181,7 @@ pub fn poll(entries: &mut [libc::pollfd], timeout_ms: u32) -> Result {
 
 /// Blocks every signal of the calling thread and returns the mask that was in force.
 #[must_use]
+#[inline(always)]
 pub fn block_all_signals() -> u64 {
     set_signal_mask(!0)
 }

@@ -18,18 +18,21 @@ fn read(clock: libc::clockid_t) -> u64 {
 
 /// CLOCK_MONOTONIC in nanoseconds.
 #[must_use]
+#[inline(always)]
 pub fn monotonic_ns() -> u64 {
     read(libc::CLOCK_MONOTONIC)
 }
 
 /// CLOCK_BOOTTIME in nanoseconds: goes on while the machine sleeps.
 #[must_use]
+#[inline(always)]
 pub fn boot_ns() -> u64 {
     read(libc::CLOCK_BOOTTIME)
 }
 
 /// CLOCK_REALTIME in nanoseconds.
 #[must_use]
+#[inline(always)]
 pub fn real_ns() -> u64 {
     read(libc::CLOCK_REALTIME)
 }

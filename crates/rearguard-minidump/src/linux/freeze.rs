@@ -76,6 +76,7 @@ pub(super) struct Freeze<'c, 'p> {
 impl Freeze<'_, '_> {
     /// Everything, up to the copies; the threads are held when it returns.
     pub(super) fn run(&mut self) {
+        crate::heap::with_frame_pointer();
         self.step(Step::BeforeSeize);
         self.hold_all();
         self.times.threads_stopped_ns = sys::now_ns();
@@ -92,6 +93,7 @@ impl Freeze<'_, '_> {
         self.proc.and_then(Proc::thread_count) == Some(1 + others)
     }
 
+    #[inline(always)]
     fn step(&self, step: Step) {
         super::step(self.request, step);
     }

@@ -87,6 +87,7 @@ impl<'p> TargetMemory<'p> {
     ///
     /// The caller keeps the sum of the lengths within a limit.
     pub(super) fn read_pieces(&mut self, pieces: &mut [Piece]) -> Vec<u8> {
+crate::heap::with_frame_pointer();
         let mut total = 0_usize;
         for piece in pieces.iter_mut() {
             piece.len = self.secrets.iter().fold(piece.len, |len, secret| allowed(piece.address, len, secret));

@@ -70,6 +70,7 @@ impl Capture {
 
     /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed.
     pub fn encode(self) -> Vec<u8> {
+        crate::heap::with_frame_pointer();
         encode::encode(self.snapshot)
     }
 
@@ -96,6 +97,7 @@ impl Capture {
 /// The process is gone ([`Error::is_gone`]), the crashing thread isn't one of its threads (the same), or an id is no id.
 /// Everything else is a soft error.
 pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
+        crate::heap::with_frame_pointer();
     let who = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
     if request.pid <= 0 || who <= 0 {
         return Err(Error::bad_id(request.pid));

@@ -50,6 +50,7 @@ impl Proc {
 
     /// The ids of the threads, at most `max`, in ascending order; and whether that is all.
     pub(super) fn threads(&self, max: usize) -> Result<(Vec<i32>, bool), Errno> {
+crate::heap::with_frame_pointer();
         // A descriptor of its own, so that each list begins at the start.
         let directory = sys::open(Some(&self.directory), c"task", libc::O_DIRECTORY)?;
         let mut buffer = Vec::new();

@@ -6,21 +6,24 @@ use std::sync::atomic::Ordering;
 
 use rearguard_crashpath::black_box::{BlackBox, GIVEN_UP, flags};
 
-use crate::config::{ExitClass, MAIN_ROLE, PANIC_CODE};
+use crate::config::{ExitClass, PANIC_CODE};
+use crate::delivery::{Sender, Sent};
 use crate::evidence;
-use crate::heap::{PutText, add, lossy, owned, system_reason};
+use crate::fail_spots;
+use crate::heap::{List, PutText, Text, add, lossy, owned, system_reason};
+use crate::hooks;
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
-use crate::metadata::{Delivery, Metadata, Timeline, read_back, shown_role, with_delivery};
-use crate::report_id::uuid_text;
-use crate::settings::Consent;
-use crate::store::{Report, Store};
+use crate::limits;
+use crate::metadata::{Delivery, Metadata, Timeline, is_pending};
+use crate::report_id::{uuid_bytes, uuid_text};
+use crate::reporting::Consent;
+use crate::store::{Content, Report, Store};
 use crate::supervisor::DeliveryOutcome;
 use crate::sys::exit_status::signal_name;
 use crate::sys::words::{Crash, Subject};
 use crate::sys::{dumper, process};
-use crate::text::{joined, push_number};
-use crate::upload::{self, Outcome, Parcel};
+use crate::text::joined;
 
 /// The end that a guard deals with.
 pub(crate) struct Case {
@@ -29,6 +32,12 @@ pub(crate) struct Case {
     record: &'static LaunchRecord,
     store: Option<Store>,
     report: Option<Report>,
+    /// The report that this end was counted with, where it is one of many.
+    repeats: Option<&'static str>,
+    /// Whether the report of this end is in somebody else's hands, who sends it.
+    is_elsewhere: bool,
+    /// What makes this end the same as others.
+    signature: Option<u64>,
     /// Whether this end was survived and is reported, so that the next begins anew.
     is_over: bool,
 }
@@ -50,6 +59,9 @@ impl Case {
             record,
             store: None,
             report: None,
+            repeats: None,
+            is_elsewhere: false,
+            signature: None,
             is_over: false,
         }
     }
@@ -58,6 +70,8 @@ impl Case {
     fn begin_anew(&mut self) {
         self.is_over = false;
         self.report = None;
+        self.repeats = None;
+        self.is_elsewhere = false;
         let metadata = &mut self.metadata;
         metadata.exit = None;
         metadata.crash = None;
@@ -77,11 +91,15 @@ impl Case {
 
     /// Takes what the black box tells of everything but the crash.
     fn read_black_box(&mut self, black_box: &BlackBox) {
+        crate::heap::with_frame_pointer();
         let metadata = &mut self.metadata;
-        metadata.uuid = uuid_text(evidence::report_id(black_box));
+        metadata.uuid = uuid_text(evidence::report_id(black_box)).leak();
         metadata.panic = evidence::panic(black_box);
         metadata.annotations = evidence::annotations(black_box);
         metadata.log = evidence::log(black_box);
+        if let Some((call, scrub)) = hooks::get().scrub {
+            call(scrub, metadata);
+        }
         let life_ns = process::boot_ns().saturating_sub(self.record.started_boot_ns);
         metadata.uptime_ms = life_ns / 1_000_000;
     }
@@ -102,11 +120,14 @@ impl Case {
         let signal = crash.signal;
         metadata.crash = Some(crash);
         self.report = None;
+        self.repeats = None;
+        self.is_elsewhere = false;
+        self.signature = None;
         signal
     }
 
     /// Writes the minidump and its report into the store; false when there is none.
-    pub(crate) fn dump(&mut self, black_box: &BlackBox, probe: &dyn Fn(&'static str)) -> bool {
+    pub(crate) fn dump(&mut self, black_box: &BlackBox) -> bool {
         let control = &black_box.control;
         // Only where there was another guard can there be another's report.
         if control.attached.load(Ordering::Relaxed) > 1
@@ -119,13 +140,13 @@ impl Case {
             pid: self.metadata.worker_pid,
             keeper_tid: black_box.header.keeper_tid.load(Ordering::Relaxed) as i32,
             crash,
-            size: self.record.dump_size,
+            size: self.record.reporting.dump_size,
             report_id: evidence::report_id(black_box),
             annotations: &self.metadata.annotations,
         };
-        let taken = dumper::take(&subject, probe);
+        let taken = dumper::take(&subject, &fail_spots::pass);
         let bytes = match taken {
-            Ok(dump) => {
+            Ok(mut dump) => {
                 self.metadata.timeline.threads_stopped = dump.threads_stopped_ns;
                 self.metadata.timeline.threads_released = dump.threads_released_ns;
                 self.metadata.threads = dump.threads;
@@ -136,6 +157,12 @@ impl Case {
                     add(&mut self.metadata.soft_errors, text);
                 }
                 self.metadata.dump_bytes = Some(dump.bytes.len());
+                if let Some(same_crash) = hooks::get().same_crash {
+                    self.signature = (same_crash.of_minidump)(self.program(), &dump.bytes);
+                }
+                if let Some(redact) = hooks::get().redact {
+                    redact(&mut dump.bytes);
+                }
                 Some(dump.bytes)
             }
             Err(reason) => {
@@ -143,34 +170,62 @@ impl Case {
                 None
             }
         };
-        probe("dump-encoded");
+        fail_spots::pass("dump-encoded");
+        if self.is_repeat() {
+            self.metadata.timeline.dump_finished = process::monotonic_ns();
+            return true;
+        }
         let written = self.create_report(bytes.as_deref());
         self.metadata.timeline.dump_finished = process::monotonic_ns();
-        if !written && bytes.is_some() {
+        let has_dump = bytes.is_some();
+        if let Some(bytes) = bytes {
+            bytes.give_back();
+        }
+        if !written && has_dump {
             // A full disk, a limit on file sizes: what is known of the crash is small, and may still fit.
             self.metadata.dump_bytes = None;
             self.metadata.dump_error = Some(owned("the minidump could not be stored"));
             self.create_report(None);
         }
-        written && bytes.is_some()
+        written && has_dump
+    }
+
+    /// What tells crashes of this program from those of others.
+    fn program(&self) -> [&'static str; 2] {
+        [self.metadata.version, self.metadata.role]
+    }
+
+    /// Counts this end with a report of the same signature, if there is one.
+    fn is_repeat(&mut self) -> bool {
+        let (Some(same_crash), Some(signature)) = (hooks::get().same_crash, self.signature) else {
+            return false;
+        };
+        self.open_store();
+        self.repeats = self.store.as_ref().and_then(|store| (same_crash.count)(store, signature));
+        self.repeats.is_some()
     }
 
     /// Takes over the report of an earlier guard of this crash, ended since, that had finished writing; says whether it has a dump.
     pub(crate) fn take_over(&mut self, black_box: &BlackBox) -> Option<bool> {
+        crate::heap::with_frame_pointer();
         self.open_store();
-        let report = self.store.as_ref()?.find(self.metadata.real_ns, &self.metadata.uuid)?;
-        let dump = self.store.as_ref()?.read_dump(&report);
+        let store = self.store.as_ref()?;
+        let (report, is_ours) = store.find(self.metadata.real_ns, self.metadata.uuid)?;
+        let dump_bytes = store.dump_bytes(&report);
+        // One that somebody sends just now, or that a server has, is complete as it is.
+        let is_ours = is_ours && is_pending(&store.read_metadata(&report)?);
         let control = &black_box.control;
         let threads = control.dumped_threads.load(Ordering::Relaxed);
-        self.metadata.dump_bytes = dump.as_ref().map(Vec::len);
+        self.metadata.dump_bytes = dump_bytes;
         self.metadata.threads = usize::try_from(threads).unwrap_or(0);
         let timeline = &mut self.metadata.timeline;
         timeline.threads_stopped = control.threads_stopped_ns.load(Ordering::Relaxed);
         timeline.threads_released = control.threads_released_ns.load(Ordering::Relaxed);
         timeline.dump_finished = process::monotonic_ns();
-        self.report = Some(report);
+        self.is_elsewhere = !is_ours;
+        self.report = is_ours.then_some(report);
         self.soft_error(owned("an earlier guard wrote the minidump"));
-        Some(dump.is_some())
+        Some(dump_bytes.is_some())
     }
 
     /// Opens the store and tries whether it can be written, while nobody waits; the error is the system's number.
@@ -178,8 +233,8 @@ impl Case {
         if self.record.store.is_empty() {
             return Err(0);
         }
-        let uuid = uuid_text(evidence::report_id(black_box));
-        let store = Store::open(&process::path(&self.record.store), &uuid);
+        let uuid = uuid_text(evidence::report_id(black_box)).leak();
+        let store = Store::open(process::path(&self.record.store), uuid, &self.record.reporting);
         let tried = store.and_then(|store| store.probe().map(|()| store));
         match tried {
             Ok(store) => {
@@ -198,11 +253,11 @@ impl Case {
 
     /// Lets the store prepare the report that a crash of this life would have.
     fn reserve(&mut self, black_box: &BlackBox) {
-        let uuid = uuid_text(evidence::report_id(black_box));
+        let uuid = uuid_text(evidence::report_id(black_box)).leak();
         if let Some(store) = &mut self.store {
             store.give_back();
             // Without it a report is only a little slower.
-            let _ = store.reserve(process::real_ns(), &uuid);
+            let _ = store.reserve(process::real_ns(), uuid);
         }
     }
 
@@ -221,21 +276,35 @@ impl Case {
             self.soft_error(owned("there is no store"));
             return;
         }
-        match Store::open(&process::path(&self.record.store), &self.metadata.uuid) {
+        match Store::open(
+            process::path(&self.record.store),
+            self.metadata.uuid,
+            &self.record.reporting,
+        ) {
             Ok(store) => self.store = Some(store),
-            Err(error) => self.soft_error(error.text()),
+            Err(error) => self.soft_error(error.text().into()),
         }
     }
 
     fn create_report(&mut self, dump: Option<&[u8]>) -> bool {
         self.metadata.delivery = self.planned_delivery();
+        let hooks = hooks::get();
+        let attachments = match hooks.attach {
+            Some(attach) => (attach.read)(&self.record.attachments),
+            None => List::new(),
+        };
         // A store that was opened long ago may have been cleared away since; it is made again.
         for attempt in ["first", "second"] {
             self.open_store();
             let Some(store) = &mut self.store else { return false };
-            let metadata = self.metadata.to_json();
-            match store.create(self.metadata.real_ns, &self.metadata.uuid, dump, &metadata) {
+            let content =
+                Content { dump, metadata: &text_of(&self.metadata), attachments: &attachments };
+            match store.create(self.metadata.real_ns, self.metadata.uuid, &content) {
                 Ok(report) => {
+                    if let (Some(same_crash), Some(signature)) = (hooks.same_crash, self.signature)
+                    {
+                        (same_crash.lead)(store, signature, &report);
+                    }
                     self.report = Some(report);
                     return true;
                 }
@@ -243,14 +312,14 @@ impl Case {
                     self.give_back();
                     self.store = None;
                 }
-                Err(error) => self.soft_error(error.text()),
+                Err(error) => self.soft_error(error.text().into()),
             }
         }
         false
     }
 
     /// Notes what went wrong without stopping anything.
-    pub(crate) fn soft_error(&mut self, text: String) {
+    pub(crate) fn soft_error(&mut self, text: Text) {
         if self.metadata.soft_errors.len() < crate::limits::SOFT_ERRORS_MAX {
             add(&mut self.metadata.soft_errors, text);
         }
@@ -284,13 +353,17 @@ impl Case {
         self.soft_error(joined(&["starting the next worker: ", &system_reason(errno)]));
     }
 
-    /// Whether an end of this class leaves a report, for the next worker to know.
-    pub(crate) fn will_have_report(&self, class: ExitClass) -> bool {
-        match self.metadata.crash {
-            Some(_) => self.report.is_some(),
+    /// The report that an end of this class leaves, for the next worker to know.
+    pub(crate) fn report_id(&self, black_box: &BlackBox, class: ExitClass) -> Option<[u8; 16]> {
+        if let Some(leader) = self.repeats {
+            return uuid_bytes(leader);
+        }
+        let has_report = match self.metadata.crash {
+            Some(_) => self.report.is_some() || self.is_elsewhere,
             // It is written beside the start, which doesn't wait for it.
             None => class != ExitClass::Clean && self.store.is_some(),
-        }
+        };
+        has_report.then(|| evidence::report_id(black_box))
     }
 
     /// Whether a foreign handler was asked about the crash, and may yet mend it when it gets the signal again.
@@ -303,16 +376,28 @@ impl Case {
         self.metadata.crash.as_ref().map_or(0, |crash| crash.tid)
     }
 
+    /// Begins with an end that no crash came before.
+    pub(crate) fn open_end(&mut self, black_box: &BlackBox, class: ExitClass) {
+        self.read_black_box(black_box);
+        self.metadata.real_ns = process::real_ns();
+        self.signature = None;
+        if let (Some(same_crash), Some(panic), ExitClass::Code(PANIC_CODE)) =
+            (hooks::get().same_crash, &self.metadata.panic, class)
+        {
+            self.signature = Some((same_crash.of_panic)(self.program(), &panic.location));
+        }
+        self.is_repeat();
+    }
+
     /// The full exit is there: notes how it ended, and makes a report of its own where there was no crash to make one.
     pub(crate) fn close(&mut self, black_box: &BlackBox, class: ExitClass, with_report: bool) {
-        if self.metadata.crash.is_none() {
-            self.read_black_box(black_box);
-            self.metadata.real_ns = process::real_ns();
+        if self.metadata.crash.is_none() && self.metadata.uuid.is_empty() {
+            self.open_end(black_box, class);
         }
         self.metadata.exit = Some(class);
         self.metadata.timeline.worker_released =
             black_box.control.worker_released_ns.load(Ordering::Relaxed);
-        if with_report && self.report.is_none() {
+        if with_report && self.report.is_none() && self.repeats.is_none() && !self.is_elsewhere {
             self.create_report(None);
         }
     }
@@ -334,10 +419,9 @@ impl Case {
         }
         self.metadata.delivery = self.planned_delivery();
         let (Some(store), Some(report)) = (&self.store, &mut self.report) else { return true };
-        let delivered = is_delivered(&self.metadata);
-        let updated = store.update(report, &self.metadata.to_json());
+        let updated = store.update(report, &text_of(&self.metadata));
         let durable = store.make_durable(report);
-        if !delivered {
+        if let Delivery::Skipped(_) = self.metadata.delivery {
             let _ = store.complete(report);
         }
         if self.is_over {
@@ -349,42 +433,63 @@ impl Case {
 
     /// What is to become of the report; written with it from its first moment, since another guard may find it in any.
     fn planned_delivery(&self) -> Delivery<'static> {
-        match (&self.record.collector, self.record.consent) {
+        match (&self.record.collector, self.record.reporting.consent) {
             _ if !is_delivered(&self.metadata) => Delivery::Skipped("neither a crash nor a panic"),
+            _ if self.record.reporting.is_forbidden => {
+                Delivery::Skipped("the user's variable forbids it")
+            }
             (None, _) => Delivery::Pending("no collector is set"),
             (Some(_), Consent::Denied) => Delivery::Pending("no consent"),
+            (Some(_), Consent::Ask) => Delivery::Pending("the user is to be asked"),
             (Some(_), Consent::Granted) => Delivery::default(),
         }
     }
 
     /// Delivers the report, and then what earlier guards had to leave, for at most `deadline_ms` in all.
-    /// Only what a server took or refused leaves `pending/`.
     pub(crate) fn deliver(&mut self, deadline_ms: u64) -> DeliveryOutcome {
-        let deadline_ns =
-            process::monotonic_ns().saturating_add(deadline_ms.saturating_mul(1_000_000));
-        let (Some(store), Some(url), Consent::Granted) =
-            (&self.store, &self.record.collector, self.record.consent)
-        else {
-            return DeliveryOutcome::NothingToSend;
-        };
-        let mut outcome = DeliveryOutcome::NothingToSend;
-        if let Some(mut report) = self.report.take() {
-            outcome = send(store, url, &mut report, deadline_ns);
-            self.report = Some(report);
-        }
+        let report = self.report.take();
+        process::expect_children();
+        let Some(sender) = self.sender(deadline_ms) else { return DeliveryOutcome::NothingToSend };
+        let sent = report.map_or(Sent::Nothing, |mut report| sender.send(&mut report));
         // A server that didn't take the newest report is not asked to take older ones.
-        if outcome == DeliveryOutcome::Accepted {
-            for mut report in store.adopt() {
-                if send(store, url, &mut report, deadline_ns) != DeliveryOutcome::Accepted {
-                    break;
-                }
-            }
+        if sent != Sent::Waits {
+            sender.send_waiting();
         }
-        outcome
+        match sent {
+            Sent::Accepted => DeliveryOutcome::Accepted,
+            Sent::Refused => DeliveryOutcome::Refused,
+            Sent::Waits => DeliveryOutcome::Retry,
+            Sent::Nothing => DeliveryOutcome::NothingToSend,
+        }
+    }
+
+    /// Lets somebody else send what waits in the store, while this guard stands by.
+    pub(crate) fn deliver_beside(&self) {
+        let Some(sender) = self.sender(limits::DELIVERY_MS_MAX) else { return };
+        if sender.store.has_waiting(sender.is_allowed()) {
+            // It may go on while this guard opens its store anew, so it has one of its own.
+            let (store, record) = (sender.store.once_more(), self.record);
+            let Sender { hooks, deadline_ns, .. } = sender;
+            process::beside(move || {
+                Sender { record, store: &store, hooks, deadline_ns }.send_beside();
+            });
+        }
+    }
+
+    /// What reports are sent with, where any may be.
+    fn sender(&self, deadline_ms: u64) -> Option<Sender<'_>> {
+        let sender = Sender {
+            record: self.record,
+            store: self.store.as_ref()?,
+            hooks: hooks::get(),
+            deadline_ns: process::monotonic_ns()
+                .saturating_add(deadline_ms.saturating_mul(1_000_000)),
+        };
+        Some(sender)
     }
 
     /// What the user is told, in one line.
-    pub(crate) fn line(&self) -> String {
+    pub(crate) fn line(&self) -> Text {
         let metadata = &self.metadata;
         let mut line = joined(&[metadata.application, " ", metadata.version]);
         if cfg!(feature = "roles") && !metadata.role.is_empty() {
@@ -407,10 +512,10 @@ impl Case {
             }
             None => line.put(" ended abnormally"),
         }
-        if self.report.is_some() {
+        if self.report.is_some() || self.repeats.is_some() || self.is_elsewhere {
             // By its id and the store: the report itself moves on while this is read.
-            line.put("; report ");
-            line.put(&metadata.uuid);
+            line.put(if self.repeats.is_some() { " once more; report " } else { "; report " });
+            line.put(self.repeats.unwrap_or(metadata.uuid));
             line.put(" in ");
             line.put(&lossy(&self.record.store));
         } else {
@@ -429,58 +534,11 @@ impl Case {
     }
 }
 
-/// Sends one report of the store, whoever wrote it, and notes in its metadata what came of it.
-fn send(store: &Store, url: &str, report: &mut Report, deadline_ns: u64) -> DeliveryOutcome {
-    let left_ms = deadline_ns.saturating_sub(process::monotonic_ns()) / 1_000_000;
-    let Some(json) = store.read_metadata(report) else { return DeliveryOutcome::NothingToSend };
-    let Some(back) = read_back(&json) else { return DeliveryOutcome::NothingToSend };
-    if left_ms == 0 {
-        return DeliveryOutcome::Retry;
-    }
-    if !back.is_pending || store.make_durable(report).is_err() {
-        return DeliveryOutcome::NothingToSend;
-    }
-    let dump = store.read_dump(report);
-    let outcome = upload::deliver(&Parcel {
-        url,
-        product: &back.application,
-        version: &back.version,
-        uuid: &report.uuid,
-        installation: &store.installation_id(),
-        process_type: if cfg!(feature = "roles") { shown_role(&back.role) } else { MAIN_ROLE },
-        fields: &back.annotations,
-        dump: dump.as_deref(),
-        metadata: &json,
-        timeout_ms: left_ms,
-    });
-    let waiting;
-    let (delivery, result) = match &outcome {
-        Outcome::Accepted { status, answer } => {
-            (Delivery::Uploaded { status: *status, answer }, DeliveryOutcome::Accepted)
-        }
-        Outcome::Refused { status, answer } => {
-            (Delivery::Refused { status: *status, answer }, DeliveryOutcome::Refused)
-        }
-        Outcome::Retry { reason, after_s } => {
-            waiting = with_wait(reason, *after_s);
-            (Delivery::Pending(&waiting), DeliveryOutcome::Retry)
-        }
-    };
-    if let Some(json) = with_delivery(&json, delivery) {
-        let _ = store.update(report, &json);
-    }
-    if result != DeliveryOutcome::Retry {
-        let _ = store.complete(report);
-    }
-    result
-}
-
-fn with_wait(reason: &str, after_s: Option<u64>) -> String {
-    let mut text = String::from(reason);
-    if let Some(seconds) = after_s {
-        text.put("; it wants to be left alone for ");
-        push_number(&mut text, seconds);
-        text.put(" s");
+/// The metadata's text, as it is stored.
+fn text_of(metadata: &Metadata) -> List<u8> {
+    let mut text = metadata.to_json();
+    if let Some(redact) = hooks::get().redact {
+        redact(&mut text);
     }
     text
 }

@@ -4,7 +4,6 @@
 //! `run` never returns: no code of the application's `main` may run in a guard process.
 
 mod case;
-mod fail_spots;
 
 use std::sync::atomic::Ordering;
 
@@ -13,7 +12,8 @@ use rearguard_crashpath::black_box::{crash, foreground, store};
 use crate::config::{ExitClass, StartBlock};
 use crate::error::Error;
 use crate::evidence;
-use crate::heap::{add, kept};
+use crate::fail_spots;
+use crate::heap::{List, add, kept};
 use crate::launch::Succession;
 use crate::limits;
 use crate::role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED};
@@ -30,9 +30,9 @@ use crate::sys::{family, front, process, terminal};
 use crate::text::joined;
 
 use case::Case;
-use fail_spots::FailSpots;
 
 /// Ends a process whose guard argument can't be used, with one line that says why.
+#[inline(always)]
 pub(crate) fn refuse(reason: &str) -> ! {
     refuse_as("rearguard: guard argument not usable: ", reason)
 }
@@ -57,6 +57,7 @@ pub(crate) fn front(worker: u32) -> ! {
 }
 
 /// Ends this process, or, where it stands in front of its worker, waits for its end and ends alike.
+#[inline(always)]
 fn leave(code: i32) -> ! {
     if front::is_front() {
         front::end_with_worker()
@@ -74,6 +75,7 @@ fn stop_requested() -> bool {
 /// Steps 3 to 11 of the story.
 #[inline(never)]
 pub(crate) fn run(nonce: u64) -> ! {
+    crate::heap::with_frame_pointer();
     // It lives as long as the process, and so does the guard below: nothing of them is ever dropped as a whole.
     let attached: &'static Attached = match attach::attach(nonce) {
         Ok(attached) => kept(attached),
@@ -82,12 +84,9 @@ pub(crate) fn run(nonce: u64) -> ! {
     };
     attach::become_guard(&attached.record.name, attached.black_box);
     let earlier_guards = attached.black_box.control.attached.fetch_add(1, Ordering::Relaxed);
-    let spots = FailSpots::new(
-        attached.record.fail_spot.as_deref(),
-        attached.record.incarnation,
-        earlier_guards,
-    );
-    spots.pass("attached");
+    let record = &attached.record;
+    fail_spots::set(record.fail_spot.as_deref(), record.incarnation, earlier_guards);
+    fail_spots::pass("attached");
     // One that was sent by a family's guard comes from a process that stood by.
     let was_sent = family::predecessor().is_some();
     let late = attached.black_box.control.crash.load(Ordering::Acquire) != crash::IDLE && !was_sent;
@@ -95,12 +94,15 @@ pub(crate) fn run(nonce: u64) -> ! {
     if !attach::take_place(attached.black_box) {
         leave(EXIT_GUARD_NOT_NEEDED);
     }
-    spots.pass("ready");
-    let guard = kept(Guard::new(attached, spots, case));
+    fail_spots::pass("ready");
+    let guard = kept(Guard::new(attached, case));
     attach::try_reading(guard.attached.black_box, guard.attached.record.worker_pid);
     guard.try_store();
     if !was_sent {
         guard.rehearse();
+        if !late {
+            guard.case.deliver_beside();
+        }
         if family::IS_BUILT && attached.record.heads_family {
             guard.stand_for_family();
         }
@@ -117,11 +119,10 @@ fn is_end_of_loop(reason: Reason) -> bool {
 struct Guard {
     attached: &'static Attached,
     supervisor: Supervisor,
-    spots: FailSpots,
     /// The report of the end that this guard deals with.
     case: Case,
     /// What happened and was not told to the supervisor yet.
-    events: Vec<Event>,
+    events: List<Event>,
     /// Until when the full exit is awaited, once a crash has its answer.
     end_deadline_ns: Option<u64>,
     /// The worker's streams, from its crash until the start is settled.
@@ -141,7 +142,7 @@ struct Guard {
 
 impl Guard {
     #[inline(never)]
-    fn new(attached: &'static Attached, spots: FailSpots, case: Case) -> Guard {
+    fn new(attached: &'static Attached, case: Case) -> Guard {
         let record = &attached.record;
         let mut seed = [0; 8];
         process::random(&mut seed);
@@ -163,8 +164,7 @@ impl Guard {
             supervisor: Supervisor::new(setup),
             recipe: Recipe::new(record),
             attached,
-            spots,
-            events: Vec::new(),
+            events: List::new(),
             end_deadline_ns: None,
             streams: [None, None, None],
             starter: None,
@@ -201,7 +201,17 @@ impl Guard {
     /// Returns in the process that goes on with what has happened to the main worker; the one that was stays for the family.
     fn stand_for_family(&mut self) {
         family::open(run);
-        while attach::watch(self.attached) == Heard::Stop {
+        loop {
+            match attach::watch(self.attached) {
+                Heard::Stop => {}
+                Heard::Deliver => {
+                    // The doorkeeper is a thread beside this one; the next guard sends.
+                    continue;
+                }
+                Heard::Crash | Heard::Gone | Heard::Replaced | Heard::Survived | Heard::Nothing => {
+                    break;
+                }
+            }
             // Held off, it stays for the others; asked to stop, it leaves them to the next guard.
             match family::await_release(&self.attached.black_box.control) {
                 Release::GoOn => {}
@@ -222,6 +232,7 @@ impl Guard {
     }
 
     /// Feeds the supervisor until it says that the guard leaves.
+    #[inline(always)]
     fn stand(&mut self) -> ! {
         loop {
             self.turn();
@@ -231,13 +242,14 @@ impl Guard {
     /// Waits for one event, if there is none yet, and does what it asks for.
     #[inline(never)]
     fn turn(&mut self) {
+        crate::heap::with_frame_pointer();
         // A request to stop goes before what has happened meanwhile.
         let event = if self.events.is_empty() {
             self.listen()
         } else if attach::stop_requested() {
             Some(Event::StopRequested)
         } else {
-            Some(self.events.remove(0))
+            Some(self.events.as_mut_vec().remove(0))
         };
         let Some(event) = event else { return };
         let now = Now { monotonic_ns: process::monotonic_ns(), boot_ns: process::boot_ns() };
@@ -278,6 +290,10 @@ impl Guard {
                 Some(Event::WorkerSurvived)
             }
             Heard::Stop => Some(Event::StopRequested),
+            Heard::Deliver => {
+                self.case.deliver_beside();
+                None
+            }
             Heard::Nothing => {
                 self.end_deadline_ns = None;
                 Some(Event::WaitExpired)
@@ -289,7 +305,7 @@ impl Guard {
     fn crash_heard(&mut self) {
         let black_box = self.attached.black_box;
         let control = &black_box.control;
-        self.spots.pass("crash-heard");
+        fail_spots::pass("crash-heard");
         self.survived = control.survived.load(Ordering::Acquire);
         if control.ready.load(Ordering::Acquire) != 0 {
             self.tell(Event::ReadySeen);
@@ -303,7 +319,7 @@ impl Guard {
     fn worker_gone(&mut self) {
         self.end_deadline_ns = None;
         self.case.timeline().full_exit = process::monotonic_ns();
-        self.spots.pass("full-exit");
+        fail_spots::pass("full-exit");
         let black_box = self.attached.black_box;
         let control = &black_box.control;
         let told =
@@ -317,7 +333,7 @@ impl Guard {
         }
         let ended = exit_status::of_worker(
             self.attached.record.worker_pid,
-            !self.spots.is_off("pidfd-info"),
+            !fail_spots::is_off("pidfd-info"),
             told,
         );
         let class = ended.unwrap_or(self.class);
@@ -334,6 +350,7 @@ impl Guard {
         }
         if without_a_crash {
             self.look_for_block();
+            self.case.open_end(black_box, self.class);
         }
         self.tell(Event::WorkerGone {
             class,
@@ -345,6 +362,7 @@ impl Guard {
     /// Does what the supervisor says.
     #[inline(never)]
     fn perform(&mut self, action: &Action) {
+        crate::heap::with_frame_pointer();
         match *action {
             Action::TakeDump => self.take_dump(),
             Action::MakeStarter { delay_ms } => self.make_starter(delay_ms),
@@ -372,13 +390,16 @@ impl Guard {
                     front::split(None);
                 }
                 let outcome = self.case.deliver(deadline_ms);
-                self.spots.pass("delivered");
+                fail_spots::pass("delivered");
                 self.tell(Event::DeliveryFinished(outcome));
             }
             Action::Note(Note::Decided(decision)) => self.note(decision),
             Action::Note(Note::Impossible(_)) => {}
             Action::Exit => {
                 self.case.give_back();
+                if self.attached.black_box.control.held.load(Ordering::Acquire) != 0 {
+                    process::end_beside();
+                }
                 leave(0)
             }
         }
@@ -407,11 +428,10 @@ impl Guard {
 
     /// Takes the worker's dump and its streams, while it waits, and looks for what forbids a restart.
     fn take_dump(&mut self) {
-        let spots = &self.spots;
-        let written = self.case.dump(self.attached.black_box, &|step| spots.pass(step));
-        self.spots.pass("report-written");
+        let written = self.case.dump(self.attached.black_box);
+        fail_spots::pass("report-written");
         self.streams = attach::take_streams(self.attached, self.case.crashed_thread());
-        self.spots.pass("streams-taken");
+        fail_spots::pass("streams-taken");
         if self.may_be_a_job() && attach::is_foreground_job(self.attached) {
             self.tell(Event::BlockSeen(StartBlock::ForegroundJob));
         }
@@ -462,7 +482,7 @@ impl Guard {
             }
             Err(error) => Err(error.text()),
         };
-        self.spots.pass("starter-made");
+        fail_spots::pass("starter-made");
         let outcome = match made {
             Ok(starter) => {
                 self.starter = Some(starter);
@@ -471,7 +491,7 @@ impl Guard {
                 StarterOutcome::Made
             }
             Err(text) => {
-                self.case.soft_error(text);
+                self.case.soft_error(text.into());
                 StarterOutcome::Failed
             }
         };
@@ -503,7 +523,7 @@ impl Guard {
                 true
             }
             Err(error) => {
-                self.case.soft_error(error.text());
+                self.case.soft_error(error.text().into());
                 false
             }
         }
@@ -523,10 +543,7 @@ impl Guard {
             incarnation: record.incarnation.saturating_add(1),
             history: *self.supervisor.next_history(),
             last_class: self.class,
-            last_report: self
-                .case
-                .will_have_report(self.class)
-                .then(|| evidence::report_id(self.attached.black_box)),
+            last_report: self.case.report_id(self.attached.black_box, self.class),
             streams_lost: self.streams.iter().all(Option::is_none),
             recovery: evidence::recovery(self.attached.black_box),
         }
@@ -553,17 +570,18 @@ impl Guard {
 
     /// Answers the waiting crash; says the one line to the user before the worker's pipes are let go for good.
     fn release_worker(&mut self, answer: Answer) {
-        self.spots.pass("before-answer");
+        fail_spots::pass("before-answer");
         if self.starter.is_none() {
             self.say();
             self.streams = [None, None, None];
         }
         attach::answer_crash(self.attached.black_box, answer == Answer::Dumped);
-        self.spots.pass("answered");
+        fail_spots::pass("answered");
     }
 
     /// One polite line, if the worker's standard error is a terminal.
     fn say(&self) {
+        crate::heap::with_frame_pointer();
         if let Some(Some(stream)) = self.streams.get(2) {
             terminal::say(stream, &self.case.line());
         }
@@ -595,7 +613,7 @@ impl Guard {
             }
         };
         let outcome = self.start_outcome(&starter, started);
-        self.spots.pass("started");
+        fail_spots::pass("started");
         match outcome {
             StartOutcome::Started | StartOutcome::Lost => {
                 let next = starter.take_socket().map(|socket| (starter.pid(), socket));
@@ -650,7 +668,7 @@ impl Guard {
     fn make_durable(&mut self) {
         self.streams = [None, None, None];
         let durable = self.case.make_durable(self.attached.black_box);
-        self.spots.pass("durable");
+        fail_spots::pass("durable");
         let outcome = if durable { Durability::Durable } else { Durability::Failed };
         self.tell(Event::ReportDurable(outcome));
     }

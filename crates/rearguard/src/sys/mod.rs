@@ -2,7 +2,7 @@
 //!
 //! A port provides these modules with these functions, side by side in `linux/` and `windows/`:
 //!
-//! - `process`: what this process is and where it began (`Surroundings`), identity, randomness, clocks.
+//! - `process`: what this process is and where it began (`Surroundings`), identity, randomness, clocks; work beside a guard that stands by.
 //! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
 //! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
 //! - `front`: guard-first, where the first process stands in front of the worker; else `no_front`.
@@ -11,7 +11,7 @@
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
 //! - `file`: private directories and files, made durable; most of it can come from `std_file`.
-//! - `http`: one POST by the system's own HTTP library or program.
+//! - `http`: one POST by the system's own HTTP library or program; compression by a library that is there anyway, if there is one.
 //! - `words`: the values in which all of them speak; not a port's, but everybody's.
 //! - `terminal`: one line to the user, where there is a terminal.
 //!

@@ -3,6 +3,7 @@
 use super::family::{Door, Tie};
 use super::front::Front;
 use crate::config::DumpSize;
+use crate::heap::{List, Text};
 
 /// What connects a worker with other processes of ours; at most one of them.
 #[derive(Default)]
@@ -19,13 +20,13 @@ pub(crate) struct Ties<'a> {
 #[derive(Default)]
 pub(crate) struct Surroundings {
     /// The program's path; empty when it can't be found out.
-    pub(crate) program: Vec<u8>,
+    pub(crate) program: List<u8>,
     /// Arguments, the program's own name first.
-    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) arguments: List<List<u8>>,
     /// Environment, `NAME=value` each.
-    pub(crate) environment: Vec<Vec<u8>>,
+    pub(crate) environment: List<List<u8>>,
     /// The working directory; empty when it was removed.
-    pub(crate) directory: Vec<u8>,
+    pub(crate) directory: List<u8>,
     pub(crate) umask: u32,
     pub(crate) signal_mask: u64,
     pub(crate) ignored_signals: u64,
@@ -34,9 +35,9 @@ pub(crate) struct Surroundings {
     /// The seccomp mode: 0 is none.
     pub(crate) seccomp: u32,
     /// Resource, soft, hard.
-    pub(crate) rlimits: Vec<(i32, u64, u64)>,
+    pub(crate) rlimits: List<(i32, u64, u64)>,
     /// The values of the standard handles, on systems that have handles.
-    pub(crate) streams: Vec<u64>,
+    pub(crate) streams: List<u64>,
     /// Where the process in front of this one is to be found, on systems where that is another than its guard; zero for none.
     #[cfg(feature = "guard-first")]
     pub(crate) front: u64,
@@ -53,20 +54,20 @@ pub(crate) struct Crash {
     pub(crate) seen_ns: u64,
     pub(crate) seen_real_ns: u64,
     /// General registers in the order of the kernel's signal context; on Windows the address of the EXCEPTION_POINTERS alone.
-    pub(crate) general: Vec<u64>,
-    pub(crate) floating: Vec<u8>,
+    pub(crate) general: List<u64>,
+    pub(crate) floating: List<u8>,
     pub(crate) stack_address: u64,
-    pub(crate) stack: Vec<u8>,
+    pub(crate) stack: List<u8>,
 }
 
 /// A minidump and what is known of its making.
 pub(crate) struct Dump {
-    pub(crate) bytes: Vec<u8>,
+    pub(crate) bytes: List<u8>,
     /// When all threads were held and let go, by the monotonic clock; zero where that isn't known.
     pub(crate) threads_stopped_ns: u64,
     pub(crate) threads_released_ns: u64,
     pub(crate) threads: usize,
-    pub(crate) soft_errors: Vec<String>,
+    pub(crate) soft_errors: List<Text>,
 }
 
 /// What a minidump is made of, beside the process itself.
@@ -77,7 +78,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) crash: &'a Crash,
     pub(crate) size: DumpSize,
     pub(crate) report_id: [u8; 16],
-    pub(crate) annotations: &'a [(String, String)],
+    pub(crate) annotations: &'a [(Text, Text)],
 }
 
 /// What is to be sent, and for how long at most.
@@ -85,7 +86,13 @@ pub(crate) struct Post<'a> {
     pub(crate) url: &'a str,
     pub(crate) content_type: &'a str,
     pub(crate) body: &'a [u8],
+    /// Whether the body is compressed by gzip (RFC 1952).
+    pub(crate) is_compressed: bool,
     pub(crate) user_agent: &'a str,
+    /// The file of certificates that the server's must be signed by; empty for the system's.
+    pub(crate) certificates: &'a [u8],
+    /// Asked again and again while something is sent; once it says no, nothing more is.
+    pub(crate) may_send: &'a dyn Fn() -> bool,
     pub(crate) timeout_ms: u64,
 }
 
@@ -97,12 +104,12 @@ pub(crate) enum Answer {
         /// The HTTP status.
         status: u16,
         /// The beginning of the body.
-        body: Vec<u8>,
-        /// `Retry-After` in seconds, where it was a number.
-        retry_after_s: Option<u64>,
+        body: List<u8>,
+        /// `Retry-After`, as it came; empty for none.
+        retry_after: List<u8>,
     },
     /// There was no answer; the reason is for a person.
-    Failed(String),
+    Failed(Text),
     /// This system has nothing to send with.
     NoBackEnd,
 }
@@ -156,6 +163,8 @@ pub(crate) enum Heard {
     Survived,
     /// This guard was asked to stop.
     Stop,
+    /// What waits in the store may be sent now.
+    Deliver,
     /// The deadline passed.
     Nothing,
 }

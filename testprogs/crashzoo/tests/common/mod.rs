@@ -238,7 +238,11 @@ impl Scene {
     pub(crate) fn settle(&self) {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let living = self.processes();
+            let mut living = self.processes();
+            if living.is_empty() {
+                // One that was forked behind the list's back, by one that has ended meanwhile, is in the next.
+                living = self.processes();
+            }
             if living.is_empty() {
                 return;
             }
@@ -366,6 +370,19 @@ impl Scene {
     /// The store's reports, oldest first.
     pub(crate) fn reports(&self) -> Vec<Report> {
         reports_of(&self.store())
+    }
+
+    /// The names of the store's reports with their stages in front, in order.
+    pub(crate) fn reports_by_name(&self) -> Vec<String> {
+        let mut names = Vec::new();
+        for stage in ["new", "pending", "completed"] {
+            let Ok(entries) = fs::read_dir(self.store().join(stage)) else { continue };
+            for entry in entries.flatten() {
+                names.push(format!("{stage}/{}", entry.file_name().display()));
+            }
+        }
+        names.sort_by_key(|name| name.split_once('/').map(|(_, name)| name.to_owned()));
+        names
     }
 
     /// The store's only report.

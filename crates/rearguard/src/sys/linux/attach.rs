@@ -14,7 +14,7 @@ use rearguard_crashpath::{futex, robust, syscall, time};
 use super::channel::{BLACK_BOX_PLACE, EXECUTABLE_PLACE, PIDFD_PLACE, RECORD_PLACE};
 use super::process::last_errno;
 use super::{family, file, front, memfd, proc_text};
-use crate::heap::owned;
+use crate::heap::{Text, owned};
 use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::words::Heard;
@@ -114,6 +114,12 @@ pub(super) fn ring_for_us() {
     }
 }
 
+/// In a process that a guard has made beside itself: what was the guard's is not its own.
+pub(super) fn leave_alone() {
+    BELL.store(core::ptr::null_mut(), Ordering::Release);
+    robust::forget();
+}
+
 /// Whether this guard was asked to stop; each request is told once.
 pub(crate) fn stop_requested() -> bool {
     STOP.swap(false, Ordering::AcqRel)
@@ -193,6 +199,7 @@ pub(super) fn own_place(black_box: &'static BlackBox) -> bool {
     taken
 }
 
+#[inline(always)]
 fn own_word() -> u32 {
     syscall::gettid() as u32 | FUTEX_WAITERS
 }
@@ -254,6 +261,9 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
             return Heard::Stop;
         }
         front::look_after_children();
+        if control.deliver.swap(0, Ordering::AcqRel) != 0 {
+            return Heard::Deliver;
+        }
         if control.crash.load(Ordering::Acquire) == crash::WAITING
             && control.answer.load(Ordering::Acquire) == answer::NONE
         {
@@ -328,15 +338,24 @@ fn is_replaced(pid: u32) -> bool {
 
 /// Whether a black box is among the maps of a living process; `None` where these can't be seen.
 pub(super) fn maps_black_box(pid: u32, black_box: RawFd) -> Option<bool> {
-    let path = proc_text::of_process(pid, "maps");
+    let path = proc_text::of_process(pid, "maps").into_string();
     let maps = file::read(Path::new(&path), limits::MAPS_BYTES_MAX).unwrap_or_default();
     if maps.is_empty() {
         return None;
     }
+    let is_there = has_black_box(&maps, black_box);
+    // It is asked again and again while a process is slow to end.
+    maps.give_back();
+    is_there
+}
+
+/// The same for a text of maps.
+fn has_black_box(maps: &[u8], black_box: RawFd) -> Option<bool> {
     // By its inode: a program that executes itself has a black box too, and another guard.
     let inode = memfd::inode(black_box)?;
-    let mut number = String::new();
+    let mut number = Text::new();
     push_number(&mut number, inode);
+    let number = number.into_string();
     let is_there = maps.split(|byte| *byte == b'\n').any(|line| {
         let mut fields = line.split(|byte| *byte == b' ').filter(|field| !field.is_empty());
         fields.nth(4) == Some(number.as_bytes())

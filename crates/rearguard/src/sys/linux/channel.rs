@@ -20,7 +20,7 @@ use super::process::last_errno;
 use super::strings::{CText, string_array};
 use super::{family, file, front, memfd, process, thread};
 use crate::error::Error;
-use crate::heap::kept;
+use crate::heap::{List, kept};
 use crate::launch::{LIFE_NAME, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
 use crate::sys::words::{Surroundings, Ties};
@@ -50,9 +50,9 @@ const KEEPER_STACK_BYTES: usize = 128 * 1024;
 /// What the channel is made from.
 pub(crate) struct Request {
     pub(crate) nonce: u64,
-    pub(crate) record: Vec<u8>,
+    pub(crate) record: List<u8>,
     /// The guard's arguments, its own name first.
-    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) arguments: List<List<u8>>,
     pub(crate) surroundings: &'static Surroundings,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
@@ -183,6 +183,7 @@ fn sockets() -> [RawFd; 2] {
 
 /// The keeper's first steps: its own descriptors, black box, record, plan. Then it keeps.
 extern "C" fn keeper_entry(_none: *mut libc::c_void) -> *mut libc::c_void {
+    crate::heap::with_frame_pointer();
     own_descriptor_table(sockets());
     let keeping = match prepare(&EXCHANGE) {
         Ok(keeping) => keeping,
@@ -392,7 +393,7 @@ fn own_pidfd() -> Result<OwnedFd, i32> {
 
 /// Holds the executable's inode, so that a guard is the same program although the file was replaced meanwhile.
 fn open_executable() -> Option<OwnedFd> {
-    let by_name = |name: &[u8]| file::open(&process::path(name), libc::O_PATH).ok();
+    let by_name = |name: &[u8]| file::open(process::path(name), libc::O_PATH).ok();
     by_name(b"/proc/self/exe").or_else(|| by_name(&process::executed_name()?))
 }
 
@@ -592,6 +593,14 @@ pub(crate) fn call_off(black_box: &BlackBox, deadline_ns: u64) -> bool {
     }
 }
 
+/// Lets the guard know that what waits in the store may be sent now.
+pub(crate) fn call_for_delivery(black_box: &BlackBox) {
+    let control = &black_box.control;
+    control.deliver.store(1, Ordering::Release);
+    control.bell.fetch_and(!FUTEX_WAITERS, Ordering::AcqRel);
+    futex::wake_all(&control.bell);
+}
+
 /// Lets the keeper start a guard again.
 pub(crate) fn call_back(black_box: &BlackBox) {
     let word = &black_box.control.guard;
@@ -634,7 +643,7 @@ pub(crate) fn take_succession() -> (Option<Succession>, Option<u64>) {
 }
 
 /// The variable that says what this life is, taken out of the environment.
-fn take_life() -> Option<Vec<u8>> {
+fn take_life() -> Option<List<u8>> {
     let name = CText::new(LIFE_NAME);
     let life = process::variable(name.as_c_str().to_bytes());
     // SAFETY: the name is NUL-terminated; `start()` is called before other threads could change the environment.

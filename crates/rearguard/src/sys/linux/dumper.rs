@@ -3,18 +3,18 @@
 use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
 use crate::config::DumpSize;
-use crate::heap::{add, owned};
+use crate::heap::{List, Text, add, owned};
 use crate::sys::words::{Dump, Subject};
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name, where there are fail spots.
 ///
 /// The keeper isn't stopped: it sleeps, touches nothing of the application's, and a worker of one thread then has nobody to be stopped.
-pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
+pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, Text> {
     let Subject { pid, keeper_tid, crash, .. } = *subject;
     let Some(registers) = Registers::from_signal_context(&crash.general, &crash.floating) else {
         return Err(owned("the crash slot holds no registers"));
     };
-    let mut annotations = Vec::new();
+    let mut annotations = List::new();
     for (key, value) in subject.annotations {
         add(&mut annotations, (key.as_str(), value.as_str()));
     }
@@ -38,15 +38,15 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
         probe: if cfg!(feature = "fail-spots") { Some(&at_step) } else { None },
         ..Request::new(pid as i32)
     };
-    let captured = capture(&request).map_err(|error| String::from(&error))?;
+    let captured = capture(&request).map_err(|error| Text::from(String::from(&error)))?;
     let times = captured.times();
     let threads = captured.thread_count();
-    let mut soft_errors = Vec::new();
+    let mut soft_errors = List::new();
     for error in captured.soft_errors() {
-        add(&mut soft_errors, error.into());
+        add(&mut soft_errors, Text::from(String::from(error)));
     }
     Ok(Dump {
-        bytes: captured.encode(),
+        bytes: captured.encode().into(),
         threads_stopped_ns: times.threads_stopped_ns,
         threads_released_ns: times.threads_released_ns,
         threads,

@@ -22,7 +22,7 @@ use super::attach::{BLACK_BOX_FD, EXECUTABLE_FD, PIDFD, READY_FD, RECORD_FD};
 use super::channel::{GUARDS_END_PLACE, ROLES_END_PLACE};
 use super::process::last_errno;
 use super::{attach, memfd, proc_text, thread};
-use crate::heap::{add, owned};
+use crate::heap::{List, add, owned};
 use crate::launch::LaunchRecord;
 use crate::limits;
 use crate::sys::RoleCommand;
@@ -234,7 +234,7 @@ extern "C" fn doorkeeper(_none: *mut libc::c_void) -> *mut libc::c_void {
     // A full memory, or a kernel that refuses, leaves roles to guards of their own.
     if let Some(places) = Places::make() {
         let mut keeping =
-            Doorkeeper { places, is_open: true, members: Vec::new(), sent: Vec::new() };
+            Doorkeeper { places, is_open: true, members: List::new(), sent: List::new() };
         loop {
             keeping.turn();
         }
@@ -248,15 +248,15 @@ struct Doorkeeper {
     places: Places,
     /// Whether somebody may still come.
     is_open: bool,
-    members: Vec<Member>,
-    sent: Vec<Sent>,
+    members: List<Member>,
+    sent: List<Sent>,
 }
 
 impl Doorkeeper {
     /// What can have news: the door, each member's line and pidfd, each guard that was sent.
-    fn entries(&self) -> Vec<libc::pollfd> {
+    fn entries(&self) -> List<libc::pollfd> {
         let entry = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
-        let mut entries = Vec::new();
+        let mut entries = List::new();
         let has_room = self.is_open && self.members.len() < limits::MEMBERS_MAX;
         add(&mut entries, entry(if has_room { GUARDS_END_FD } else { -1 }));
         for member in &self.members {
@@ -284,7 +284,7 @@ impl Doorkeeper {
         }
         let mut news = entries.iter().map(|entry| entry.revents != 0);
         let knocked = news.next() == Some(true);
-        let mut wanted = Vec::new();
+        let mut wanted = List::new();
         for member in &self.members {
             let has_called = news.next() == Some(true);
             let has_ended = news.next() == Some(true);
@@ -292,7 +292,7 @@ impl Doorkeeper {
                 add(&mut wanted, member.nonce);
             }
         }
-        self.sent.retain(|sent| {
+        self.sent.as_mut_vec().retain(|sent| {
             // One without a pidfd is asked whenever something else has happened.
             let may_be_over = news.next() == Some(true) || sent.pidfd < 0;
             !(may_be_over && is_reaped(sent))
@@ -349,7 +349,7 @@ impl Doorkeeper {
     /// Lets a process of its own be the guard of a member from here on.
     fn send_guard(&mut self, nonce: u64) {
         let Some(at) = self.members.iter().position(|member| member.nonce == nonce) else { return };
-        let member = self.members.swap_remove(at);
+        let member = self.members.as_mut_vec().swap_remove(at);
         let doorkeeper = syscall::gettid() as u32;
         // Whoever calls without end has a guard of its own in the end.
         let may_send = self.sent.len() < limits::MEMBERS_MAX;
@@ -468,7 +468,7 @@ fn has_our_rights(pid: u32) -> bool {
     let (Some(ours), Some(theirs)) = (status(own), status(pid)) else { return false };
     let link = |pid, name| {
         let path = proc_text::of_process(pid, name);
-        super::file::read_link(&super::process::path(path.as_bytes())).ok()
+        super::file::read_link(super::process::path(path.as_bytes())).ok()
     };
     RIGHTS.iter().all(|key| proc_text::field(&ours, key) == proc_text::field(&theirs, key))
         && PLACES.iter().all(|name| {

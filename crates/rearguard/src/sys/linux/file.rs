@@ -3,13 +3,13 @@
 //! By system calls: the standard library's functions are made for every system and every case, and take several times the room.
 //! An error is the system's number.
 
-use std::ffi::{CStr, OsStr, OsString};
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use crate::heap::{PutBytes, add, copied, zeros};
+use crate::heap::{List, PutBytes, add, copied, zeros};
 
 use super::memfd;
 use super::process::last_errno;
@@ -45,8 +45,10 @@ fn is_interrupted(result: isize) -> bool {
 /// Opens below a directory, or anywhere if that is `AT_FDCWD`.
 fn open_at(directory: RawFd, path: &CStr, flags: i32) -> Result<OwnedFd, i32> {
     let fd = loop {
+        // Nobody is waited for, as somebody behind a pipe would be.
+        let flags = flags | libc::O_CLOEXEC | libc::O_NONBLOCK;
         // SAFETY: the path is NUL-terminated; the rights count only where a file is made.
-        let fd = unsafe { libc::openat(directory, path.as_ptr(), flags | libc::O_CLOEXEC, 0o600) };
+        let fd = unsafe { libc::openat(directory, path.as_ptr(), flags, 0o600) };
         if !is_interrupted(fd as isize) {
             break fd;
         }
@@ -93,6 +95,7 @@ pub(crate) fn write_new(path: &Path, content: &[u8]) -> Result<(), i32> {
 }
 
 /// Makes a new empty file for the user only, open for writing. It must not exist.
+#[inline(always)]
 pub(crate) fn create_new(path: &Path) -> Result<File, i32> {
     open(path, libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL).map(File::from)
 }
@@ -113,13 +116,38 @@ pub(crate) fn write(file: &File, content: &[u8]) -> Result<(), i32> {
     Ok(())
 }
 
+/// Appends to a file, which is made if it isn't there, by one system call: what two processes append stands whole, one behind the other.
+pub(crate) fn append(path: &Path, content: &[u8]) -> Result<(), i32> {
+    let file = open(path, libc::O_WRONLY | libc::O_APPEND | libc::O_CREAT)?;
+    write(&File::from(file), content)
+}
+
+/// Reads the end of a regular file, at most so much. It waits for nobody, as the reader of a pipe would.
+pub(crate) fn read_end(path: &Path, bytes_max: usize) -> Result<List<u8>, i32> {
+    let file = open(path, libc::O_RDONLY | libc::O_NOCTTY)?;
+    let status = memfd::status(file.as_raw_fd()).ok_or(libc::EIO)?;
+    if status.st_mode & libc::S_IFMT != libc::S_IFREG {
+        return Err(libc::EINVAL);
+    }
+    let size = usize::try_from(status.st_size).unwrap_or(0);
+    let mut content = zeros(size.min(bytes_max));
+    let from = (size - content.len()) as libc::off_t;
+    // SAFETY: pointer and length are those of living memory.
+    let count =
+        unsafe { libc::pread(file.as_raw_fd(), content.as_mut_ptr().cast(), content.len(), from) };
+    content.truncate(usize::try_from(count).map_err(|_| last_errno())?);
+    Ok(content)
+}
+
 /// Reads a file to its end, or `bytes_max` of it.
-pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, i32> {
+pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<List<u8>, i32> {
     let file = open(path, libc::O_RDONLY)?;
-    let mut content = Vec::new();
+    let mut content = List::new();
     loop {
         let filled = content.len();
-        content.put(&zeros(bytes_max.min(filled + READ_BYTES.max(filled)) - filled));
+        let room = zeros(bytes_max.min(filled + READ_BYTES.max(filled)) - filled);
+        content.put(&room);
+        room.give_back();
         let Some(place) = content.get_mut(filled..).filter(|place| !place.is_empty()) else {
             return Ok(content);
         };
@@ -135,7 +163,7 @@ pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<Vec<u8>, i32> {
 }
 
 /// What a link refers to, cut at the longest that the kernel makes a path.
-pub(crate) fn read_link(path: &Path) -> Result<Vec<u8>, i32> {
+pub(crate) fn read_link(path: &Path) -> Result<List<u8>, i32> {
     let mut target = zeros(libc::PATH_MAX as usize);
     let path = c_path(path);
     // SAFETY: the path is NUL-terminated; pointer and length are those of living memory.
@@ -208,15 +236,32 @@ fn unlink_at(directory: RawFd, name: &CStr, flags: i32) -> Result<(), i32> {
 }
 
 /// The names in a directory, at most so many, in no order; none of one that can't be read.
-pub(crate) fn names(path: &Path, names_max: usize) -> Vec<OsString> {
-    let mut names = Vec::new();
+pub(crate) fn names(path: &Path, names_max: usize) -> List<&'static OsStr> {
+    let mut names = List::new();
     if let Ok(directory) = open(path, libc::O_RDONLY | libc::O_DIRECTORY) {
         each_entry(directory.as_raw_fd(), names_max, &mut |name| {
-            add(&mut names, OsString::from_vec(copied(name.to_bytes())));
+            add(&mut names, OsStr::from_bytes(copied(name.to_bytes()).leak()));
         });
     }
     names
 }
+
+/// How many entries a directory has; none of one that can't be read.
+pub(crate) fn count(path: &Path) -> usize {
+    let mut count = 0;
+    if let Ok(directory) = open(path, libc::O_RDONLY | libc::O_DIRECTORY) {
+        each_entry(directory.as_raw_fd(), usize::MAX, &mut |_| count += 1);
+    }
+    count
+}
+
+/// Whether a directory has any entry.
+pub(crate) fn holds_any(path: &Path) -> bool {
+    !names(path, 1).is_empty()
+}
+
+/// The error of what isn't there.
+pub(crate) const NOT_THERE: i32 = libc::ENOENT;
 
 /// Calls `each` for every entry of a directory, at most so many.
 fn each_entry(directory: RawFd, entries_max: usize, each: &mut dyn FnMut(&CStr)) {
@@ -298,9 +343,9 @@ mod tests {
 
     impl Place {
         fn new(name: &str) -> Place {
-            let mut own = String::from(name);
+            let mut own = crate::heap::owned(name);
             crate::text::push_number(&mut own, u64::from(std::process::id()));
-            let place = Place(std::env::temp_dir().join(own));
+            let place = Place(std::env::temp_dir().join(own.as_str()));
             std::fs::create_dir(&place.0).expect("its name is new");
             place
         }
@@ -357,7 +402,7 @@ mod tests {
         remove_directory(&full).expect("all of it can be removed");
         assert!(exists(&outside) && !exists(&full));
         std::os::unix::fs::symlink(&place.0, &full).expect("it is new");
-        assert_eq!(read_link(&full).expect("it is a link"), place.0.as_os_str().as_bytes());
+        assert_eq!(read_link(&full).expect("it is a link"), *place.0.as_os_str().as_bytes());
         assert!(read_link(&outside).is_err());
         remove_directory(&full).expect("a link can be removed");
         assert!(exists(&outside));

@@ -20,7 +20,7 @@ use super::process::last_errno;
 use super::strings::{CText, digits_of, string_array, with_room};
 use super::{attach, file, front_socket, memfd, process, successor};
 use crate::error::Error;
-use crate::heap::{add, copied, kept};
+use crate::heap::{List, Text, add, copied, kept};
 use crate::launch::LIFE_VARIABLE;
 use crate::limits;
 use crate::role;
@@ -80,8 +80,8 @@ fn start_below(surroundings: &Surroundings) -> Result<(i32, OwnedFd), i32> {
     let theirs_number = theirs.as_raw_fd();
     keep_over_exec(theirs_number);
     let own_pid = u64::from(std::process::id());
-    let mut environment = Vec::new();
-    let mut own = Vec::new();
+    let mut environment = List::new();
+    let mut own = List::new();
     for entry in &surroundings.environment {
         let ours = OWN_PID_VARIABLES
             .into_iter()
@@ -166,14 +166,14 @@ const OWN_PID_VARIABLES: [&[u8]; 3] = [b"LISTEN_PID=", b"WATCHDOG_PID=", b"SYSTE
 const LISTEN_PIDFD: &[u8] = b"LISTEN_PIDFDID=";
 
 /// Executes this program anew as the front of a worker, so that nothing of the application's is left in it.
-fn become_front(arguments: &[Vec<u8>], worker: i32, socket: OwnedFd) -> ! {
-    let executable = file::open(&process::path(EXECUTABLE), libc::O_PATH).ok();
+fn become_front(arguments: &[List<u8>], worker: i32, socket: OwnedFd) -> ! {
+    let executable = file::open(process::path(EXECUTABLE), libc::O_PATH).ok();
     exec_as_front(arguments, worker, socket, executable)
 }
 
 /// As [`become_front`], by this executable.
 fn exec_as_front(
-    arguments: &[Vec<u8>],
+    arguments: &[List<u8>],
     worker: i32,
     socket: OwnedFd,
     executable: Option<OwnedFd>,
@@ -200,7 +200,7 @@ fn exec_as_front(
             syscall::close(number);
         }
     }
-    let mut all = Vec::new();
+    let mut all = List::new();
     if let Some(own_name) = arguments.first() {
         add(&mut all, copied(own_name));
     }
@@ -210,7 +210,7 @@ fn exec_as_front(
         add(&mut all, copied(argument));
     }
     let mut environment = process::environment();
-    environment.retain(|entry| !entry.starts_with(LIFE_VARIABLE));
+    environment.as_mut_vec().retain(|entry| !entry.starts_with(LIFE_VARIABLE));
     if let (Ok(all), Ok(environment)) = (string_array(&all, None), string_array(&environment, None))
     {
         let empty = c"";
@@ -285,7 +285,7 @@ fn close_others() {
 
 /// Puts null in the place of streams whose other end would notice that somebody still holds them. Terminals and files stay, for a next worker.
 fn let_pipes_go() {
-    let Ok(null) = file::open(&process::path(b"/dev/null"), libc::O_RDWR) else { return };
+    let Ok(null) = file::open(process::path(b"/dev/null"), libc::O_RDWR) else { return };
     for number in 0..3 {
         let mut status = core::mem::MaybeUninit::<libc::stat>::zeroed();
         // SAFETY: the pointer refers to room for the structure.
@@ -501,7 +501,7 @@ pub(crate) fn split(next: Option<(u32, Front)>) {
         // SAFETY: no memory is involved.
         unsafe { libc::setpgid(0, 0) };
         attach::hear_signals();
-        if let Ok(null) = file::open(&process::path(b"/dev/null"), libc::O_RDWR) {
+        if let Ok(null) = file::open(process::path(b"/dev/null"), libc::O_RDWR) {
             for number in 0..3 {
                 // SAFETY: no memory is involved.
                 unsafe { libc::dup2(null.as_raw_fd(), number) };
@@ -516,14 +516,14 @@ pub(crate) fn split(next: Option<(u32, Front)>) {
                 // It came when the last life was over and the next had begun.
                 let _ = syscall::kill(worker as i32, signal);
             }
-            let mut path = String::from("/proc/");
+            let mut path = Text::from("/proc/");
             push_number(&mut path, worker.into());
-            path.push_str("/exe");
-            let executable = file::open(&process::path(path.as_bytes()), libc::O_PATH).ok();
+            path.as_mut_string().push_str("/exe");
+            let executable = file::open(process::path(path.as_bytes()), libc::O_PATH).ok();
             let mut arguments = process::arguments();
             if arguments.len() > 1 {
                 // Our own argument; those behind it are the worker's.
-                arguments.remove(1);
+                arguments.as_mut_vec().remove(1);
             }
             exec_as_front(&arguments, worker as i32, socket, executable)
         }

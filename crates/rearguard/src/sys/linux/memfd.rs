@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-use crate::heap::zeros;
+use crate::heap::{List, zeros};
 
 use super::process::last_errno;
 
@@ -121,7 +121,7 @@ pub(super) fn status(fd: RawFd) -> Option<libc::stat> {
 }
 
 /// Reads the whole of it, if it is at most `bytes_max` long.
-pub(crate) fn read(fd: RawFd, bytes_max: usize) -> Option<Vec<u8>> {
+pub(crate) fn read(fd: RawFd, bytes_max: usize) -> Option<List<u8>> {
     let size = size(fd).filter(|size| *size <= bytes_max)?;
     let mut content = zeros(size);
     let mut filled = 0;

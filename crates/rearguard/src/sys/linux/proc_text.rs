@@ -3,17 +3,17 @@
 use std::path::Path;
 
 use super::file;
-use crate::heap::{PutText, owned};
+use crate::heap::{List, PutText, Text, owned};
 use crate::limits::PROC_BYTES_MAX;
 use crate::text::{after, number, push_number};
 
 /// Reads a `/proc` file; `None` where there is no `/proc` or no right to read it.
-pub(crate) fn read(path: &str) -> Option<Vec<u8>> {
+pub(crate) fn read(path: &str) -> Option<List<u8>> {
     file::read(Path::new(path), PROC_BYTES_MAX).ok()
 }
 
 /// `/proc/<pid>/<name>`.
-pub(crate) fn of_process(pid: u32, name: &str) -> String {
+pub(crate) fn of_process(pid: u32, name: &str) -> Text {
     let mut path = owned("/proc/");
     push_number(&mut path, u64::from(pid));
     path.put_char('/');

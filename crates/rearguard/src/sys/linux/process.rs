@@ -1,8 +1,9 @@
 //! What this process is, and where it began.
 
-use std::ffi::{CStr, OsString};
+use std::ffi::{CStr, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use rearguard_crashpath::black_box::foreground;
 use rearguard_crashpath::spawn::RLIMITS_MAX;
@@ -11,7 +12,7 @@ use rearguard_crashpath::{syscall, time};
 
 use super::{file, proc_text};
 use crate::config::StartBlock;
-use crate::heap::{PutBytes, add, below, copied, lossy, owned, zeros};
+use crate::heap::{List, PutBytes, Text, add, below, copied, lossy, owned, zeros};
 use crate::sys::words::Surroundings;
 use crate::text::{after, contains, joined, number};
 
@@ -24,17 +25,18 @@ pub(crate) fn last_errno() -> i32 {
 }
 
 /// The program's arguments, its own name first.
-pub(crate) fn arguments() -> Vec<Vec<u8>> {
-    let mut arguments = Vec::new();
+pub(crate) fn arguments() -> List<List<u8>> {
+    crate::heap::with_frame_pointer();
+    let mut arguments = List::new();
     for argument in std::env::args_os() {
-        add(&mut arguments, argument.into_vec());
+        add(&mut arguments, argument.into_vec().into());
     }
     arguments
 }
 
 /// The environment as it is, malformed entries included.
-pub(super) fn environment() -> Vec<Vec<u8>> {
-    let mut entries = Vec::new();
+pub(super) fn environment() -> List<List<u8>> {
+    let mut entries = List::new();
     for entry in Variables::all() {
         add(&mut entries, copied(entry));
     }
@@ -42,7 +44,7 @@ pub(super) fn environment() -> Vec<Vec<u8>> {
 }
 
 /// The value of an environment variable.
-pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn variable(name: &[u8]) -> Option<List<u8>> {
     let value = Variables::all().find_map(|entry| after(after(entry, name)?, b"="));
     value.map(|value| copied(value))
 }
@@ -123,33 +125,33 @@ pub(crate) fn surroundings(status: &Status) -> Surroundings {
         user: effective_user(),
         seccomp: seccomp(),
         rlimits: rlimits(),
-        streams: Vec::new(),
+        streams: List::new(),
         #[cfg(feature = "guard-first")]
         front: 0,
     }
 }
 
 /// The working directory; empty when it was removed.
-fn directory() -> Vec<u8> {
+fn directory() -> List<u8> {
     let mut path = zeros(libc::PATH_MAX as usize);
     // SAFETY: pointer and length are those of living memory.
     let got = unsafe { libc::getcwd(path.as_mut_ptr().cast(), path.len()) };
     let path = CStr::from_bytes_until_nul(&path).unwrap_or_default().to_bytes();
     // A directory that this process can't reach by a path is told in parentheses.
-    if got.is_null() || !path.starts_with(b"/") { Vec::new() } else { copied(path) }
+    if got.is_null() || !path.starts_with(b"/") { List::new() } else { copied(path) }
 }
 
 /// A path from the root on, without asking whether it is there.
-pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
+pub(crate) fn absolute(path: &Path) -> Option<&'static Path> {
     if path.as_os_str().is_empty() {
         return None;
     }
     let bytes = path.as_os_str().as_bytes();
-    let from = if bytes.starts_with(b"/") { Vec::new() } else { directory() };
+    let from = if bytes.starts_with(b"/") { List::new() } else { directory() };
     if from.is_empty() && !bytes.starts_with(b"/") {
         return None;
     }
-    let mut whole = Vec::new();
+    let mut whole = List::new();
     for name in from.split(|byte| *byte == b'/').chain(bytes.split(|byte| *byte == b'/')) {
         if !name.is_empty() && name != b"." {
             whole.put(b"/");
@@ -166,17 +168,17 @@ pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
 ///
 /// Not what a restart would take: a package's image is its own affair once it runs.
 #[cfg(any(feature = "guard-first", feature = "roles"))]
-pub(crate) fn own_program() -> Option<Vec<u8>> {
+pub(crate) fn own_program() -> Option<List<u8>> {
     let running = path(RUNNING);
-    let inode = file::inode(&running).ok()?;
-    let is_running = |name: &[u8]| file::inode(&path(name)) == Ok(inode);
+    let inode = file::inode(running).ok()?;
+    let is_running = |name: &[u8]| file::inode(path(name)) == Ok(inode);
     if executed_name()
-        .is_some_and(|name| file::inode(&path(&name)).is_ok_and(|executed| executed != inode))
+        .is_some_and(|name| file::inode(path(&name)).is_ok_and(|executed| executed != inode))
     {
         return None;
     }
     // By its name, since the process is named after it; a file that was moved or removed has none.
-    match file::read_link(&running) {
+    match file::read_link(running) {
         Ok(name) if is_running(&name) => Some(name),
         _ => Some(copied(RUNNING)),
     }
@@ -199,7 +201,7 @@ pub(crate) fn own_command() -> crate::sys::RoleCommand {
 const RUNNING: &[u8] = b"/proc/self/exe";
 
 /// The path to start again: the package's own file where the program runs from a mounted image, else the executable.
-fn program() -> Vec<u8> {
+fn program() -> List<u8> {
     if !is_privileged()
         && let Some(image) = variable(b"APPIMAGE")
         && image.first() == Some(&b'/')
@@ -209,22 +211,22 @@ fn program() -> Vec<u8> {
     match file::read_link(Path::new("/proc/self/exe")) {
         Ok(path) => as_it_was_named(path),
         Err(_) => executed_name()
-            .and_then(|name| absolute(&path(&name)))
-            .map_or_else(Vec::new, |path| path_bytes(&path)),
+            .and_then(|name| absolute(path(&name)))
+            .map_or_else(List::new, path_bytes),
     }
 }
 
 /// Takes away the remark that the kernel puts behind the path of a file that is gone: it may come back.
-fn as_it_was_named(mut path: Vec<u8>) -> Vec<u8> {
+fn as_it_was_named(mut path: List<u8>) -> List<u8> {
     const REMARK: &[u8] = b" (deleted)";
-    if path.ends_with(REMARK) && !file::exists(&self::path(&path)) {
+    if path.ends_with(REMARK) && !file::exists(self::path(&path)) {
         path.truncate(path.len() - REMARK.len());
     }
     path
 }
 
 /// The path that the kernel executed, for where there is no `/proc`.
-pub(crate) fn executed_name() -> Option<Vec<u8>> {
+pub(crate) fn executed_name() -> Option<List<u8>> {
     // SAFETY: asking for an entry of the auxiliary vector has no conditions.
     let address = unsafe { libc::getauxval(libc::AT_EXECFN) } as *const libc::c_char;
     if address.is_null() {
@@ -279,14 +281,15 @@ pub(crate) fn effective_user() -> u32 {
 }
 
 /// The seccomp mode of this process.
+#[inline(always)]
 pub(crate) fn seccomp() -> u32 {
     // SAFETY: no memory is involved. In strict mode this call would be the end, but then we would not be here.
     let mode = unsafe { libc::prctl(libc::PR_GET_SECCOMP) };
     u32::try_from(mode).unwrap_or(0)
 }
 
-fn rlimits() -> Vec<(i32, u64, u64)> {
-    let mut limits = Vec::new();
+fn rlimits() -> List<(i32, u64, u64)> {
+    let mut limits = List::new();
     for resource in 0..16 {
         let mut limit = libc::rlimit64 { rlim_cur: 0, rlim_max: 0 };
         // SAFETY: the pointer refers to a living structure.
@@ -341,6 +344,7 @@ pub(crate) fn outer_supervisor() -> Option<StartBlock> {
 }
 
 /// Fills `bytes` with randomness of the kernel's.
+#[inline(always)]
 pub(crate) fn random(bytes: &mut [u8]) {
     // SAFETY: pointer and length are those of a living slice. Up to 256 bytes come whole (getrandom(2)).
     unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
@@ -368,12 +372,13 @@ pub(crate) fn give_back_memory() {
 }
 
 /// Ends the process at once, without exit handlers of the application's.
+#[inline(always)]
 pub(crate) fn exit(status: i32) -> ! {
     syscall::exit_group(status)
 }
 
 /// The name of the machine's kernel and its release, for the report.
-pub(crate) fn system_name() -> String {
+pub(crate) fn system_name() -> Text {
     let mut name = core::mem::MaybeUninit::<libc::utsname>::zeroed();
     // SAFETY: the pointer refers to room for the structure.
     if unsafe { libc::uname(name.as_mut_ptr()) } != 0 {
@@ -387,17 +392,80 @@ pub(crate) fn system_name() -> String {
 }
 
 /// Turns bytes that came from a path into one again.
-pub(crate) fn path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_vec(copied(bytes)))
+pub(crate) fn path(bytes: &[u8]) -> &'static Path {
+    Path::new(OsStr::from_bytes(copied(bytes).leak()))
 }
 
 /// The bytes of a path.
-pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
+#[inline(always)]
+pub(crate) fn path_bytes(path: &Path) -> List<u8> {
     copied(path.as_os_str().as_bytes())
 }
 
+/// The user's home directory.
+pub(crate) fn home() -> Option<List<u8>> {
+    variable(b"HOME")
+}
+
+/// From here on the ends of this process's children can be waited for: who sends may start a program.
+pub(crate) fn expect_children() {
+    if !super::front::is_front() {
+        // SAFETY: the default has no conditions.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+    }
+}
+
+/// Ends who works beside this guard, and returns when it has: nobody is to run the file any more.
+pub(crate) fn end_beside() {
+    let pid = BESIDE.load(Ordering::Relaxed);
+    let is_there = |flags| {
+        // SAFETY: no memory is involved; only a child of ours is asked about.
+        unsafe { libc::waitpid(pid, core::ptr::null_mut(), flags) == 0 }
+    };
+    if pid > 0 && is_there(libc::WNOHANG) {
+        let _ = syscall::kill(pid, libc::SIGKILL);
+        is_there(0);
+    }
+}
+
+/// The last process that works beside this guard.
+static BESIDE: AtomicI32 = AtomicI32::new(0);
+
+/// Lets a process of its own do something that takes its time, of which nobody waits for the end; it isn't done where there can be none.
+///
+/// To be called by a guard with one thread, which goes on at once. What the guard has open isn't open there.
+pub(crate) fn beside(work: impl FnOnce() + Send + 'static) {
+    // Nobody waits for it, and nothing is to be left of it either; a front looks after all that it has.
+    if !super::front::is_front() {
+        // SAFETY: ignoring a signal has no conditions.
+        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
+    }
+    // One at a time, whoever asks and how often: it sends all that waits.
+    let earlier = BESIDE.load(Ordering::Relaxed);
+    // SAFETY: no memory is involved; only a child of ours is asked about.
+    if earlier > 0 && unsafe { libc::waitpid(earlier, core::ptr::null_mut(), libc::WNOHANG) } == 0 {
+        return;
+    }
+    // SAFETY: this process has one thread, so the new one has all that it needs.
+    let pid = unsafe { libc::fork() };
+    if pid != 0 {
+        BESIDE.store(pid, Ordering::Relaxed);
+        return;
+    }
+    super::attach::leave_alone();
+    // SAFETY: the default has no conditions.
+    unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
+    expect_children();
+    // SAFETY: no memory is involved; nothing of what was open is used again.
+    if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } != 0 {
+        (3..1024).for_each(syscall::close);
+    }
+    work();
+    exit(0)
+}
+
 /// Where this application's reports go unless it says otherwise: `$STATE_DIRECTORY`, `$XDG_STATE_HOME/<app>/crashes`, or `~/.local/state/<app>/crashes`.
-pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
+pub(crate) fn default_store(name: &str) -> Option<&'static Path> {
     if is_privileged() {
         return None;
     }
@@ -405,12 +473,12 @@ pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
     if let Some(states) = absolute(b"STATE_DIRECTORY") {
         // A unit may have several, with colons between (systemd.exec(5)); the first is ours as well as any.
         let first = states.split(|byte| *byte == b':').next()?;
-        return Some(below(&path(first), "crashes"));
+        return Some(below(path(first), "crashes"));
     }
     let state = absolute(b"XDG_STATE_HOME")
         .map(|state| path(&state))
-        .or_else(|| Some(below(&path(&absolute(b"HOME")?), ".local/state")))?;
-    Some(below(&below(&state, name), "crashes"))
+        .or_else(|| Some(below(path(&absolute(b"HOME")?), ".local/state")))?;
+    Some(below(below(state, name), "crashes"))
 }
 
 /// Ends this process as nothing can prevent; for fail spots.
@@ -438,7 +506,7 @@ mod tests {
         for path in ["a", "./a//b/.", "../a", "/", "//", "/a/./b//", "/a/../b", "."] {
             let (ours, theirs) = (absolute(Path::new(path)), std::path::absolute(path));
             let theirs = theirs.expect("it can be made");
-            assert_eq!(ours.as_deref(), Some(theirs.components().as_path()), "{path}");
+            assert_eq!(ours, Some(theirs.components().as_path()), "{path}");
         }
         assert_eq!(absolute(Path::new("")), None);
     }

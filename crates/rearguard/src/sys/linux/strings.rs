@@ -6,12 +6,12 @@ use std::ffi::CStr;
 
 use rearguard_crashpath::spawn::PID_DIGITS;
 
-use crate::heap::{PutBytes, copied};
+use crate::heap::{List, PutBytes, copied};
 
 use super::process::last_errno;
 
 /// A text with a NUL at its end.
-pub(crate) struct CText(Vec<u8>);
+pub(crate) struct CText(List<u8>);
 
 impl CText {
     pub(crate) fn new(text: &[u8]) -> CText {
@@ -37,8 +37,8 @@ pub(crate) struct StringArray(pub(crate) *const *const u8);
 
 /// Copies `strings` into new read-only memory; a string is cut at its first NUL byte.
 /// With `last`, that is the last of them, and the memory stays writable.
-pub(crate) fn string_array(strings: &[Vec<u8>], last: Option<&[u8]>) -> Result<StringArray, i32> {
-    let all = || strings.iter().map(Vec::as_slice).chain(last);
+pub(crate) fn string_array(strings: &[List<u8>], last: Option<&[u8]>) -> Result<StringArray, i32> {
+    let all = || strings.iter().map(List::as_slice).chain(last);
     let pointers_bytes = (all().count() + 1) * size_of::<*const u8>();
     let bytes = pointers_bytes + all().map(|string| string.len() + 1).sum::<usize>();
     // SAFETY: a new mapping at an address of the kernel's choice touches no existing memory.
@@ -80,7 +80,7 @@ fn put_at(memory: &mut [u8], at: usize, bytes: &[u8]) {
 }
 
 /// A text with room for a process id behind it.
-pub(super) fn with_room(prefix: &[u8]) -> Vec<u8> {
+pub(super) fn with_room(prefix: &[u8]) -> List<u8> {
     let mut entry = copied(prefix);
     entry.put(&[b'0'; PID_DIGITS]);
     entry

@@ -17,7 +17,7 @@ use super::front::Front;
 use super::strings::{CText, digits_of, string_array, with_room};
 use super::{family, front, memfd, process};
 use crate::error::Error;
-use crate::heap::{PutBytes, copied, kept};
+use crate::heap::{List, PutBytes, Text, copied, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::sys::words::{Started, When};
 use crate::text::push_number;
@@ -63,11 +63,11 @@ impl Recipe {
     /// The same for a process of one of the application's roles.
     #[cfg(feature = "roles")]
     pub(crate) fn for_role(record: &LaunchRecord, role: &str) -> Result<Recipe, Error> {
-        let own_name = record.surroundings.arguments.first().map_or(&[][..], Vec::as_slice);
+        let own_name = record.surroundings.arguments.first().map_or(&[][..], List::as_slice);
         Recipe::of(record, &[copied(own_name), crate::role::role_argument(role, None)])
     }
 
-    fn of(record: &LaunchRecord, arguments: &[Vec<u8>]) -> Result<Recipe, Error> {
+    fn of(record: &LaunchRecord, arguments: &[List<u8>]) -> Result<Recipe, Error> {
         let failed = |errno| Error::system("preparing the next worker", "", errno);
         let around = &record.surroundings;
         let prefix = if front::is_front() || family::roles_end().is_some() {
@@ -149,8 +149,8 @@ pub(crate) fn prepare(
 }
 
 /// The variable that tells a worker which descriptor its socket has; its own process id follows.
-pub(super) fn life_prefix(socket: RawFd) -> Vec<u8> {
-    let mut text = String::new();
+pub(super) fn life_prefix(socket: RawFd) -> List<u8> {
+    let mut text = Text::new();
     push_number(&mut text, socket.unsigned_abs().into());
     let mut prefix = copied(LIFE_VARIABLE);
     prefix.put(text.as_bytes());

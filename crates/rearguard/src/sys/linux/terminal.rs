@@ -19,6 +19,7 @@ pub(crate) fn say(stream: &OwnedFd, line: &str) {
 }
 
 /// Writes one line to this process's own standard error, terminal or not: for a process that ends with it.
+#[inline(always)]
 pub(crate) fn complain(line: &str) {
     write(2, line);
 }

@@ -10,6 +10,7 @@ pub(crate) use rearguard_crashpath::guards::standing;
 
 use super::unsupported;
 use crate::error::Error;
+use crate::heap::List;
 use crate::launch::Succession;
 use crate::sys::words::{Surroundings, Ties};
 
@@ -25,9 +26,9 @@ pub struct ThreadProtection {
 #[expect(dead_code, reason = "no channel is made from it")]
 pub(crate) struct Request {
     pub(crate) nonce: u64,
-    pub(crate) record: Vec<u8>,
+    pub(crate) record: List<u8>,
     /// The guard's arguments, its own name first.
-    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) arguments: List<List<u8>>,
     pub(crate) surroundings: &'static Surroundings,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
@@ -85,6 +86,9 @@ pub(crate) fn wait_callable(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
 pub(crate) fn call_off(_black_box: &BlackBox, _deadline_ns: u64) -> bool {
     true
 }
+
+/// Nobody is called: no report waits for a guard that could send it.
+pub(crate) fn call_for_delivery(_black_box: &BlackBox) {}
 
 /// Nobody comes back.
 pub(crate) fn call_back(_black_box: &BlackBox) {}

@@ -1,10 +1,11 @@
 //! Minidumps: none are taken.
 
+use crate::heap::Text;
 use crate::sys::words::{Dump, Subject};
 
 /// Refuses.
-pub(crate) fn take(_subject: &Subject<'_>, _probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
-    Err(String::from(super::REASON))
+pub(crate) fn take(_subject: &Subject<'_>, _probe: &dyn Fn(&'static str)) -> Result<Dump, Text> {
+    Err(Text::from(super::REASON))
 }
 
 /// There is nothing to be quick about.

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use crate::sys::std_file::code;
 pub(crate) use crate::sys::std_file::{
-    create_new, exists, is_directory, names, read, remove, remove_directory, rename, size, write,
-    write_new,
+    NOT_THERE, append, count, create_new, exists, holds_any, is_directory, names, read, read_end,
+    remove, remove_directory, rename, size, write, write_new,
 };
 
 /// Makes a directory and what is missing above it; one that is there is left as it is.

@@ -30,6 +30,8 @@ const _: () = {
     let _ = (limits::PROC_BYTES_MAX, limits::MAPS_BYTES_MAX, limits::EXEC_CHECK_MS);
     let _ = (limits::EXIT_STATUS_MS_MAX, limits::TERMINAL_MS_MAX, limits::SLOT_LOOK_NS_MAX);
     let _ = (limits::CONNECT_MS_MAX, limits::ANSWER_BYTES_MAX);
+    let _ = (limits::STALL_S_MAX, limits::CONSENT_ASKED_MS);
+    let _ = crate::heap::List::<u8>::leak;
 };
 
 /// Refuses an operation, and names the system.

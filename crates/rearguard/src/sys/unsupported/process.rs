@@ -2,25 +2,27 @@
 //!
 //! What it doesn't know is left at zero, and that harms nobody: all of it is for a launch record that no guard will read.
 
-use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use crate::config::StartBlock;
+use crate::heap::{List, Text, copied};
+use crate::sys::std_file::kept_path;
 use crate::sys::words::Surroundings;
 
 /// The program's arguments, its own name first. The guard argument is ASCII, which every system's encoding leaves as it is.
-pub(crate) fn arguments() -> Vec<Vec<u8>> {
-    std::env::args_os().map(OsString::into_encoded_bytes).collect()
+pub(crate) fn arguments() -> List<List<u8>> {
+    std::env::args_os().map(|argument| argument.into_encoded_bytes().into()).collect()
 }
 
 /// The value of an environment variable with a name of ASCII.
-pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
-    std::env::var_os(core::str::from_utf8(name).ok()?).map(OsString::into_encoded_bytes)
+pub(crate) fn variable(name: &[u8]) -> Option<List<u8>> {
+    let value = std::env::var_os(core::str::from_utf8(name).ok()?)?;
+    Some(value.into_encoded_bytes().into())
 }
 
 /// A path from the root on, without asking whether it is there.
-pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
-    std::path::absolute(path).ok()
+pub(crate) fn absolute(path: &Path) -> Option<&'static Path> {
+    std::path::absolute(path).ok().map(kept_path)
 }
 
 /// What the system says of this process at its start: nothing that is known.
@@ -38,18 +40,18 @@ impl Status {
 
 /// Gathers what can be told without asking the system itself.
 pub(crate) fn surroundings(_status: &Status) -> Surroundings {
-    let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes();
+    let bytes = |path: PathBuf| path.into_os_string().into_encoded_bytes().into();
     Surroundings {
-        program: std::env::current_exe().map_or_else(|_| Vec::new(), bytes),
+        program: std::env::current_exe().map_or_else(|_| List::new(), bytes),
         arguments: arguments(),
         environment: std::env::vars_os()
             .map(|(mut entry, value)| {
                 entry.push("=");
                 entry.push(value);
-                entry.into_encoded_bytes()
+                entry.into_encoded_bytes().into()
             })
             .collect(),
-        directory: std::env::current_dir().map_or_else(|_| Vec::new(), bytes),
+        directory: std::env::current_dir().map_or_else(|_| List::new(), bytes),
         ..Surroundings::default()
     }
 }
@@ -98,24 +100,32 @@ pub(crate) fn exit(status: i32) -> ! {
 }
 
 /// The name of the system, for a report.
-pub(crate) fn system_name() -> String {
-    String::from(std::env::consts::OS)
+pub(crate) fn system_name() -> Text {
+    Text::from(std::env::consts::OS)
 }
 
 /// Turns bytes that came from a path into one again; what is no UTF-8 is replaced, since bytes of a record can't be trusted to be what the system calls a path.
-pub(crate) fn path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(String::from_utf8_lossy(bytes).into_owned())
+pub(crate) fn path(bytes: &[u8]) -> &'static Path {
+    kept_path(PathBuf::from(String::from_utf8_lossy(bytes).into_owned()))
 }
 
 /// The bytes of a path.
-pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
-    path.as_os_str().as_encoded_bytes().to_vec()
+pub(crate) fn path_bytes(path: &Path) -> List<u8> {
+    copied(path.as_os_str().as_encoded_bytes())
 }
 
 /// Nowhere: a directory that nobody asked for isn't made for reports that don't come.
-pub(crate) fn default_store(_name: &str) -> Option<PathBuf> {
+pub(crate) fn default_store(_name: &str) -> Option<&'static Path> {
     None
 }
+
+/// The user's home directory, where the system has the variable that Unix has.
+pub(crate) fn home() -> Option<List<u8>> {
+    variable(b"HOME")
+}
+
+/// Does nothing: what there is to do beside a guard is a guard's.
+pub(crate) fn beside(_work: &'static (dyn Fn() + Sync)) {}
 
 /// Ends this process; for fail spots.
 pub(crate) fn kill_self() {
@@ -142,3 +152,9 @@ pub(crate) fn foreground() -> u32 {
 
 /// A guard that could have memory to give back doesn't run.
 pub(crate) fn give_back_memory() {}
+
+/// Nothing has to be done so that the ends of children can be waited for.
+pub(crate) fn expect_children() {}
+
+/// Who works beside this guard is a part of it, and ends with it.
+pub(crate) fn end_beside() {}

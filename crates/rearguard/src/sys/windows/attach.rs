@@ -18,7 +18,7 @@ use windows_sys::Win32::System::Threading::{
     GetProcessId, INFINITE, SetEvent, WaitForMultipleObjects, WaitForSingleObject,
 };
 
-use super::{front, handles, process, session};
+use super::{beside, front, handles, process, session};
 use crate::config::StartBlock;
 use crate::launch::LaunchRecord;
 use crate::limits;
@@ -138,7 +138,7 @@ pub(crate) fn answer_crash(black_box: &BlackBox, dumped: bool) {
     set(&ANSWERED);
 }
 
-/// Sleeps until a crash waits or the worker ends. While all is well nothing wakes it.
+/// Sleeps until a crash waits, the worker ends, or what waits in the store may be sent. While all is well nothing wakes it.
 pub(crate) fn watch(attached: &Attached) -> Heard {
     let control = &attached.black_box.control;
     loop {
@@ -148,7 +148,11 @@ pub(crate) fn watch(attached: &Attached) -> Heard {
             return Heard::Crash;
         }
         if control.held.load(Ordering::Acquire) != 0 {
+            beside::abandon();
             return Heard::Stop;
+        }
+        if control.deliver.swap(0, Ordering::AcqRel) != 0 {
+            return Heard::Deliver;
         }
         let handles = [worker_process(), attached.crashed];
         session::set_at_work(false);

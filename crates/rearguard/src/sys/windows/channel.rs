@@ -13,15 +13,16 @@ use super::handles::{self, raw};
 use super::keeper::{self, Keeping};
 use super::{process, successor, wide};
 use crate::error::Error;
+use crate::heap::List;
 use crate::launch::Succession;
 use crate::sys::words::{Surroundings, Ties};
 
 /// What the channel is made from.
 pub(crate) struct Request {
     pub(crate) nonce: u64,
-    pub(crate) record: Vec<u8>,
+    pub(crate) record: List<u8>,
     /// The guard's arguments, its own name first.
-    pub(crate) arguments: Vec<Vec<u8>>,
+    pub(crate) arguments: List<List<u8>>,
     pub(crate) surroundings: &'static Surroundings,
     /// Whether a guard is started at once, or only when a crash calls for one.
     pub(crate) resident: bool,
@@ -154,6 +155,13 @@ pub(crate) fn call_off(black_box: &BlackBox, deadline_ns: u64) -> bool {
         standing::vacate(black_box);
     }
     has_left && !standing::has_standby()
+}
+
+/// Lets the guard know that what waits in the store may be sent now. Where there is none, the next that a crash calls sends it anyway.
+pub(crate) fn call_for_delivery(black_box: &BlackBox) {
+    black_box.control.deliver.store(1, Ordering::Release);
+    // The guard sleeps on this event, and looks around when it is set.
+    standing::set(&standing::CRASHED);
 }
 
 /// Lets the keeper start a guard again.

@@ -23,6 +23,7 @@ use super::file::scratch;
 use super::handles::{last_error, this_process};
 use super::libraries::Library;
 use crate::config::DumpSize;
+use crate::heap::{List, Text};
 use crate::sys::words::{Dump, Subject};
 
 /// The stream by which readers know annotations: Crashpad's.
@@ -60,7 +61,7 @@ const fn kinds_of(size: DumpSize) -> usize {
 }
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
-pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, String> {
+pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Result<Dump, Text> {
     let library = Library::load("dbghelp.dll").ok_or("dbghelp.dll can't be loaded")?;
     // SAFETY: this is the function's type.
     let write: WriteDump = unsafe { library.function(c"MiniDumpWriteDump") }
@@ -81,16 +82,16 @@ pub(crate) fn take(subject: &Subject<'_>, probe: &dyn Fn(&'static str)) -> Resul
                 probe("before-encode");
                 return Ok(Dump {
                     threads: thread_count(&bytes),
-                    bytes,
+                    bytes: bytes.into(),
                     threads_stopped_ns: stopped_ns,
                     threads_released_ns: stopped_ns,
-                    soft_errors: Vec::new(),
+                    soft_errors: List::new(),
                 });
             }
             Err(reason) => failed = reason,
         }
     }
-    Err(failed)
+    Err(failed.into())
 }
 
 /// Loads the library once while nobody waits.

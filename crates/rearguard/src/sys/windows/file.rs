@@ -17,8 +17,8 @@ use super::wide;
 use crate::limits::REPORT_NAME_BYTES;
 use crate::sys::std_file::code;
 pub(crate) use crate::sys::std_file::{
-    create_new, exists, is_directory, names, read, remove, remove_directory, rename, size, write,
-    write_new,
+    NOT_THERE, append, count, create_new, exists, holds_any, is_directory, names, read, read_end,
+    remove, remove_directory, rename, size, write, write_new,
 };
 
 /// For the owner and the system, with everything inside, and nothing from above.
@@ -96,12 +96,14 @@ pub(crate) fn try_lock(path: &Path) -> Option<Lock> {
     if !path.is_dir() {
         return None;
     }
-    let is_root = path.join("tmp").is_dir();
-    let (root, name) = if is_root {
+    let is_root = |path: &Path| path.join("tmp").is_dir();
+    let (root, name) = if is_root(path) {
         (path, "store")
     } else {
         let name = path.file_name()?.to_str()?;
-        (path.parent()?.parent()?, name.get(..REPORT_NAME_BYTES).unwrap_or(name))
+        let above = path.parent()?;
+        let root = if is_root(above) { above } else { above.parent()? };
+        (root, name.get(..REPORT_NAME_BYTES).unwrap_or(name))
     };
     let locks = root.join(LOCKS);
     create_directories(&locks).ok()?;

@@ -35,7 +35,7 @@ use super::handles::{self, last_error, raw, this_process};
 use super::spawn::{self, Created, Start};
 use super::{keeper, process, wide};
 use crate::error::Error;
-use crate::heap::kept;
+use crate::heap::{List, kept};
 use crate::launch::{LIFE_VARIABLE, LaunchRecord, Succession, remove_single_use};
 use crate::limits;
 use crate::sys::words::Surroundings;
@@ -283,7 +283,7 @@ impl Recipe {
     /// Starts the first life: with everything that this process was given.
     fn first_life(&self, surroundings: &Surroundings, streams: [HANDLE; 3]) -> Result<Life, u32> {
         let mut entries = surroundings.environment.clone();
-        entries.retain(|entry| !entry.starts_with(LIFE_VARIABLE));
+        entries.as_mut_vec().retain(|entry| !entry.starts_with(LIFE_VARIABLE));
         let streams = streams.iter().any(|stream| is_stream(*stream)).then_some(streams);
         self.start(&[], in_units(&entries), streams, spawn::create_alike)
     }
@@ -368,7 +368,7 @@ fn let_streams_go(streams: [HANDLE; 3], kept: [HANDLE; 3]) {
     }
 }
 
-fn in_units(entries: &[Vec<u8>]) -> Vec<Vec<u16>> {
+fn in_units(entries: &[List<u8>]) -> Vec<Vec<u16>> {
     entries.iter().map(|entry| wide::from_bytes(entry)).collect()
 }
 

@@ -11,6 +11,8 @@ use windows_sys::Win32::System::Memory::{
 };
 use windows_sys::Win32::System::Threading::{CreateEventW, GetCurrentProcess};
 
+use crate::heap::{List, copied};
+
 /// The calling thread's last error.
 pub(super) fn last_error() -> u32 {
     // SAFETY: no memory is involved.
@@ -102,7 +104,7 @@ pub(super) fn view_bytes(view: *const u8) -> usize {
 }
 
 /// Copies what a sealed section holds, at most `bytes_max`; `None` when it can't be mapped, or doesn't hold what it says.
-pub(super) fn read_section(section: HANDLE, bytes_max: usize) -> Option<Vec<u8>> {
+pub(super) fn read_section(section: HANDLE, bytes_max: usize) -> Option<List<u8>> {
     // Length zero maps all of it.
     let view = map(section, 0, false).ok()?;
     let bytes = view_bytes(view);
@@ -114,7 +116,7 @@ pub(super) fn read_section(section: HANDLE, bytes_max: usize) -> Option<Vec<u8>>
     let content = content?;
     let (length, content) = content.split_first_chunk::<LENGTH_BYTES>()?;
     let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
-    content.get(..length).map(<[u8]>::to_vec)
+    content.get(..length).map(|content| copied(content))
 }
 
 /// Duplicates a handle of one process into another, with the rights given or the same.

@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "system calls, handles and memory shared between processes")]
 
 pub(crate) mod attach;
+mod beside;
 pub(crate) mod channel;
 pub(crate) mod dumper;
 pub(crate) mod exit_status;
@@ -23,13 +24,16 @@ mod front_page;
 mod handles;
 mod keeper;
 mod libraries;
+mod proxy;
 mod session;
 mod spawn;
 mod wide;
 
-/// The limits of the other ports; named here, so that the compiler goes on to find what nobody uses on any system.
+/// What only other ports need; named here, so that the compiler goes on to find what nobody uses on any system.
 const _: () = {
     use crate::limits;
     let _ = (limits::EXIT_STATUS_MS_MAX, limits::PROC_BYTES_MAX, limits::MAPS_BYTES_MAX);
     let _ = (limits::TERMINAL_MS_MAX, limits::SLOT_LOOK_NS_MAX);
+    let _ = limits::CONSENT_ASKED_MS;
+    let _ = crate::heap::List::<u8>::leak;
 };

@@ -19,25 +19,29 @@ use windows_sys::Win32::System::Environment::{
 };
 use windows_sys::Win32::System::RemoteDesktop::ProcessIdToSessionId;
 
+pub(crate) use super::beside::beside;
 use super::handles::this_process;
 use super::libraries::Library;
 use super::wide;
 use crate::config::StartBlock;
+use crate::heap::{List, Text, add};
+use crate::sys::std_file::kept_path;
 use crate::sys::words::Surroundings;
 
 /// The program's arguments, its own name first, as WTF-8.
-pub(crate) fn arguments() -> Vec<Vec<u8>> {
-    std::env::args_os().map(OsString::into_encoded_bytes).collect()
+pub(crate) fn arguments() -> List<List<u8>> {
+    std::env::args_os().map(|argument| argument.into_encoded_bytes().into()).collect()
 }
 
 /// The value of an environment variable with a name of ASCII.
-pub(crate) fn variable(name: &[u8]) -> Option<Vec<u8>> {
-    std::env::var_os(core::str::from_utf8(name).ok()?).map(OsString::into_encoded_bytes)
+pub(crate) fn variable(name: &[u8]) -> Option<List<u8>> {
+    let value = std::env::var_os(core::str::from_utf8(name).ok()?)?;
+    Some(value.into_encoded_bytes().into())
 }
 
 /// A path from the root on, without asking whether it is there.
-pub(crate) fn absolute(path: &Path) -> Option<PathBuf> {
-    std::path::absolute(path).ok()
+pub(crate) fn absolute(path: &Path) -> Option<&'static Path> {
+    std::path::absolute(path).ok().map(kept_path)
 }
 
 /// What the system says of this process at its start.
@@ -63,9 +67,9 @@ pub(crate) fn surroundings(_status: &Status) -> Surroundings {
     Surroundings {
         program: path_bytes(&program()),
         // The command line to the letter: how it is split is the program's own affair.
-        arguments: vec![wide::to_bytes(&command_line())],
+        arguments: core::iter::once(wide::to_bytes(&command_line())).collect(),
         environment: environment(),
-        directory: std::env::current_dir().map_or_else(|_| Vec::new(), |path| path_bytes(&path)),
+        directory: std::env::current_dir().map_or_else(|_| List::new(), |path| path_bytes(&path)),
         streams: stream_values(),
         #[cfg(feature = "guard-first")]
         front: super::front::place(),
@@ -107,10 +111,10 @@ unsafe fn units_until_zero<'a>(start: *const u16) -> &'a [u16] {
 }
 
 /// The environment as it is, with the entries that the command interpreter hides in it.
-fn environment() -> Vec<Vec<u8>> {
+fn environment() -> List<List<u8>> {
     // SAFETY: no memory is involved.
     let block = unsafe { GetEnvironmentStringsW() };
-    let mut entries = Vec::new();
+    let mut entries = List::new();
     if block.is_null() {
         return entries;
     }
@@ -121,7 +125,7 @@ fn environment() -> Vec<Vec<u8>> {
         if entry.is_empty() {
             break;
         }
-        entries.push(wide::to_bytes(entry));
+        add(&mut entries, wide::to_bytes(entry));
         // SAFETY: behind the entry's zero there is another entry, or the block's last zero.
         at = unsafe { at.add(entry.len() + 1) };
     }
@@ -131,14 +135,15 @@ fn environment() -> Vec<Vec<u8>> {
 }
 
 /// The values of the three standard handles.
-fn stream_values() -> Vec<u64> {
+fn stream_values() -> List<u64> {
     [STD_INPUT_HANDLE, STD_OUTPUT_HANDLE, STD_ERROR_HANDLE]
+        .into_iter()
         .map(|number| {
             // SAFETY: no memory is involved.
             let handle = unsafe { GetStdHandle(number) };
             handle as isize as u64
         })
-        .to_vec()
+        .collect()
 }
 
 /// False: Windows gives a program no more rights than its caller without asking a person.
@@ -190,13 +195,14 @@ pub(crate) fn thread_id() -> u32 {
     rearguard_crashpath::fault::thread_id()
 }
 
-/// Ends the process at once, without exit handlers of the application's.
+/// Ends the process without exit handlers of the application's: at once, or, in a guard, when what is done beside it is done.
 pub(crate) fn exit(status: i32) -> ! {
+    super::beside::await_end();
     standing::end_this_process(status as u32)
 }
 
 /// The system and its version, for the report.
-pub(crate) fn system_name() -> String {
+pub(crate) fn system_name() -> Text {
     #[repr(C)]
     struct Version {
         size: u32,
@@ -208,10 +214,10 @@ pub(crate) fn system_name() -> String {
     }
     type GetVersion = unsafe extern "system" fn(*mut Version) -> i32;
     let mut name = String::from("Windows");
-    let Some(library) = Library::load("ntdll.dll") else { return name };
+    let Some(library) = Library::load("ntdll.dll") else { return name.into() };
     // SAFETY: this is the function's type.
     let ask: Option<GetVersion> = unsafe { library.function(c"RtlGetVersion") };
-    let Some(ask) = ask else { return name };
+    let Some(ask) = ask else { return name.into() };
     let mut version = Version {
         size: size_of::<Version>() as u32,
         major: 0,
@@ -227,28 +233,33 @@ pub(crate) fn system_name() -> String {
             name.push_str(&number.to_string());
         }
     }
-    name
+    name.into()
 }
 
 /// Turns bytes that came from a path into one again.
-pub(crate) fn path(bytes: &[u8]) -> PathBuf {
-    PathBuf::from(OsString::from_wide(&wide::from_bytes(bytes)))
+pub(crate) fn path(bytes: &[u8]) -> &'static Path {
+    kept_path(PathBuf::from(OsString::from_wide(&wide::from_bytes(bytes))))
 }
 
 /// The bytes of a path.
-pub(crate) fn path_bytes(path: &Path) -> Vec<u8> {
+pub(crate) fn path_bytes(path: &Path) -> List<u8> {
     let units: Vec<u16> = path.as_os_str().encode_wide().collect();
     wide::to_bytes(&units)
 }
 
+/// The user's home directory.
+pub(crate) fn home() -> Option<List<u8>> {
+    variable(b"USERPROFILE")
+}
+
 /// Where this application's reports go unless it says otherwise: `%LOCALAPPDATA%\<app>\crashes`.
-pub(crate) fn default_store(name: &str) -> Option<PathBuf> {
+pub(crate) fn default_store(name: &str) -> Option<&'static Path> {
     let absolute = |variable: &str| {
         std::env::var_os(variable).map(PathBuf::from).filter(|path| path.is_absolute())
     };
     let local = absolute("LOCALAPPDATA")
         .or_else(|| Some(absolute("USERPROFILE")?.join("AppData").join("Local")))?;
-    Some(local.join(name).join("crashes"))
+    Some(kept_path(local.join(name).join("crashes")))
 }
 
 /// Ends this process as nothing can prevent; for fail spots.
@@ -276,3 +287,9 @@ pub(crate) fn sleep_ms(duration_ms: u64) {
 
 /// The heap gives back by itself what is worth it.
 pub(crate) fn give_back_memory() {}
+
+/// Nothing has to be done so that the ends of children can be waited for.
+pub(crate) fn expect_children() {}
+
+/// Who works beside this guard is a part of it, and ends with it.
+pub(crate) fn end_beside() {}

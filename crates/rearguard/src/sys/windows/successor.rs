@@ -18,6 +18,7 @@ use super::libraries::Library;
 use super::spawn::{self, Start};
 use super::wide;
 use crate::error::Error;
+use crate::heap::List;
 use crate::launch::{LIFE_NAME, LIFE_VARIABLE, LaunchRecord, Succession};
 use crate::limits::SUCCESSION_BYTES_MAX;
 use crate::sys::words::{Started, When};
@@ -64,7 +65,7 @@ impl Recipe {
 /// A start that will happen.
 pub(crate) struct Starter {
     recipe: Recipe,
-    succession: Vec<u8>,
+    succession: List<u8>,
     streams: RefCell<[Option<Stream>; 3]>,
     delay_ms: u64,
     black_box: &'static BlackBox,

@@ -1,7 +1,9 @@
 //! Windows' strings are 16-bit units that need not be valid Unicode; records carry them as WTF-8, which loses nothing.
 
+use crate::heap::List;
+
 /// Units as WTF-8: UTF-8, with a surrogate that has no partner encoded as if it were a character.
-pub(super) fn to_bytes(units: &[u16]) -> Vec<u8> {
+pub(super) fn to_bytes(units: &[u16]) -> List<u8> {
     let mut bytes = Vec::with_capacity(units.len());
     for unit in char::decode_utf16(units.iter().copied()) {
         match unit {
@@ -16,7 +18,7 @@ pub(super) fn to_bytes(units: &[u16]) -> Vec<u8> {
             }
         }
     }
-    bytes
+    bytes.into()
 }
 
 /// WTF-8 as units; bytes that nobody has written as such become replacement characters.

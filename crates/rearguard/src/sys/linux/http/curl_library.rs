@@ -5,9 +5,9 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use super::super::strings::CText;
-use super::retry_after;
-use crate::heap::{PutBytes, lossy};
-use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
+use super::{NO_ANSWER, WITHDRAWN, retry_after};
+use crate::heap::{List, PutBytes, Text, copied, lossy, owned};
+use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX, STALL_S_MAX};
 use crate::sys::words::{Answer, Post};
 use crate::text::joined;
 
@@ -15,12 +15,18 @@ const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcur
 
 const OPT_URL: c_int = 10_002;
 const OPT_POST: c_int = 47;
-const OPT_POSTFIELDS: c_int = 10_015;
 const OPT_POSTFIELDSIZE_LARGE: c_int = 30_120;
 const OPT_HTTPHEADER: c_int = 10_023;
 const OPT_USERAGENT: c_int = 10_018;
 const OPT_WRITEFUNCTION: c_int = 20_011;
 const OPT_WRITEDATA: c_int = 10_001;
+const OPT_READFUNCTION: c_int = 20_012;
+const OPT_READDATA: c_int = 10_009;
+const OPT_SEEKFUNCTION: c_int = 20_167;
+const OPT_SEEKDATA: c_int = 10_168;
+const OPT_CAINFO: c_int = 10_065;
+const OPT_LOW_SPEED_LIMIT: c_int = 19;
+const OPT_LOW_SPEED_TIME: c_int = 20;
 const OPT_HEADERFUNCTION: c_int = 20_079;
 const OPT_HEADERDATA: c_int = 10_029;
 const OPT_TIMEOUT_MS: c_int = 155;
@@ -39,9 +45,16 @@ const REDIRECTS_MAX: c_long = 5;
 /// `CURL_REDIR_POST_ALL`: a redirected POST stays one.
 const REDIR_POST_ALL: c_long = 7;
 
+/// `CURL_READFUNC_ABORT`, and what the transfer ends with then.
+const READ_ABORT: usize = 0x1000_0000;
+const ABORTED_BY_CALLBACK: c_int = 42;
+/// `CURLE_WRITE_ERROR`: we have ended it, since we had enough.
+const ENOUGH: c_int = 23;
+
 type Easy = *mut c_void;
-type List = *mut c_void;
-type Receive = unsafe extern "C" fn(*const c_char, usize, usize, *mut c_void) -> usize;
+type Lines = *mut c_void;
+type Callback = unsafe extern "C" fn(*mut c_char, usize, usize, *mut c_void) -> usize;
+type Seek = unsafe extern "C" fn(*mut c_void, i64, c_int) -> c_int;
 
 /// The functions that are used.
 struct Library {
@@ -50,8 +63,8 @@ struct Library {
     perform: unsafe extern "C" fn(Easy) -> c_int,
     getinfo: unsafe extern "C" fn(Easy, c_int, ...) -> c_int,
     cleanup: unsafe extern "C" fn(Easy),
-    append: unsafe extern "C" fn(List, *const c_char) -> List,
-    free_all: unsafe extern "C" fn(List),
+    append: unsafe extern "C" fn(Lines, *const c_char) -> Lines,
+    free_all: unsafe extern "C" fn(Lines),
     strerror: unsafe extern "C" fn(c_int) -> *const c_char,
 }
 
@@ -91,11 +104,15 @@ fn load() -> Option<Library> {
     })
 }
 
-/// What the callbacks fill.
-#[derive(Default)]
-struct Received {
-    body: Vec<u8>,
-    retry_after_s: Option<u64>,
+/// What the callbacks take from and fill.
+struct Transfer<'a> {
+    post: &'a Post<'a>,
+    /// How much of the body libcurl has taken.
+    taken: usize,
+    body: List<u8>,
+    retry_after: List<u8>,
+    /// Whether the last line of a head was there: libcurl takes a connection that ends before it for an answer.
+    is_headed: bool,
 }
 
 /// The memory that libcurl hands to a callback.
@@ -103,42 +120,74 @@ struct Received {
 /// # Safety
 ///
 /// `data` must be valid for `size * count` bytes, as libcurl promises.
-unsafe fn given<'a>(data: *const c_char, size: usize, count: usize) -> &'a [u8] {
+unsafe fn given<'a>(data: *mut c_char, size: usize, count: usize) -> &'a [u8] {
     let Some(bytes) = size.checked_mul(count).filter(|bytes| *bytes > 0) else { return &[] };
     // SAFETY: the caller's promise.
     unsafe { core::slice::from_raw_parts(data.cast(), bytes) }
 }
 
-/// Keeps the beginning of the body and lets the rest pass.
-unsafe extern "C" fn receive_body(
-    data: *const c_char,
+/// Hands on what comes next of the body, as long as that may be sent.
+unsafe extern "C" fn give_body(
+    to: *mut c_char,
     size: usize,
     count: usize,
-    to: *mut c_void,
+    transfer: *mut c_void,
 ) -> usize {
-    // SAFETY: libcurl's promise.
-    let data = unsafe { given(data, size, count) };
-    // SAFETY: `to` is the value that was set with OPT_WRITEDATA, which outlives the transfer.
-    let received = unsafe { &mut *to.cast::<Received>() };
-    let room = ANSWER_BYTES_MAX.saturating_sub(received.body.len());
-    received.body.put(data.get(..room.min(data.len())).unwrap_or_default());
-    data.len()
+    // SAFETY: `transfer` is the value that was set with OPT_READDATA, which outlives the transfer.
+    let transfer = unsafe { &mut *transfer.cast::<Transfer<'_>>() };
+    if !(transfer.post.may_send)() {
+        return READ_ABORT;
+    }
+    let rest = transfer.post.body.get(transfer.taken..).unwrap_or_default();
+    let count = rest.len().min(size.saturating_mul(count));
+    // SAFETY: libcurl's memory has room for as much as it asks for, and is not ours.
+    unsafe { core::ptr::copy_nonoverlapping(rest.as_ptr(), to.cast(), count) };
+    transfer.taken += count;
+    count
 }
 
-/// Looks for `Retry-After`.
-unsafe extern "C" fn receive_header(
-    data: *const c_char,
+/// Begins anew, as for a redirect.
+unsafe extern "C" fn seek_body(transfer: *mut c_void, offset: i64, _origin: c_int) -> c_int {
+    // SAFETY: as above.
+    let transfer = unsafe { &mut *transfer.cast::<Transfer<'_>>() };
+    transfer.taken = usize::try_from(offset).unwrap_or(0);
+    0
+}
+
+/// Keeps the beginning of the body, and ends the transfer when there is enough: a server may talk without end.
+unsafe extern "C" fn receive_body(
+    data: *mut c_char,
     size: usize,
     count: usize,
-    to: *mut c_void,
+    transfer: *mut c_void,
 ) -> usize {
     // SAFETY: libcurl's promise.
     let data = unsafe { given(data, size, count) };
-    // SAFETY: `to` is the value that was set with OPT_HEADERDATA, which outlives the transfer.
-    let received = unsafe { &mut *to.cast::<Received>() };
-    if let Some(seconds) = retry_after(data) {
-        received.retry_after_s = Some(seconds);
+    // SAFETY: as above.
+    let transfer = unsafe { &mut *transfer.cast::<Transfer<'_>>() };
+    let room = ANSWER_BYTES_MAX.saturating_sub(transfer.body.len());
+    let kept = room.min(data.len());
+    transfer.body.put(data.get(..kept).unwrap_or_default());
+    kept
+}
+
+/// Looks for `Retry-After`, and for the empty line at the end.
+unsafe extern "C" fn receive_header(
+    data: *mut c_char,
+    size: usize,
+    count: usize,
+    transfer: *mut c_void,
+) -> usize {
+    // SAFETY: libcurl's promise.
+    let data = unsafe { given(data, size, count) };
+    // SAFETY: as above.
+    let transfer = unsafe { &mut *transfer.cast::<Transfer<'_>>() };
+    if let Some(value) = retry_after(data) {
+        transfer.retry_after = copied(value);
     }
+    // Another head follows an interim one and a redirect; what comes behind a body, its trailers, is none.
+    transfer.is_headed =
+        !data.starts_with(b"HTTP/") && (transfer.is_headed || data.trim_ascii().is_empty());
     data.len()
 }
 
@@ -158,22 +207,24 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
 fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
     let content_type = joined(&["Content-Type: ", post.content_type]);
     // Without this line libcurl asks before it sends and waits a second for servers that don't answer that.
-    let lines = [content_type.as_str(), "Expect:"];
-    let mut headers: List = core::ptr::null_mut();
-    for line in lines {
+    let lines = [content_type.as_str(), "Expect:", "Content-Encoding: gzip"];
+    let mut headers: Lines = core::ptr::null_mut();
+    for line in lines.into_iter().take(if post.is_compressed { 3 } else { 2 }) {
         let line = CText::new(line.as_bytes());
         // SAFETY: list and line are valid; libcurl copies the line.
         headers = unsafe { (library.append)(headers, line.as_c_str().as_ptr()) };
     }
     // The callbacks write through this pointer alone, and nobody looks before the transfer is over.
-    let mut received = Received::default();
-    let to = &raw mut received;
-    let performed = set_up(library, easy, post, headers, to).map(|()| perform(library, easy));
+    let mut transfer =
+        Transfer { post, taken: 0, body: List::new(), retry_after: List::new(), is_headed: false };
+    let with = &raw mut transfer;
+    let performed = set_up(library, easy, post, headers, with).map(|()| perform(library, easy));
     let answer = match performed {
         None => Answer::NoBackEnd,
         Some(Err(reason)) => Answer::Failed(reason),
+        Some(Ok(_)) if !transfer.is_headed => Answer::Failed(owned(NO_ANSWER)),
         Some(Ok(status)) => {
-            Answer::Response { status, body: received.body, retry_after_s: received.retry_after_s }
+            Answer::Response { status, body: transfer.body, retry_after: transfer.retry_after }
         }
     };
     // SAFETY: the list is libcurl's, and the transfer that used it is over.
@@ -186,8 +237,8 @@ fn set_up(
     library: &Library,
     easy: Easy,
     post: &Post<'_>,
-    headers: List,
-    received: *mut Received,
+    headers: Lines,
+    transfer: *mut Transfer<'_>,
 ) -> Option<()> {
     // libcurl copies strings, so these may go when this function ends.
     let url = CText::new(post.url.as_bytes());
@@ -200,14 +251,13 @@ fn set_up(
         // SAFETY: the option takes a pointer, which libcurl copies from or which outlives the transfer.
         (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
     };
-    let callback = |option: c_int, value: Receive| {
+    let callback = |option: c_int, value: Callback| {
         // SAFETY: the option takes a function of this type.
         (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
     };
     pointer(OPT_URL, url.as_c_str().as_ptr().cast())?;
     pointer(OPT_USERAGENT, agent.as_c_str().as_ptr().cast())?;
     number(OPT_POST, 1)?;
-    pointer(OPT_POSTFIELDS, post.body.as_ptr().cast())?;
     // SAFETY: the option takes a curl_off_t, 64 bits wide.
     (unsafe { (library.setopt)(easy, OPT_POSTFIELDSIZE_LARGE, post.body.len() as i64) } == 0)
         .then_some(())?;
@@ -215,6 +265,12 @@ fn set_up(
     number(OPT_NOSIGNAL, 1)?;
     number(OPT_TIMEOUT_MS, post.timeout_ms as c_long)?;
     number(OPT_CONNECTTIMEOUT_MS, CONNECT_MS_MAX.min(post.timeout_ms) as c_long)?;
+    number(OPT_LOW_SPEED_LIMIT, 1)?;
+    number(OPT_LOW_SPEED_TIME, STALL_S_MAX as c_long)?;
+    if !post.certificates.is_empty() {
+        let path = CText::new(post.certificates);
+        pointer(OPT_CAINFO, path.as_c_str().as_ptr().cast())?;
+    }
     number(OPT_FOLLOWLOCATION, 1)?;
     number(OPT_MAXREDIRS, REDIRECTS_MAX)?;
     number(OPT_POSTREDIR, REDIR_POST_ALL)?;
@@ -225,18 +281,29 @@ fn set_up(
     };
     number(OPT_PROTOCOLS, PROTOCOL_HTTP | PROTOCOL_HTTPS)?;
     number(OPT_REDIR_PROTOCOLS, redirects)?;
-    let to = received.cast_const().cast();
-    callback(OPT_WRITEFUNCTION, receive_body)?;
-    pointer(OPT_WRITEDATA, to)?;
-    callback(OPT_HEADERFUNCTION, receive_header)?;
-    pointer(OPT_HEADERDATA, to)
+    let with = transfer.cast_const().cast();
+    // SAFETY: the option takes a function of this type.
+    (unsafe { (library.setopt)(easy, OPT_SEEKFUNCTION, seek_body as Seek) } == 0).then_some(())?;
+    pointer(OPT_SEEKDATA, with)?;
+    for (option, function, data) in [
+        (OPT_READFUNCTION, give_body as Callback, OPT_READDATA),
+        (OPT_WRITEFUNCTION, receive_body, OPT_WRITEDATA),
+        (OPT_HEADERFUNCTION, receive_header, OPT_HEADERDATA),
+    ] {
+        callback(option, function)?;
+        pointer(data, with)?;
+    }
+    Some(())
 }
 
 /// Sends, and gives the HTTP status or why there is none.
-fn perform(library: &Library, easy: Easy) -> Result<u16, String> {
+fn perform(library: &Library, easy: Easy) -> Result<u16, Text> {
     // SAFETY: the handle is set up, and everything that it points to is alive.
     let code = unsafe { (library.perform)(easy) };
-    if code != 0 {
+    if code == ABORTED_BY_CALLBACK {
+        return Err(owned(WITHDRAWN));
+    }
+    if code != 0 && code != ENOUGH {
         // SAFETY: libcurl returns a static text for every code.
         let text = unsafe { (library.strerror)(code) };
         // SAFETY: the text is NUL-terminated.

@@ -6,9 +6,9 @@ use rearguard_crashpath::{syscall, time};
 
 use super::super::proc_text::words;
 use super::super::{memfd, process};
-use super::retry_after;
-use crate::heap::{PutBytes, PutText, add, copied, owned};
-use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX};
+use super::{NO_ANSWER, WITHDRAWN, retry_after};
+use crate::heap::{List, PutBytes, PutText, Text, add, copied, lossy, owned};
+use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX, CONSENT_ASKED_MS};
 use crate::sys::words::{Answer, Post};
 use crate::text::{joined, number, push_number, push_padded, push_signed};
 
@@ -17,6 +17,9 @@ const OUTPUT_BYTES_MAX: usize = ANSWER_BYTES_MAX + 16 * 1024;
 
 /// How long the program may overrun its own time-out before it is ended, in milliseconds.
 const OVERRUN_MS: u64 = 1_000;
+
+/// `limits::STALL_S_MAX`, as a text.
+const STALL_S_MAX: &str = "10";
 
 /// The exit status of a shell, and of `posix_spawnp` in some C libraries, for a program that isn't there.
 const NOT_FOUND: i32 = 127;
@@ -37,13 +40,16 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
     let Some(pid) = start(&arguments(post), &body, &write_end) else { return Answer::NoBackEnd };
     drop(write_end);
     let deadline_ns = time::monotonic_ns() + (post.timeout_ms + OVERRUN_MS) * 1_000_000;
-    let output = read_output(&read_end, deadline_ns);
-    if output.is_none() {
+    let output = read_output(&read_end, deadline_ns, post.may_send);
+    let has_enough = output.as_ref().is_some_and(|output| output.len() >= OUTPUT_BYTES_MAX);
+    if output.is_none() || has_enough {
         let _ = syscall::kill(pid, libc::SIGKILL);
     }
     match (wait(pid), output) {
+        (_, Some(output)) if has_enough => parse(&output),
         (Some(0), Some(output)) => parse(&output),
         (Some(NOT_FOUND), _) => Answer::NoBackEnd,
+        (_, None) if !(post.may_send)() => Answer::Failed(owned(WITHDRAWN)),
         (_, None) => Answer::Failed(owned("curl did not end in time")),
         (code, Some(_)) => {
             let mut reason = owned("curl ended with status ");
@@ -54,9 +60,9 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
 }
 
 /// The arguments, each with a NUL at its end. As one text they take a fraction of what a list of them would.
-fn arguments(post: &Post<'_>) -> String {
+fn arguments(post: &Post<'_>) -> Text {
     let seconds = |milliseconds: u64| {
-        let mut text = String::new();
+        let mut text = Text::new();
         push_number(&mut text, milliseconds / 1000);
         text.put_char('.');
         push_padded(&mut text, milliseconds % 1000, 3);
@@ -75,6 +81,11 @@ fn arguments(post: &Post<'_>) -> String {
         post.user_agent,
         "\0--header\0Content-Type: ",
         post.content_type,
+        if post.is_compressed { "\0--header\0Content-Encoding: gzip" } else { "" },
+        if post.certificates.is_empty() { "" } else { "\0--cacert\0" },
+        &lossy(post.certificates),
+        "\0--speed-limit\x001\0--speed-time\0",
+        STALL_S_MAX,
         "\0--header\0Expect:\0--data-binary\0@-\0--url\0",
         post.url,
         "\0",
@@ -86,7 +97,7 @@ fn start(arguments: &str, body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
     unsafe extern "C" {
         static environ: *const *mut libc::c_char;
     }
-    let mut pointers: Vec<*mut libc::c_char> = Vec::new();
+    let mut pointers: List<*mut libc::c_char> = List::new();
     for argument in arguments.as_bytes().split_inclusive(|byte| *byte == 0) {
         add(&mut pointers, argument.as_ptr().cast_mut().cast());
     }
@@ -120,17 +131,18 @@ fn start(arguments: &str, body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
     (failed == 0).then_some(pid)
 }
 
-/// Reads to the end of the output, keeping its beginning; `None` at the deadline.
-fn read_output(from: &OwnedFd, deadline_ns: u64) -> Option<Vec<u8>> {
-    let mut output = Vec::new();
+/// Reads the output to its end or to as much as is kept of it; `None` at the deadline, and when nothing may be sent any more.
+fn read_output(from: &OwnedFd, deadline_ns: u64, may_send: &dyn Fn() -> bool) -> Option<List<u8>> {
+    let mut output = List::new();
     let mut piece = [0u8; 4096];
     loop {
         let left_ms = deadline_ns.saturating_sub(time::monotonic_ns()) / 1_000_000;
-        if left_ms == 0 {
+        if left_ms == 0 || !may_send() {
             return None;
         }
         let mut entry = [libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
-        if !matches!(syscall::poll(&mut entry, left_ms as u32), Ok(count) if count > 0) {
+        if !matches!(syscall::poll(&mut entry, left_ms.min(CONSENT_ASKED_MS) as u32), Ok(count) if count > 0)
+        {
             continue;
         }
         // SAFETY: pointer and length are those of a living array.
@@ -138,8 +150,10 @@ fn read_output(from: &OwnedFd, deadline_ns: u64) -> Option<Vec<u8>> {
         match usize::try_from(count) {
             Ok(0) => return Some(output),
             Ok(count) => {
-                let room = OUTPUT_BYTES_MAX.saturating_sub(output.len());
-                output.put(piece.get(..count.min(room)).unwrap_or_default());
+                output.put(piece.get(..count).unwrap_or_default());
+                if output.len() >= OUTPUT_BYTES_MAX {
+                    return Some(output);
+                }
             }
             Err(_) if process::last_errno() == libc::EINTR => {}
             Err(_) => return Some(output),
@@ -167,28 +181,27 @@ fn parse(output: &[u8]) -> Answer {
     let mut rest = output;
     let mut answer = None;
     while rest.starts_with(b"HTTP/") {
-        let end = rest.windows(4).position(|window| window == b"\r\n\r\n");
-        let (head, body) = match end {
-            Some(end) => {
-                (rest.get(..end).unwrap_or_default(), rest.get(end + 4..).unwrap_or_default())
-            }
-            None => (rest, &[][..]),
-        };
+        // One that has no end was cut off.
+        answer = None;
+        let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else { break };
+        let (head, body) = rest.split_at(end);
+        let body = body.get(4..).unwrap_or_default();
         let mut lines = head.split(|byte| *byte == b'\n');
         let status = lines
             .next()
             .and_then(|line| words(line).nth(1))
             .and_then(|status| u16::try_from(number(status, 10)?).ok());
-        answer = status.map(|status| (status, body, lines.find_map(retry_after)));
+        answer =
+            status.map(|status| (status, body, lines.find_map(retry_after).unwrap_or_default()));
         rest = body;
     }
     match answer {
-        Some((status, body, retry_after_s)) => Answer::Response {
+        Some((status, body, retry_after)) => Answer::Response {
             status,
             body: copied(body.get(..ANSWER_BYTES_MAX.min(body.len())).unwrap_or_default()),
-            retry_after_s,
+            retry_after: copied(retry_after),
         },
-        None => Answer::Failed(owned("curl gave no answer of the server's")),
+        None => Answer::Failed(owned(NO_ANSWER)),
     }
 }
 
@@ -203,9 +216,13 @@ mod tests {
             url: "https://x/y?z=1",
             content_type: "a/b; c=d",
             body: b"",
+            is_compressed: true,
             user_agent: "us/1",
+            certificates: b"/a ca.pem",
+            may_send: &|| true,
             timeout_ms: 15_042,
         };
+        assert_eq!(STALL_S_MAX, crate::limits::STALL_S_MAX.to_string());
         let arguments = arguments(&post);
         let list: Vec<&str> = arguments.split_terminator('\0').collect();
         assert_eq!(list[..2], ["curl", "--disable"]);
@@ -217,13 +234,17 @@ mod tests {
             ["--connect-timeout", "5.000"],
             ["--user-agent", "us/1"],
             ["--header", "Content-Type: a/b; c=d"],
+            ["--header", "Content-Encoding: gzip"],
+            ["--cacert", "/a ca.pem"],
+            ["--speed-limit", "1"],
+            ["--speed-time", "10"],
             ["--header", "Expect:"],
             ["--data-binary", "@-"],
             ["--url", "https://x/y?z=1"],
         ] {
             assert!(list.windows(2).any(|window| window == pair), "{pair:?}");
         }
-        assert_eq!(list.len(), 28);
+        assert_eq!(list.len(), 36);
         assert!(arguments.ends_with('\0'));
     }
 
@@ -233,10 +254,11 @@ mod tests {
         let output = b"HTTP/1.1 302 Found\r\nLocation: /x\r\n\r\nHTTP/1.1 503 Busy\r\nRetry-After: 7\r\n\r\nlater";
         assert_eq!(
             parse(output),
-            Answer::Response { status: 503, body: b"later".to_vec(), retry_after_s: Some(7) }
+            Answer::Response { status: 503, body: copied(b"later"), retry_after: copied(b"7") }
         );
         assert!(matches!(parse(b"nonsense"), Answer::Failed(_)));
         assert!(matches!(parse(b"HTTP/1.1"), Answer::Failed(_)));
+        assert!(matches!(parse(b"HTTP/1.1 200 OK\r\nServer: x"), Answer::Failed(_)));
         assert!(matches!(parse(b""), Answer::Failed(_)));
     }
 }

@@ -2,23 +2,35 @@
 
 mod curl_library;
 mod curl_program;
+mod gzip;
+
+pub(crate) use gzip::compress;
 
 use crate::sys::words::{Answer, Post};
-use crate::text::number;
+
+/// What came of a transfer that the user's word has ended.
+const WITHDRAWN: &str = "the consent was withdrawn";
+
+/// What came of one whose answer ended before it had begun.
+const NO_ANSWER: &str = "the server gave no whole answer";
+
+/// Why nothing is sent where there is nothing to send it with.
+pub(crate) const NO_BACK_END: &str = "neither libcurl nor the curl program was found";
 
 /// Sends one POST. Blocks for at most the time-out.
 pub(crate) fn post(post: &Post<'_>) -> Answer {
+    crate::heap::with_frame_pointer();
     match curl_library::post(post) {
         Answer::NoBackEnd => curl_program::post(post),
         answer @ (Answer::Response { .. } | Answer::Failed(_)) => answer,
     }
 }
 
-/// Reads `Retry-After` from one header line; dates are left to the schedule.
-fn retry_after(line: &[u8]) -> Option<u64> {
+/// The value of `Retry-After`, if that is what a header line holds.
+fn retry_after(line: &[u8]) -> Option<&[u8]> {
     let colon = line.iter().position(|byte| *byte == b':')?;
     if !line.get(..colon)?.eq_ignore_ascii_case(b"retry-after") {
         return None;
     }
-    number(line.get(colon + 1..)?.trim_ascii(), 10)
+    Some(line.get(colon + 1..)?.trim_ascii())
 }

@@ -2,6 +2,8 @@
 //!
 //! A spot is `step:action`, with `@n` behind it for one incarnation, and at the end `*n` for its first n guards, or `*` for all of them, rather than the first alone.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use crate::sys::process;
 
 /// What happens at a spot.
@@ -16,45 +18,38 @@ enum Action {
 }
 
 /// The spot of this guard, if it has one.
-pub(crate) struct FailSpots {
-    spot: Option<(String, Action)>,
+static SPOT: Mutex<Option<(String, Action)>> = Mutex::new(None);
+
+fn spot() -> MutexGuard<'static, Option<(String, Action)>> {
+    SPOT.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl FailSpots {
-    /// Reads a spot for the guard of an incarnation; `earlier` says how many guards that life has had before.
-    pub(crate) fn new(spot: Option<&str>, incarnation: u32, earlier: u32) -> FailSpots {
-        let spot = if cfg!(feature = "fail-spots") {
-            spot.and_then(|spot| parse(spot, incarnation, earlier))
-        } else {
-            None
-        };
-        FailSpots { spot }
-    }
-
-    /// Called at each step of the guard.
-    pub(crate) fn pass(&self, step: &str) {
-        // Said again at each step, so that a shipped guard doesn't even hold the steps' names.
-        if !cfg!(feature = "fail-spots") {
-            return;
-        }
-        let Some((at, action)) = &self.spot else { return };
-        if at == step {
-            match action {
-                Action::Kill => process::kill_self(),
-                Action::Stop => process::stop_self(),
-                Action::Sleep(wait_ms) => process::sleep_ms(*wait_ms),
-                Action::Off => {}
-            }
-        }
+/// Takes up the spot for the guard of an incarnation; `earlier` says how many guards that life has had before.
+pub(crate) fn set(wanted: Option<&str>, incarnation: u32, earlier: u32) {
+    if cfg!(feature = "fail-spots") {
+        *spot() = wanted.and_then(|wanted| parse(wanted, incarnation, earlier));
     }
 }
 
-impl FailSpots {
-    /// Whether a facility is to be treated as absent.
-    pub(crate) fn is_off(&self, facility: &str) -> bool {
-        cfg!(feature = "fail-spots")
-            && matches!(&self.spot, Some((at, Action::Off)) if at == facility)
+/// Called at each step of a guard.
+pub(crate) fn pass(step: &str) {
+    // Said again at each step, so that a shipped guard doesn't even hold the steps' names.
+    if !cfg!(feature = "fail-spots") {
+        return;
     }
+    let action = spot().as_ref().filter(|(at, _)| at == step).map(|(_, action)| *action);
+    match action {
+        Some(Action::Kill) => process::kill_self(),
+        Some(Action::Stop) => process::stop_self(),
+        Some(Action::Sleep(wait_ms)) => process::sleep_ms(wait_ms),
+        Some(Action::Off) | None => {}
+    }
+}
+
+/// Whether a facility is to be treated as absent.
+pub(crate) fn is_off(facility: &str) -> bool {
+    cfg!(feature = "fail-spots")
+        && spot().as_ref().is_some_and(|(at, action)| at == facility && *action == Action::Off)
 }
 
 fn parse(spot: &str, incarnation: u32, earlier: u32) -> Option<(String, Action)> {
