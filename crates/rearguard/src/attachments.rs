@@ -49,7 +49,7 @@ fn name_for(path: &Path, others: &[(Text, List<u8>)]) -> Text {
     }
     let mut unique = name.clone();
     let mut number = 2;
-    while others.iter().any(|(other, _)| *other == unique) {
+    while others.iter().any(|(other, _)| other.eq_ignore_ascii_case(&unique)) {
         unique.clear();
         push_number(&mut unique, number);
         unique.put_char('-');
@@ -66,7 +66,7 @@ mod tests {
     // Goal: a name holds nothing that breaks out of a header or a directory, is bounded, and is nobody else's.
     #[test]
     fn names_are_harmless_and_unique() {
-        let others = [(Text::from("a.log"), List::new()), (Text::from("2-a.log"), List::new())];
+        let others = [(Text::from("A.log"), List::new()), (Text::from("2-a.log"), List::new())];
         assert_eq!(name_for(Path::new("/x/a.log"), &others), "3-a.log");
         assert_eq!(name_for(Path::new("/x/a\r\n\"b\u{7f}.log"), &others), "a___b_.log");
         let long = "é".repeat(500);

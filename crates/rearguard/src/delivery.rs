@@ -37,20 +37,18 @@ pub(crate) struct Sender<'a> {
 
 impl Sender<'_> {
     /// Whether anything may be sent at all.
-    #[inline(always)]
     pub(crate) fn is_allowed(&self) -> bool {
         self.record.collector.is_some() && self.store.may_send()
     }
 
-    /// Sends what waits in the store, oldest first, until a server or a limit wants a rest. Without a consent it only makes durable what a killed guard had left.
-    pub(crate) fn send_waiting(&self) {
-        let may_send = self.is_allowed();
+    /// Sends what waits in the store, oldest first, until a server or a limit wants a rest. What a killed guard had left is made durable even then, and without a consent.
+    pub(crate) fn send_waiting(&self, mut may_send: bool) {
+        may_send &= self.is_allowed();
         for waiting in &self.store.waiting() {
             if let Some(mut report) = self.store.adopt(*waiting)
                 && (may_send || report.is_new())
-                && self.send(&mut report) == Sent::Waits
             {
-                return;
+                may_send &= self.send(&mut report, may_send) != Sent::Waits;
             }
         }
     }
@@ -58,15 +56,18 @@ impl Sender<'_> {
     /// The same beside a guard, unless somebody does it already for the same store.
     pub(crate) fn send_beside(&self) {
         if let Some(_lock) = self.store.lock_for_sending() {
-            self.send_waiting();
+            self.send_waiting(true);
         }
     }
 
     /// Sends one report, whoever wrote it, and notes in its metadata what came of it.
-    pub(crate) fn send(&self, report: &mut Report) -> Sent {
+    pub(crate) fn send(&self, report: &mut Report, may_send: bool) -> Sent {
         crate::heap::with_frame_pointer();
         let store = self.store;
-        if self.left_ms() == 0 {
+        if store.make_durable(report).is_err() {
+            return Sent::Nothing;
+        }
+        if !may_send || self.left_ms() == 0 {
             return Sent::Waits;
         }
         let Some(json) = store.read_metadata(report) else {
@@ -80,9 +81,6 @@ impl Sender<'_> {
             store.set_aside(report);
             return Sent::Nothing;
         };
-        if store.make_durable(report).is_err() {
-            return Sent::Nothing;
-        }
         let now_ns = process::real_ns();
         let now_s = now_ns / 1_000_000_000;
         let oldest = compact_time(now_ns.saturating_sub(limits::SENDING_AGE_S_MAX * 1_000_000_000));

@@ -11,7 +11,7 @@ use crate::heap::{List, Text, owned};
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::metadata::Metadata;
 use crate::store::{Report, Store};
-use crate::sys::words::Answer;
+use crate::sys::words::{Answer, Post};
 use crate::upload::Parcel;
 use crate::{attachments, signature};
 
@@ -40,7 +40,7 @@ pub struct Request<'a> {
 /// What came of a [`Transport`]'s attempt.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Response {
-    /// A server answered. Any 2xx is success; 3xx, 408, 425, 429 and 5xx are tried again; every other status is a refusal.
+    /// A server answered. Any 2xx is success; 3xx, 407, 408, 425, 429 and 5xx are tried again; every other status is a refusal.
     Answered {
         /// The HTTP status.
         status: u16,
@@ -99,7 +99,7 @@ pub(crate) struct Hooks {
     /// Puts product, version and installation into the collector's URL.
     pub(crate) in_query: Option<fn(&Parcel<'_>) -> Text>,
     /// Sends in the library's place.
-    pub(crate) transport: Option<(Send, &'static dyn Transport)>,
+    pub(crate) post: Option<fn(&Post<'_>) -> Answer>,
 }
 
 /// The application's function for texts: the field's name, and its value.
@@ -108,8 +108,13 @@ pub(crate) type Scrub = fn(&str, &mut String);
 /// What calls it for all texts of a report.
 type CallScrub = fn(Scrub, &mut Metadata);
 
-/// What calls an application's transport.
-type Send = fn(&'static dyn Transport, &Request<'_>) -> Answer;
+/// The application's transport.
+static TRANSPORT: OnceLock<&'static dyn Transport> = OnceLock::new();
+
+/// Lets the application's transport send; the first that comes stays.
+pub(crate) fn use_transport(transport: &'static dyn Transport) {
+    let _ = TRANSPORT.set(transport);
+}
 
 /// Lets the application's function see each text that the application has made.
 pub(crate) fn scrub(scrub: Scrub, metadata: &mut Metadata) {
@@ -132,9 +137,12 @@ fn scrub_one(scrub: Scrub, key: &str, text: &mut String) {
     *text = catch_unwind(called).unwrap_or_else(|_| String::from("(the scrubbing panicked)"));
 }
 
-/// Lets the application's transport send. A panic of its is a failure like any other.
-pub(crate) fn send(transport: &'static dyn Transport, request: &Request<'_>) -> Answer {
-    match catch_unwind(AssertUnwindSafe(|| transport.send(request))) {
+/// Sends by the application's transport. A panic of its is a failure like any other.
+pub(crate) fn post(post: &Post<'_>) -> Answer {
+    let Some(transport) = TRANSPORT.get() else { return Answer::NoBackEnd };
+    let Post { url, content_type, body, timeout_ms, .. } = *post;
+    let request = Request { url, content_type, body, timeout_ms };
+    match catch_unwind(AssertUnwindSafe(|| transport.send(&request))) {
         Ok(Response::Answered { status, mut body, retry_after }) => {
             body.truncate(ANSWER_BYTES_MAX);
             let retry_after = retry_after.into_bytes().into();
@@ -159,7 +167,7 @@ impl Hooks {
             | u32::from(self.redact.is_some()) << 2
             | u32::from(self.scrub.is_some()) << 3
             | u32::from(self.in_query.is_some()) << 4
-            | u32::from(self.transport.is_some()) << 5
+            | u32::from(self.post.is_some()) << 5
     }
 }
 

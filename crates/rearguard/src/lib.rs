@@ -121,7 +121,8 @@ impl Rearguard {
 
     /// Sends reports in the library's place; see [`Transport`]. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
     pub fn transport(self, transport: &'static dyn Transport) -> Rearguard {
-        self.with_hook(|hooks| hooks.transport = Some((hooks::send, transport)))
+        hooks::use_transport(transport);
+        self.with_hook(|hooks| hooks.post = Some(hooks::post))
     }
 
     /// How many newest reports the store keeps (1 to 20,000; 10 unless set), how many bytes of them (128 MiB), and for how long (365 days). What is too much or too old is removed when a report enters: the oldest of those that are completed first, then of those that wait.
@@ -166,7 +167,7 @@ impl Rearguard {
         self.with_hook(|hooks| hooks.attach = Some(&hooks::ATTACH))
     }
 
-    /// Makes the user's name unknown in reports: the last part of the home directory's path becomes underscores wherever that path stands, in metadata, minidump and attachments. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    /// Makes the user's name unknown in reports: the last part of the home directory's path (`$HOME`, `%USERPROFILE%`) becomes underscores wherever that path stands, in metadata, minidump and attachments. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
     pub fn redact_user(self) -> Rearguard {
         self.with_hook(|hooks| hooks.redact = Some(redaction::redact))
     }
@@ -512,7 +513,7 @@ impl Handle {
         worker::begin_anew(&mut self.worker)
     }
 
-    /// Keeps the user's answer to whether reports may be sent, in the store and for good. A yes counts where the builder was told [`Consent::Ask`] or [`Consent::Granted`]; what waits is sent at once by this life's guard, if one stands by. A no stops what is being sent now.
+    /// Keeps the user's answer to whether reports may be sent, in the store and for good. A yes counts where the builder was told [`Consent::Ask`] or [`Consent::Granted`]; what waits is sent at once by this life's guard, if one stands by that doesn't stand for roles too; else by the next. A no stops what is being sent now.
     ///
     /// # Errors
     ///

@@ -383,7 +383,6 @@ fn behind<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
 }
 
 /// What stands before the first `marker`.
-#[inline(always)]
 fn before<'a>(text: &'a str, marker: &str) -> Option<&'a str> {
     text.get(..find(text, marker)?)
 }

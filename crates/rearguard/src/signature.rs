@@ -105,6 +105,18 @@ fn put_minidump(dump: &[u8], hash: &mut Hash) -> Option<()> {
     let here = dump.u64(context + INSTRUCTION_POINTER_AT)?;
     let is_known = dump.put_place(modules, here, hash)?;
     let stack_pointer = dump.u64(context + STACK_POINTER_AT)?;
+    let frames = put_frames(dump, modules, (thread, stack_pointer), hash).unwrap_or(0);
+    // A jump into nowhere from nowhere is like any other, and tells nothing.
+    (is_known || frames > 0).then_some(())
+}
+
+/// Adds the first words of a thread's stack that point into modules, and gives their number.
+fn put_frames(
+    dump: Dump<'_>,
+    modules: usize,
+    (thread, stack_pointer): (u32, u64),
+    hash: &mut Hash,
+) -> Option<usize> {
     let threads = dump.stream(THREAD_LIST)?;
     let entry = (0..dump.u32(threads)? as usize)
         .map(|number| threads + 4 + number * THREAD_BYTES)
@@ -112,7 +124,8 @@ fn put_minidump(dump: &[u8], hash: &mut Hash) -> Option<()> {
     let start = dump.u64(entry + 24)?;
     let bytes = dump.u32(entry + 32)? as usize;
     let memory = dump.u32(entry + 36)? as usize;
-    let skipped = usize::try_from(stack_pointer.checked_sub(start)?).ok()?;
+    // Of a stack that has overflown the memory begins above its pointer.
+    let skipped = usize::try_from(stack_pointer.saturating_sub(start)).ok()?;
     let mut frames = 0;
     for at in (skipped..bytes).step_by(8).take(STACK_WORDS_MAX) {
         let Some(word) = dump.u64(memory.checked_add(at)?) else { break };
@@ -123,8 +136,7 @@ fn put_minidump(dump: &[u8], hash: &mut Hash) -> Option<()> {
             }
         }
     }
-    // A jump into nowhere from nowhere is like any other, and tells nothing.
-    (is_known || frames > 0).then_some(())
+    Some(frames)
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! Delivery of one report: the body of the POST, and what the answer means.
 
 use crate::heap::{List, PutBytes, PutText, Text, lossy, owned};
-use crate::hooks::{Hooks, Request};
+use crate::hooks::Hooks;
 use crate::limits::RETRY_AFTER_S_MAX;
 use crate::report_id::days_since_1970;
 use crate::sys::http;
@@ -74,13 +74,9 @@ pub(crate) fn deliver(parcel: &Parcel<'_>) -> Outcome {
         let left_ns = parcel.deadline_ns.saturating_sub(process::monotonic_ns());
         (left_ns / 1_000_000).max(1)
     };
-    if let Some((send, transport)) = parcel.hooks.transport {
-        let timeout_ms = left_ms();
-        let request = Request { url: &url, content_type: &content_type, body: &body, timeout_ms };
-        return outcome(send(transport, &request));
-    }
+    let send = parcel.hooks.post.unwrap_or(http::post);
     let post = |body: &[u8], is_compressed: bool| {
-        outcome(http::post(&Post {
+        outcome(send(&Post {
             url: &url,
             content_type: &content_type,
             body,
@@ -91,7 +87,9 @@ pub(crate) fn deliver(parcel: &Parcel<'_>) -> Outcome {
             timeout_ms: left_ms(),
         }))
     };
-    if let Some(compressed) = http::compress(&body) {
+    if parcel.hooks.post.is_none()
+        && let Some(compressed) = http::compress(&body)
+    {
         let outcome = post(&compressed, true);
         compressed.give_back();
         if !matches!(outcome, Outcome::Refused { status: 415, .. }) {

@@ -458,3 +458,34 @@ fn a_crash_loop_delivers_every_report() {
     assert!(reports.iter().all(|report| is_uploaded(report).0 == 200));
     assert!(!reports[3].decision().0, "the last one was given up: {:#}", reports[3].json);
 }
+
+// Goal: an answer that ends with a trailer, after a body in pieces, is an answer.
+#[test]
+fn a_trailer_is_no_half_answer() {
+    const ANSWER: &[u8] =
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-T: 1\r\n\r\n";
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let url = format!("http://{}/", listener.local_addr().expect("its address"));
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--wait-ready", "--collector", &url, "null-write"]);
+    let child = command.spawn().expect("the zoo starts");
+    let (connection, _) = listener.accept().expect("a connection");
+    connection.set_read_timeout(Some(PATIENCE)).expect("it can be");
+    let mut reader = std::io::BufReader::new(&connection);
+    let mut length = 0;
+    loop {
+        let mut line = String::new();
+        std::io::BufRead::read_line(&mut reader, &mut line).expect("a head");
+        if let Some(told) = line.strip_prefix("Content-Length: ") {
+            length = told.trim().parse().expect("a number");
+        }
+        if line == "\r\n" {
+            break;
+        }
+    }
+    std::io::Read::read_exact(&mut reader, &mut vec![0; length]).expect("a body");
+    std::io::Write::write_all(&mut &connection, ANSWER).expect("answered");
+    scene.finish(child);
+    scene.settle();
+    assert_eq!(is_uploaded(&scene.report()), (200, "abc".into()));
+}

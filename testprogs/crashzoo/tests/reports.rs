@@ -465,7 +465,8 @@ fn annotations_are_no_states() {
 #[test]
 fn a_killed_guards_report_is_looked_after() {
     let scene = Scene::new();
-    scene.run(&["--fail-spot", "report-written:kill@0*", "--wait-ready", "null-write"]);
+    let kill = ["--restart", "never", "--fail-spot", "report-written:kill*"];
+    scene.run(&[&kill[..], &CRASH].concat());
     assert_eq!(scene.report().stage, "new");
     scene.run(&QUIET);
     assert_eq!(scene.report().stage, "pending");

@@ -45,7 +45,7 @@ impl Part {
 }
 
 /// The library's modules and the parts that they are; what isn't here is the public face.
-const MODULES: [(&str, Part); 20] = [
+const MODULES: [(&str, Part); 27] = [
     ("guard", Part::Guard),
     ("supervisor", Part::Guard),
     ("config", Part::Guard),
@@ -58,6 +58,13 @@ const MODULES: [(&str, Part); 20] = [
     ("text", Part::Store),
     ("heap", Part::Store),
     ("upload", Part::Delivery),
+    ("delivery", Part::Delivery),
+    ("hooks", Part::Delivery),
+    ("attachments", Part::Store),
+    ("redaction", Part::Store),
+    ("signature", Part::Store),
+    ("fail_spots", Part::Guard),
+    ("reporting", Part::Face),
     ("sys", Part::System),
     ("worker", Part::Face),
     ("launch", Part::Face),

@@ -213,7 +213,8 @@ impl Case {
         let (report, is_ours) = store.find(self.metadata.real_ns, self.metadata.uuid)?;
         let dump_bytes = store.dump_bytes(&report);
         // One that somebody sends just now, or that a server has, is complete as it is.
-        let is_ours = is_ours && is_pending(&store.read_metadata(&report)?);
+        let is_ours = is_ours
+            && (self.record.reporting.is_forbidden || is_pending(&store.read_metadata(&report)?));
         let control = &black_box.control;
         let threads = control.dumped_threads.load(Ordering::Relaxed);
         self.metadata.dump_bytes = dump_bytes;
@@ -448,13 +449,11 @@ impl Case {
     /// Delivers the report, and then what earlier guards had to leave, for at most `deadline_ms` in all.
     pub(crate) fn deliver(&mut self, deadline_ms: u64) -> DeliveryOutcome {
         let report = self.report.take();
-        process::expect_children();
+        process::begin_delivery();
         let Some(sender) = self.sender(deadline_ms) else { return DeliveryOutcome::NothingToSend };
-        let sent = report.map_or(Sent::Nothing, |mut report| sender.send(&mut report));
+        let sent = report.map_or(Sent::Nothing, |mut report| sender.send(&mut report, true));
         // A server that didn't take the newest report is not asked to take older ones.
-        if sent != Sent::Waits {
-            sender.send_waiting();
-        }
+        sender.send_waiting(sent != Sent::Waits);
         match sent {
             Sent::Accepted => DeliveryOutcome::Accepted,
             Sent::Refused => DeliveryOutcome::Refused,

@@ -221,6 +221,7 @@ impl Guard {
                 }
                 Release::Leave => {
                     self.case.give_back();
+                    process::end_beside();
                     process::exit(0)
                 }
             }
@@ -291,6 +292,8 @@ impl Guard {
             }
             Heard::Stop => Some(Event::StopRequested),
             Heard::Deliver => {
+                // Who began before the user's word may not have it.
+                process::end_beside();
                 self.case.deliver_beside();
                 None
             }

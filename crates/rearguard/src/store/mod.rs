@@ -136,12 +136,12 @@ pub(crate) fn forget_installation(root: &Path) -> Result<(), Error> {
 }
 
 impl Report {
-    /// Its directory's name, which begins with its time.
     /// Whether somebody has to make it durable yet.
     pub(crate) fn is_new(&self) -> bool {
         self.stage == Stage::New
     }
 
+    /// Its directory's name, which begins with its time.
     pub(crate) fn name(&self) -> &str {
         self.name
     }
@@ -224,7 +224,7 @@ impl Store {
         crate::sys::process::random(&mut random);
         let id = crate::report_id::uuid_text(random);
         if lock.is_some() {
-            let _ = self.replace(path, id.as_bytes());
+            let _ = self.replace(path, id.as_bytes()).and_then(|()| file::sync(path));
         }
         id
     }
@@ -261,13 +261,7 @@ impl Store {
 
     /// Waits for the one lock of a store, for as long as a few milliseconds of somebody's work may take.
     fn lock(&self) -> Option<file::Lock> {
-        for _ in 0..limits::STORE_LOCK_TRIES_MAX {
-            if let Some(lock) = file::try_lock(self.root) {
-                return Some(lock);
-            }
-            crate::sys::process::sleep_ms(limits::STORE_LOCK_WAIT_MS);
-        }
-        None
+        await_lock(self.root)
     }
 
     fn path(&self, stage: Stage, name: &str) -> &'static Path {
@@ -387,7 +381,9 @@ impl Store {
         for (name, attachment) in content.attachments {
             let path = below(path, name);
             // One that doesn't fit is left out; the report is worth more.
-            if file::write_new(path, attachment).is_err() {
+            if let Ok(made) = file::create_new(path)
+                && file::write(&made, attachment).is_err()
+            {
                 let _ = file::remove(path);
             }
         }
@@ -538,26 +534,38 @@ impl Store {
     fn remove_rubbish(&mut self, own_uuid: &str) {
         let tmp = below(self.root, "tmp");
         for name in file::names(tmp, limits::STORE_ENTRIES_MAX) {
-            // Behind the dot stands the builder's number.
-            if name.to_str().is_some_and(|name| name.ends_with(REMOVED)) {
-                let _ = file::remove_directory(below(tmp, name));
+            // Behind the dot stands the builder's number, or that it was a whole report once.
+            let parts =
+                name.to_str().and_then(|name| name.split_at_checked(limits::REPORT_NAME_BYTES));
+            let Some((report, ending)) = parts.filter(|(report, _)| is_report_name(report)) else {
+                continue;
+            };
+            let is_removed = ending == REMOVED;
+            let builder = ending.strip_prefix('.').unwrap_or_default();
+            if !is_removed && number(builder.as_bytes(), 10).is_none() {
+                continue;
             }
-            let uuid = name.to_str().and_then(|name| {
-                let (report, builder) = name.split_at_checked(limits::REPORT_NAME_BYTES)?;
-                let builder = builder.strip_prefix('.')?.as_bytes();
-                let is_ours = is_report_name(report) && number(builder, 10).is_some();
-                report.get(TIME_BYTES..).filter(|_| is_ours)
-            });
-            let Some(uuid) = uuid else { continue };
             let path = below(tmp, name);
-            if let Some(_lock) = file::try_lock(path)
-                && file::remove_directory(path).is_ok()
-                && uuid != own_uuid
-            {
+            let is_own = report.ends_with(own_uuid);
+            // The kernel tells of a guard's death before it has let go of what that had locked.
+            let lock = if is_own { await_lock(path) } else { file::try_lock(path) };
+            let is_gone = lock.is_some() && file::remove_directory(path).is_ok();
+            if is_gone && !is_own && !is_removed {
                 self.unclean_ends = self.unclean_ends.saturating_add(1);
             }
         }
     }
+}
+
+/// Waits for a lock, for as long as a few milliseconds of somebody's work may take.
+fn await_lock(path: &Path) -> Option<file::Lock> {
+    for _ in 0..limits::STORE_LOCK_TRIES_MAX {
+        if let Some(lock) = file::try_lock(path) {
+            return Some(lock);
+        }
+        crate::sys::process::sleep_ms(limits::STORE_LOCK_WAIT_MS);
+    }
+    None
 }
 
 /// Makes a report's directory in `tmp/` and locks it.

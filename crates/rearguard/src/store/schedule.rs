@@ -13,7 +13,7 @@ impl Store {
     /// Takes a turn to send one report, or says why none may be sent now.
     /// A clock that was set back begins the hour and the day anew, and a wait that no server can have asked for is none.
     pub(crate) fn take_turn(&self, now_s: u64) -> Option<&'static str> {
-        let Some(_lock) = self.lock() else { return Some("others are at work in the store") };
+        let Some(_lock) = self.lock() else { return Some("the store is busy") };
         let mut schedule: Schedule = self.read_words(SCHEDULE);
         let [not_before, hour, in_hour, day, in_day] = &mut schedule;
         if now_s < *not_before && *not_before <= now_s.saturating_add(RETRY_AFTER_S_MAX) {

@@ -141,6 +141,7 @@ pub(crate) fn read_end(path: &Path, bytes_max: usize) -> Result<List<u8>, i32> {
 
 /// Reads a file to its end, or `bytes_max` of it.
 pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<List<u8>, i32> {
+    crate::heap::with_frame_pointer();
     let file = open(path, libc::O_RDONLY)?;
     let mut content = List::new();
     loop {

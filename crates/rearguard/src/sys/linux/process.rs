@@ -407,12 +407,16 @@ pub(crate) fn home() -> Option<List<u8>> {
     variable(b"HOME")
 }
 
-/// From here on the ends of this process's children can be waited for: who sends may start a program.
-pub(crate) fn expect_children() {
-    if !super::front::is_front() {
-        // SAFETY: the default has no conditions.
-        unsafe { libc::signal(libc::SIGCHLD, libc::SIG_DFL) };
+/// Readies this process for sending: the ends of its children can be waited for, since who sends may start a program; and it ends if a transport of the application's never comes back, but for a front, whose worker has its alarm.
+pub(crate) fn begin_delivery() {
+    if super::front::is_front() {
+        return;
     }
+    for signal in [libc::SIGCHLD, libc::SIGALRM] {
+        // SAFETY: the default has no conditions.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    rearguard_crashpath::spawn::set_alarm(crate::limits::DELIVERY_ALARM_MS);
 }
 
 /// Ends who works beside this guard, and returns when it has: nobody is to run the file any more.
@@ -455,7 +459,7 @@ pub(crate) fn beside(work: impl FnOnce() + Send + 'static) {
     super::attach::leave_alone();
     // SAFETY: the default has no conditions.
     unsafe { libc::signal(libc::SIGTERM, libc::SIG_DFL) };
-    expect_children();
+    begin_delivery();
     // SAFETY: no memory is involved; nothing of what was open is used again.
     if unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) } != 0 {
         (3..1024).for_each(syscall::close);

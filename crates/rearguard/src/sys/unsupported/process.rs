@@ -125,7 +125,7 @@ pub(crate) fn home() -> Option<List<u8>> {
 }
 
 /// Does nothing: what there is to do beside a guard is a guard's.
-pub(crate) fn beside(_work: &'static (dyn Fn() + Sync)) {}
+pub(crate) fn beside(_work: impl FnOnce() + Send + 'static) {}
 
 /// Ends this process; for fail spots.
 pub(crate) fn kill_self() {
@@ -153,8 +153,8 @@ pub(crate) fn foreground() -> u32 {
 /// A guard that could have memory to give back doesn't run.
 pub(crate) fn give_back_memory() {}
 
-/// Nothing has to be done so that the ends of children can be waited for.
-pub(crate) fn expect_children() {}
+/// Nothing has to be readied for sending.
+pub(crate) fn begin_delivery() {}
 
 /// Who works beside this guard is a part of it, and ends with it.
 pub(crate) fn end_beside() {}

@@ -288,8 +288,8 @@ pub(crate) fn sleep_ms(duration_ms: u64) {
 /// The heap gives back by itself what is worth it.
 pub(crate) fn give_back_memory() {}
 
-/// Nothing has to be done so that the ends of children can be waited for.
-pub(crate) fn expect_children() {}
+/// Nothing has to be readied for sending.
+pub(crate) fn begin_delivery() {}
 
 /// Who works beside this guard is a part of it, and ends with it.
 pub(crate) fn end_beside() {}
