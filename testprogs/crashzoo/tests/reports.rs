@@ -99,6 +99,41 @@ fn the_start_waits_for_no_delivery() {
     assert_eq!(state(&scene.report()), "uploaded", "{:#}", scene.report().json);
 }
 
+// Goal: a report that a server didn't take holds up no other, and loses nothing.
+#[test]
+fn one_failure_blocks_nobody() {
+    let collector = Collector::start(Script::first([Answer::status(500)])).expect("a collector");
+    let scene = Scene::new();
+    run(&scene, &collector, &CRASH);
+    run(&scene, &collector, &["--wait-ready", "abort"]);
+    let reports = scene.reports();
+    let states: Vec<_> = reports.iter().map(state).collect();
+    assert_eq!(states, ["pending", "uploaded"]);
+    assert!(reports.iter().all(|report| report.dump.is_some()), "{reports:#?}");
+}
+
+// Goal: the proxy of the usual variable is taken, and what it must not be taken for isn't.
+#[test]
+fn a_proxy_of_the_environment_is_taken() {
+    let collector = Collector::start(Script::default()).expect("a collector");
+    let scene = Scene::new();
+    let proxy = format!("http://{}", collector.address());
+    let mut command = scene.zoo(&["--collector", "http://elsewhere.invalid/submit"]);
+    command.args(CRASH).env("http_proxy", &proxy).env_remove("no_proxy").env_remove("NO_PROXY");
+    scene.finish(command.spawn().expect("the zoo starts"));
+    scene.settle();
+    let submissions = collector.submissions();
+    assert_eq!(submissions.len(), 1);
+    assert_eq!(submissions[0].target, "http://elsewhere.invalid/submit");
+    run_with(
+        &scene,
+        &collector,
+        &CRASH,
+        &[("http_proxy", "http://127.0.0.1:9"), ("no_proxy", "*")],
+    );
+    assert_eq!(collector.submissions().len(), 2);
+}
+
 // Goal: what a server asks for holds for the whole store: nobody else bothers it meanwhile.
 #[test]
 fn a_server_is_left_alone_by_all() {
@@ -470,6 +505,22 @@ fn a_killed_guards_report_is_looked_after() {
     assert_eq!(scene.report().stage, "new");
     scene.run(&QUIET);
     assert_eq!(scene.report().stage, "pending");
+}
+
+// Goal: a store that is removed while the program runs is made anew at the crash.
+#[test]
+fn a_store_that_is_removed_comes_back() {
+    let collector = Collector::start(Script::default()).expect("a collector");
+    let scene = Scene::new();
+    let mut command = scene.zoo(&["--collector", &collector.url(), "--wait-ready"]);
+    let child = command.args(["--after", "600", "null-write"]).spawn().expect("the zoo starts");
+    scene.await_event("guarded", 1);
+    fs::remove_dir_all(scene.store()).expect("it is there");
+    scene.finish(child);
+    scene.settle();
+    let report = scene.report();
+    assert_eq!(state(&report), "uploaded", "{:#}", report.json);
+    assert!(report.dump.is_some());
 }
 
 // Goal: files that would hold whoever opens them don't.
