@@ -178,7 +178,7 @@ impl<T: PartialEq> PartialEq<Vec<T>> for List<T> {
 
 impl<T: fmt::Debug> fmt::Debug for List<T> {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        self.as_slice().fmt(formatter)
     }
 }
 
@@ -269,7 +269,7 @@ impl From<&str> for Text {
 
 impl fmt::Debug for Text {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(formatter)
+        fmt::Debug::fmt(self.as_str(), formatter)
     }
 }
 

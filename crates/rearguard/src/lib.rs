@@ -146,7 +146,7 @@ impl Rearguard {
         self
     }
 
-    /// For how long crashes at one place of the program count as one, a day for example: the first has a report, the others are counted with it. A place is known by the instruction and what called it, in this version of the program; that of a panic by its source line. Without this each crash has a report of its own. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    /// For how long crashes at one place of the program count as one, a day for example: the first has a report, the others are counted with it. A place is known by the instruction, and where that is in a library by what of the program called it, in this version of the program; that of a panic by its source line. Without this each crash has a report of its own. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
     pub fn same_crash_window(mut self, window: Duration) -> Rearguard {
         self.settings.reporting.same_crash_s = window.as_secs();
         self.with_hook(|hooks| hooks.same_crash = Some(&hooks::SAME_CRASH))
@@ -520,6 +520,12 @@ impl Handle {
     /// There is no store, or it can't be written. The answer then holds no longer than the question: nobody knows of it.
     pub fn set_consent(&self, is_given: bool) -> Result<(), Error> {
         self.worker.set_consent(is_given)
+    }
+
+    /// The user's answer so far, as the store remembers it; `None` for none.
+    #[must_use]
+    pub fn consent(&self) -> Option<bool> {
+        self.worker.consent()
     }
 
     /// Gives this installation another random identity towards collectors, from the next delivery on.

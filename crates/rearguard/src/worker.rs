@@ -546,6 +546,12 @@ impl Worker {
         Ok(())
     }
 
+    /// The user's answer so far.
+    pub(crate) fn consent(&self) -> Option<bool> {
+        let store = PathBuf::from(self.store.as_str());
+        store::consent(&store)
+    }
+
     pub(crate) fn reset_installation_id(&self) -> Result<(), Error> {
         store::forget_installation(self.store_path()?)
     }

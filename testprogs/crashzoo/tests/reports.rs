@@ -211,7 +211,7 @@ fn consent_is_asked_for_and_remembered() {
     };
     ask(&["null-write"]);
     ask(&["none"]);
-    assert_eq!(reason(&scene.report()), "the user is to be asked");
+    assert_eq!(reason(&scene.report()), "the user has not said yes");
     assert_eq!(collector.submissions().len(), 0);
     assert!(!scene.store().join("installation").exists(), "no identity before the first delivery");
     ask(&["--answer", "yes", "--after", "200", "none"]);
@@ -344,6 +344,12 @@ fn a_loop_costs_one_report() {
     assert_eq!(again("86400", "panic"), 3, "the same panic");
     assert_eq!(again("86400", "null-write"), 3);
     assert_eq!(count(&scene.reports()[0]), 100);
+    // With other things done before it, and on another thread.
+    let mut command = scene.zoo(&["--same-crash-s", "86400", "--thread", "std", "--heap", "8"]);
+    command.args(["--log", "a line", "--wait-ready", "null-write"]).env("ZOO_HOOKS", "same-crash");
+    scene.finish(command.spawn().expect("the zoo starts"));
+    scene.settle();
+    assert_eq!((scene.reports().len(), count(&scene.reports()[0])), (3, 101));
     let leaders = |year: &str| {
         let leaders = scene.store().join("repeats");
         for entry in fs::read_dir(&leaders).expect("leaders").flatten() {

@@ -441,7 +441,7 @@ impl Case {
             }
             (None, _) => Delivery::Pending("no collector is set"),
             (Some(_), Consent::Denied) => Delivery::Pending("no consent"),
-            (Some(_), Consent::Ask) => Delivery::Pending("the user is to be asked"),
+            (Some(_), Consent::Ask) => Delivery::Pending("the user has not said yes"),
             (Some(_), Consent::Granted) => Delivery::default(),
         }
     }

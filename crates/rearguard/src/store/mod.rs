@@ -121,6 +121,12 @@ pub(crate) fn remember_consent(root: &Path, is_given: bool) -> Result<(), Error>
         .map_err(|failed| Error::file("keeping the consent", path, failed))
 }
 
+/// A user's answer in a store; a no goes before a yes, as it does for who sends.
+pub(crate) fn consent(root: &Path) -> Option<bool> {
+    let is_there = |answer: &str| file::exists(&root.join(answer));
+    if is_there(REFUSED) { Some(false) } else { is_there(AGREED).then_some(true) }
+}
+
 /// Where a store keeps what is no report of ours.
 pub(crate) const ASIDE: &str = "aside";
 
