@@ -28,9 +28,6 @@ pub(crate) const EXEC_CHECK_MS: u32 = 20;
 /// How long the delivery may keep the guard, in milliseconds; the seed's figure. What isn't delivered stays pending.
 pub(crate) const DELIVERY_MS_MAX: u64 = 15_000;
 
-/// When a process that delivers is ended whatever it does, in milliseconds: an application's own transport may never come back.
-pub(crate) const DELIVERY_ALARM_MS: u32 = DELIVERY_MS_MAX as u32 + 2_000;
-
 /// How long a connection to the collector may take, in milliseconds.
 pub(crate) const CONNECT_MS_MAX: u64 = 5_000;
 

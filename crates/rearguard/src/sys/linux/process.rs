@@ -407,6 +407,9 @@ pub(crate) fn home() -> Option<List<u8>> {
     variable(b"HOME")
 }
 
+/// When a process that delivers is ended whatever it does, in milliseconds: an application's own transport may never come back.
+const DELIVERY_ALARM_MS: u32 = crate::limits::DELIVERY_MS_MAX as u32 + 2_000;
+
 /// Readies this process for sending: the ends of its children can be waited for, since who sends may start a program; and it ends if a transport of the application's never comes back, but for a front, whose worker has its alarm.
 pub(crate) fn begin_delivery() {
     if super::front::is_front() {
@@ -416,7 +419,7 @@ pub(crate) fn begin_delivery() {
         // SAFETY: the default has no conditions.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
-    rearguard_crashpath::spawn::set_alarm(crate::limits::DELIVERY_ALARM_MS);
+    rearguard_crashpath::spawn::set_alarm(DELIVERY_ALARM_MS);
 }
 
 /// Ends who works beside this guard, and returns when it has: nobody is to run the file any more.
