@@ -278,7 +278,7 @@ fn check_url(url: &str) -> Result<(), Error> {
         // Not its value: the error may be logged.
         return Err(Error::setting(
             "collector",
-            "it holds a name or a password, which every copy of the program would carry",
+            "it holds a name or a password, which every copy would carry",
         ));
     }
     if authority.first().is_none_or(|first| *first == b':') {

@@ -104,6 +104,10 @@ fn everywhere(
 
 /// A filter that refuses these system calls with EPERM, for this process and all that come from it.
 fn refuse(calls: &'static [libc::c_long]) -> io::Result<()> {
+    refuse_with(libc::EPERM, calls)
+}
+
+fn refuse_with(error: i32, calls: &'static [libc::c_long]) -> io::Result<()> {
     let statement =
         |code: u32, k: u32, jt: u8, jf: u8| libc::sock_filter { code: code as u16, jt, jf, k };
     let mut lines = [statement(0, 0, 0, 0); 16];
@@ -117,8 +121,8 @@ fn refuse(calls: &'static [libc::c_long]) -> io::Result<()> {
     add(statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0));
     for call in calls {
         add(statement(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, *call as u32, 0, 1));
-        let eperm = libc::SECCOMP_RET_ERRNO | libc::EPERM as u32;
-        add(statement(libc::BPF_RET | libc::BPF_K, eperm, 0, 0));
+        let refused = libc::SECCOMP_RET_ERRNO | error as u32;
+        add(statement(libc::BPF_RET | libc::BPF_K, refused, 0, 0));
     }
     add(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW, 0, 0));
     let filter = libc::sock_fprog { len: count as u16, filter: lines.as_mut_ptr() };
@@ -153,6 +157,26 @@ fn filters_that_refuse_everything_cost_the_report() {
     let command =
         |scene: &Scene, arguments: &[&str]| prepared(scene, arguments, move || refuse(calls));
     everywhere("no pidfd", command, |_| Expected { lives: 1, report: Told::Nothing, says: "" });
+}
+
+// Goal: a report isn't called durable before the disk has it (fsync(2)): where that fails it stays new and whole, and the next guard that may does it. A file system that has no such thing keeps nobody waiting.
+#[test]
+fn a_report_is_pending_once_it_is_durable() {
+    for topology in TOPOLOGIES {
+        for (error, stage) in [(libc::EIO, "new"), (libc::EINVAL, "pending")] {
+            let scene = Scene::new();
+            let crash =
+                ["--topology", topology, "--restart", "never", "--wait-guarded", "null-write"];
+            let filter = move || refuse_with(error, &[libc::SYS_fsync]);
+            scene.finish(prepared(&scene, &crash, filter).spawn().expect("it starts"));
+            scene.settle();
+            let report = scene.report();
+            assert_eq!(report.stage, stage, "{topology}");
+            check_report(topology, &report, Told::All);
+            scene.run(&["--wait-ready", "none"]);
+            assert_eq!(scene.report().stage, "pending", "{topology}");
+        }
+    }
 }
 
 // Goal: as a user without rights a program is guarded like any other.

@@ -175,14 +175,16 @@ pub(crate) fn read_link(path: &Path) -> Result<List<u8>, i32> {
     Ok(target)
 }
 
-/// Makes a file's or directory's content durable.
+/// Makes a file's or directory's content durable. Some network file systems can't do that for directories (`EINVAL`, fsync(2)): nothing more can be had there.
 pub(crate) fn sync(path: &Path) -> Result<(), i32> {
     let file = open(path, libc::O_RDONLY)?;
     loop {
         // SAFETY: no memory is involved.
-        let done = unsafe { libc::fsync(file.as_raw_fd()) };
-        if !is_interrupted(done as isize) {
-            return checked(done);
+        let failed = unsafe { libc::fsync(file.as_raw_fd()) } < 0;
+        match if failed { last_errno() } else { 0 } {
+            0 | libc::EINVAL => return Ok(()),
+            libc::EINTR => {}
+            error => return Err(error),
         }
     }
 }
