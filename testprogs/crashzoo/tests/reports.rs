@@ -240,10 +240,24 @@ fn a_variable_forbids_to_send() {
     assert_eq!(collector.submissions().len(), 0, "nor later: what that run did is not sent");
 }
 
+/// Sets an option of a socket, which those that it accepts inherit.
+#[expect(unsafe_code, reason = "the standard library sets no such options")]
+fn set(socket: &std::net::TcpListener, level: i32, option: i32, value: i32) {
+    let pointer = (&raw const value).cast();
+    let length = size_of::<i32>() as libc::socklen_t;
+    let socket = std::os::fd::AsRawFd::as_raw_fd(socket);
+    // SAFETY: pointer and length are those of a living number.
+    let done = unsafe { libc::setsockopt(socket, level, option, pointer, length) };
+    assert_eq!(done, 0, "{}", std::io::Error::last_os_error());
+}
+
 // Goal: a no in the middle of a transfer stops it.
 #[test]
 fn a_no_stops_what_is_being_sent() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
+    // The systems between the two hold little, so the sender waits for the reader (tcp(7), socket(7)).
+    set(&listener, libc::IPPROTO_TCP, libc::TCP_MAXSEG, 536);
+    set(&listener, libc::SOL_SOCKET, libc::SO_RCVBUF, 4096);
     let url = format!("http://{}/", listener.local_addr().expect("its address"));
     let scene = Scene::new();
     // Large and hard to compress, so that it doesn't fit into what the system takes at once.
