@@ -520,7 +520,7 @@ fn annotations_are_no_states() {
 #[test]
 fn a_killed_guards_report_is_looked_after() {
     let scene = Scene::new();
-    let kill = ["--restart", "never", "--fail-spot", "report-written:kill*"];
+    let kill = ["--restart", "never", "--fail-spot", "synced:kill*"];
     scene.run(&[&kill[..], &CRASH].concat());
     assert_eq!(scene.report().stage, "new");
     scene.run(&QUIET);

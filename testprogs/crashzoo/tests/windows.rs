@@ -556,7 +556,7 @@ fn consent_sends_what_waits() {
     let (scene, url) = (Scene::new(), collector.url());
     let options = ["--wait-ready", "--collector", &url, "--consent", "ask"];
     let run = scene.zoo(&[&options[..], &["--restart", "never", "null-write"]].concat());
-    assert_eq!(run.report().metadata["delivery"]["reason"], "the user is to be asked");
+    assert_eq!(run.report().metadata["delivery"]["reason"], "the user has not said yes");
     assert!(collector.submissions().is_empty());
     let answer = ["--answer", "yes", "--after", "8000", "none"];
     let run = scene.zoo(&[&options[..], &answer].concat());
