@@ -64,9 +64,14 @@ pub(crate) fn after<'a>(text: &'a [u8], beginning: &[u8]) -> Option<&'a [u8]> {
     if text.starts_with(beginning) { text.get(beginning.len()..) } else { None }
 }
 
+/// Where `part`, which isn't empty, stands first in `text`.
+pub(crate) fn find(text: &[u8], part: &[u8]) -> Option<usize> {
+    text.windows(part.len()).position(|window| window == part)
+}
+
 /// Whether `part`, which isn't empty, stands somewhere in `text`.
 pub(crate) fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
+    find(text, part).is_some()
 }
 
 #[cfg(test)]

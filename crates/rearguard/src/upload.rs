@@ -238,12 +238,7 @@ fn add_to_query(url: &str, values: [&str; 3]) -> Text {
             if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
                 whole.put_char(char::from(byte));
             } else {
-                whole.put_char('%');
-                for digit in [byte >> 4, byte & 15] {
-                    whole.put_char(
-                        char::from_digit(u32::from(digit), 16).unwrap_or('0').to_ascii_uppercase(),
-                    );
-                }
+                put_percent(&mut whole, byte);
             }
         }
     }
@@ -252,19 +247,23 @@ fn add_to_query(url: &str, values: [&str; 3]) -> Text {
 
 /// Escapes what would end a quoted name early, or what a header can't hold: by the field's custom with a percent sign and two digits.
 fn escaped(name: &str) -> Text {
-    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     let mut text = Text::new();
     for character in name.chars() {
-        let code = character as usize;
-        if code < 0x20 || matches!(character, '"' | '%' | '\\' | '\x7f') {
-            text.put_char('%');
-            text.put_char(char::from(DIGITS[code >> 4 & 15]));
-            text.put_char(char::from(DIGITS[code & 15]));
+        if matches!(character, '\0'..='\x1f' | '"' | '%' | '\\' | '\x7f') {
+            put_percent(&mut text, character as u8);
         } else {
             text.put_char(character);
         }
     }
     text
+}
+
+/// Appends a byte as a percent sign and two digits.
+fn put_percent(text: &mut Text, byte: u8) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    text.put_char('%');
+    text.put_char(char::from(DIGITS[usize::from(byte >> 4)]));
+    text.put_char(char::from(DIGITS[usize::from(byte & 15)]));
 }
 
 #[cfg(test)]

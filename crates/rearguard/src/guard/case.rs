@@ -69,9 +69,7 @@ impl Case {
     /// Forgets an end that was survived.
     fn begin_anew(&mut self) {
         self.is_over = false;
-        self.report = None;
-        self.repeats = None;
-        self.is_elsewhere = false;
+        self.forget_report();
         let metadata = &mut self.metadata;
         metadata.exit = None;
         metadata.crash = None;
@@ -119,11 +117,16 @@ impl Case {
         metadata.exit = Some(ExitClass::Crash(crash.signal));
         let signal = crash.signal;
         metadata.crash = Some(crash);
+        self.forget_report();
+        signal
+    }
+
+    /// There is no report of this end yet.
+    fn forget_report(&mut self) {
         self.report = None;
         self.repeats = None;
         self.is_elsewhere = false;
         self.signature = None;
-        signal
     }
 
     /// Writes the minidump and its report into the store; false when there is none.

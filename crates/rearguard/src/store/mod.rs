@@ -114,11 +114,17 @@ pub(crate) fn remember_consent(root: &Path, is_given: bool) -> Result<(), Error>
             Err(_) if file::exists(path) => Ok(()),
             written => written,
         })
-        .and_then(|()| match file::remove(below(root, before)) {
-            Err(failed) if file::exists(below(root, before)) => Err(failed),
-            _ => file::sync(root),
-        })
+        .and_then(|()| remove_if_there(below(root, before)))
+        .and_then(|()| file::sync(root))
         .map_err(|failed| Error::file("keeping the consent", path, failed))
+}
+
+/// Removes a file; one that isn't there is as good.
+fn remove_if_there(path: &Path) -> Result<(), i32> {
+    match file::remove(path) {
+        Err(failed) if file::exists(path) => Err(failed),
+        _ => Ok(()),
+    }
 }
 
 /// A user's answer in a store; a no goes before a yes, as it does for who sends.
@@ -133,12 +139,8 @@ pub(crate) const ASIDE: &str = "aside";
 /// Forgets by which identity collectors know this installation.
 pub(crate) fn forget_installation(root: &Path) -> Result<(), Error> {
     let path = below(root, INSTALLATION);
-    match file::remove(path) {
-        Err(failed) if file::exists(path) => {
-            Err(Error::file("resetting the installation's id", path, failed))
-        }
-        _ => Ok(()),
-    }
+    remove_if_there(path)
+        .map_err(|failed| Error::file("resetting the installation's id", path, failed))
 }
 
 impl Report {
@@ -277,6 +279,11 @@ impl Store {
     /// Where a report's directory is now.
     pub(crate) fn directory(&self, report: &Report) -> &'static Path {
         self.path(report.stage, report.name)
+    }
+
+    /// Where one of a report's own files is.
+    fn file(&self, report: &Report, extension: &str) -> &'static Path {
+        below(self.directory(report), file_name(report.uuid, extension))
     }
 
     /// Finds a report that an earlier guard of the same crash has finished writing. It is given with its lock if it still waits and nobody else has it in hand.
@@ -427,12 +434,11 @@ impl Store {
 
     /// Replaces a report's metadata by one rename.
     pub(crate) fn update(&self, report: &Report, metadata: &[u8]) -> Result<(), i32> {
-        let directory = self.directory(report);
-        let next = below(directory, file_name(report.uuid, "json.next"));
+        let next = self.file(report, "json.next");
         let _ = file::remove(next);
         file::write_new(next, metadata).and_then(|()| file::sync(next)).and_then(|()| {
             fail_spots::pass("update-written");
-            file::rename(next, below(directory, file_name(report.uuid, "json")))
+            file::rename(next, self.file(report, "json"))
         })
     }
 
@@ -472,13 +478,13 @@ impl Store {
 
     /// How large a report's minidump is, if it has one.
     pub(crate) fn dump_bytes(&self, report: &Report) -> Option<usize> {
-        let path = below(self.directory(report), file_name(report.uuid, "dmp"));
+        let path = self.file(report, "dmp");
         usize::try_from(file::size(path).ok()?).ok()
     }
 
     /// A report's minidump, if it has one.
     pub(crate) fn read_dump(&self, report: &Report) -> Option<List<u8>> {
-        let path = below(self.directory(report), file_name(report.uuid, "dmp"));
+        let path = self.file(report, "dmp");
         read_whole(path, LARGE_DUMP_BYTES_MAX * 2)
     }
 
@@ -501,12 +507,12 @@ impl Store {
 
     /// Whether there are metadata, whether or not they can be read.
     pub(crate) fn has_metadata(&self, report: &Report) -> bool {
-        file::exists(below(self.directory(report), file_name(report.uuid, "json")))
+        file::exists(self.file(report, "json"))
     }
 
     /// A report's metadata, as far as a reasonable one goes.
     pub(crate) fn read_metadata(&self, report: &Report) -> Option<List<u8>> {
-        let path = below(self.directory(report), file_name(report.uuid, "json"));
+        let path = self.file(report, "json");
         read_whole(path, limits::METADATA_BYTES_MAX)
     }
 

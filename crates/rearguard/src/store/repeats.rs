@@ -67,7 +67,6 @@ impl Store {
 
     /// How many crashes were counted with a report.
     pub(crate) fn repeats(&self, report: &Report) -> u64 {
-        let path = below(self.directory(report), file_name(report.uuid, "repeats"));
-        file::size(path).unwrap_or(0)
+        file::size(self.file(report, "repeats")).unwrap_or(0)
     }
 }

@@ -81,6 +81,9 @@ pub(crate) struct Subject<'a> {
     pub(crate) annotations: &'a [(Text, Text)],
 }
 
+/// Why a transfer that the user's word has ended has failed.
+pub(crate) const WITHDRAWN: &str = "the consent was withdrawn";
+
 /// What is to be sent, and for how long at most.
 pub(crate) struct Post<'a> {
     pub(crate) url: &'a str,

@@ -10,12 +10,9 @@ use super::proxy::{self, Proxy};
 use super::wide;
 use crate::heap::List;
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX, STALL_S_MAX};
-use crate::sys::words::{Answer, Post};
+use crate::sys::words::{Answer, Post, WITHDRAWN};
 
 type Handle = *mut c_void;
-
-/// What came of a transfer that the user's word has ended.
-const WITHDRAWN: &str = "the consent was withdrawn";
 
 /// How much of a report is given to the library at once, in bytes; in between the user's word is asked for.
 const PIECE_BYTES: usize = 16 << 10;

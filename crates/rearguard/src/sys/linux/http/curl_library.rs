@@ -5,10 +5,11 @@
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use super::super::strings::CText;
-use super::{NO_ANSWER, WITHDRAWN, retry_after};
+use super::library::Library;
+use super::{NO_ANSWER, retry_after};
 use crate::heap::{List, PutBytes, Text, copied, lossy, owned};
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX, STALL_S_MAX};
-use crate::sys::words::{Answer, Post};
+use crate::sys::words::{Answer, Post, WITHDRAWN};
 use crate::text::joined;
 
 const LIBRARIES: [&CStr; 3] = [c"libcurl.so.4", c"libcurl-gnutls.so.4", c"libcurl-nss.so.4"];
@@ -57,7 +58,7 @@ type Callback = unsafe extern "C" fn(*mut c_char, usize, usize, *mut c_void) -> 
 type Seek = unsafe extern "C" fn(*mut c_void, i64, c_int) -> c_int;
 
 /// The functions that are used.
-struct Library {
+struct Curl {
     init: unsafe extern "C" fn() -> Easy,
     setopt: unsafe extern "C" fn(Easy, c_int, ...) -> c_int,
     perform: unsafe extern "C" fn(Easy) -> c_int,
@@ -72,27 +73,18 @@ struct Library {
     clippy::missing_transmute_annotations,
     reason = "each type stands once, at the field that the symbol goes to"
 )]
-/// Loads the library; it stays loaded, since the guard ends soon.
-fn load() -> Option<Library> {
-    let handle = LIBRARIES.iter().find_map(|name| {
-        // SAFETY: the name is NUL-terminated; the library's initialisers are the system's own.
-        let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-        (!handle.is_null()).then_some(handle)
-    })?;
-    let symbol = |name: &CStr| {
-        // SAFETY: the handle is open and the name NUL-terminated.
-        let address = unsafe { libc::dlsym(handle, name.as_ptr()) };
-        (!address.is_null()).then_some(address)
-    };
+/// Loads the library.
+fn load() -> Option<Curl> {
+    let library = LIBRARIES.iter().find_map(|name| Library::load(name))?;
     /// Gives a symbol its type.
     macro_rules! typed {
         ($name:expr) => {{
-            let address = symbol($name)?;
+            let address = library.symbol($name)?;
             // SAFETY: libcurl's ABI gives this name the field's type.
             unsafe { core::mem::transmute(address) }
         }};
     }
-    Some(Library {
+    Some(Curl {
         init: typed!(c"curl_easy_init"),
         setopt: typed!(c"curl_easy_setopt"),
         perform: typed!(c"curl_easy_perform"),
@@ -192,19 +184,19 @@ unsafe extern "C" fn receive_header(
 }
 
 pub(super) fn post(post: &Post<'_>) -> Answer {
-    let Some(library) = load() else { return Answer::NoBackEnd };
+    let Some(curl) = load() else { return Answer::NoBackEnd };
     // SAFETY: no conditions; a second global initialisation can't happen in this process.
-    let easy = unsafe { (library.init)() };
+    let easy = unsafe { (curl.init)() };
     if easy.is_null() {
         return Answer::NoBackEnd;
     }
-    let answer = transfer(&library, easy, post);
+    let answer = transfer(&curl, easy, post);
     // SAFETY: the handle is libcurl's and is used no more.
-    unsafe { (library.cleanup)(easy) };
+    unsafe { (curl.cleanup)(easy) };
     answer
 }
 
-fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
+fn transfer(curl: &Curl, easy: Easy, post: &Post<'_>) -> Answer {
     let content_type = joined(&["Content-Type: ", post.content_type]);
     // Without this line libcurl asks before it sends and waits a second for servers that don't answer that.
     let lines = [content_type.as_str(), "Expect:", "Content-Encoding: gzip"];
@@ -212,13 +204,13 @@ fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
     for line in lines.into_iter().take(if post.is_compressed { 3 } else { 2 }) {
         let line = CText::new(line.as_bytes());
         // SAFETY: list and line are valid; libcurl copies the line.
-        headers = unsafe { (library.append)(headers, line.as_c_str().as_ptr()) };
+        headers = unsafe { (curl.append)(headers, line.as_c_str().as_ptr()) };
     }
     // The callbacks write through this pointer alone, and nobody looks before the transfer is over.
     let mut transfer =
         Transfer { post, taken: 0, body: List::new(), retry_after: List::new(), is_headed: false };
     let with = &raw mut transfer;
-    let performed = set_up(library, easy, post, headers, with).map(|()| perform(library, easy));
+    let performed = set_up(curl, easy, post, headers, with).map(|()| perform(curl, easy));
     let answer = match performed {
         None => Answer::NoBackEnd,
         Some(Err(reason)) => Answer::Failed(reason),
@@ -228,13 +220,13 @@ fn transfer(library: &Library, easy: Easy, post: &Post<'_>) -> Answer {
         }
     };
     // SAFETY: the list is libcurl's, and the transfer that used it is over.
-    unsafe { (library.free_all)(headers) };
+    unsafe { (curl.free_all)(headers) };
     answer
 }
 
 /// Sets every option; `None` when the library doesn't know one that matters.
 fn set_up(
-    library: &Library,
+    curl: &Curl,
     easy: Easy,
     post: &Post<'_>,
     headers: Lines,
@@ -245,21 +237,21 @@ fn set_up(
     let agent = CText::new(post.user_agent.as_bytes());
     let number = |option: c_int, value: c_long| {
         // SAFETY: the option takes a long.
-        (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
+        (unsafe { (curl.setopt)(easy, option, value) } == 0).then_some(())
     };
     let pointer = |option: c_int, value: *const c_void| {
         // SAFETY: the option takes a pointer, which libcurl copies from or which outlives the transfer.
-        (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
+        (unsafe { (curl.setopt)(easy, option, value) } == 0).then_some(())
     };
     let callback = |option: c_int, value: Callback| {
         // SAFETY: the option takes a function of this type.
-        (unsafe { (library.setopt)(easy, option, value) } == 0).then_some(())
+        (unsafe { (curl.setopt)(easy, option, value) } == 0).then_some(())
     };
     pointer(OPT_URL, url.as_c_str().as_ptr().cast())?;
     pointer(OPT_USERAGENT, agent.as_c_str().as_ptr().cast())?;
     number(OPT_POST, 1)?;
     // SAFETY: the option takes a curl_off_t, 64 bits wide.
-    (unsafe { (library.setopt)(easy, OPT_POSTFIELDSIZE_LARGE, post.body.len() as i64) } == 0)
+    (unsafe { (curl.setopt)(easy, OPT_POSTFIELDSIZE_LARGE, post.body.len() as i64) } == 0)
         .then_some(())?;
     pointer(OPT_HTTPHEADER, headers)?;
     number(OPT_NOSIGNAL, 1)?;
@@ -283,7 +275,7 @@ fn set_up(
     number(OPT_REDIR_PROTOCOLS, redirects)?;
     let with = transfer.cast_const().cast();
     // SAFETY: the option takes a function of this type.
-    (unsafe { (library.setopt)(easy, OPT_SEEKFUNCTION, seek_body as Seek) } == 0).then_some(())?;
+    (unsafe { (curl.setopt)(easy, OPT_SEEKFUNCTION, seek_body as Seek) } == 0).then_some(())?;
     pointer(OPT_SEEKDATA, with)?;
     for (option, function, data) in [
         (OPT_READFUNCTION, give_body as Callback, OPT_READDATA),
@@ -297,21 +289,21 @@ fn set_up(
 }
 
 /// Sends, and gives the HTTP status or why there is none.
-fn perform(library: &Library, easy: Easy) -> Result<u16, Text> {
+fn perform(curl: &Curl, easy: Easy) -> Result<u16, Text> {
     // SAFETY: the handle is set up, and everything that it points to is alive.
-    let code = unsafe { (library.perform)(easy) };
+    let code = unsafe { (curl.perform)(easy) };
     if code == ABORTED_BY_CALLBACK {
         return Err(owned(WITHDRAWN));
     }
     if code != 0 && code != ENOUGH {
         // SAFETY: libcurl returns a static text for every code.
-        let text = unsafe { (library.strerror)(code) };
+        let text = unsafe { (curl.strerror)(code) };
         // SAFETY: the text is NUL-terminated.
         let text = unsafe { CStr::from_ptr(text) };
         return Err(lossy(text.to_bytes()));
     }
     let mut status: c_long = 0;
     // SAFETY: the information is a long.
-    unsafe { (library.getinfo)(easy, INFO_RESPONSE_CODE, &raw mut status) };
+    unsafe { (curl.getinfo)(easy, INFO_RESPONSE_CODE, &raw mut status) };
     Ok(u16::try_from(status).unwrap_or(0))
 }

@@ -6,11 +6,11 @@ use rearguard_crashpath::{syscall, time};
 
 use super::super::proc_text::words;
 use super::super::{memfd, process};
-use super::{NO_ANSWER, WITHDRAWN, retry_after};
+use super::{NO_ANSWER, retry_after};
 use crate::heap::{List, PutBytes, PutText, Text, add, copied, lossy, owned};
 use crate::limits::{ANSWER_BYTES_MAX, CONNECT_MS_MAX, CONSENT_ASKED_MS};
-use crate::sys::words::{Answer, Post};
-use crate::text::{joined, number, push_number, push_padded, push_signed};
+use crate::sys::words::{Answer, Post, WITHDRAWN};
+use crate::text::{find, joined, number, push_number, push_padded, push_signed};
 
 /// How much of the program's output is read: headers and the beginning of the body.
 const OUTPUT_BYTES_MAX: usize = ANSWER_BYTES_MAX + 16 * 1024;
@@ -183,7 +183,7 @@ fn parse(output: &[u8]) -> Answer {
     while rest.starts_with(b"HTTP/") {
         // One that has no end was cut off.
         answer = None;
-        let Some(end) = rest.windows(4).position(|window| window == b"\r\n\r\n") else { break };
+        let Some(end) = find(rest, b"\r\n\r\n") else { break };
         let (head, body) = rest.split_at(end);
         let body = body.get(4..).unwrap_or_default();
         let mut lines = head.split(|byte| *byte == b'\n');

@@ -2,8 +2,9 @@
 //!
 //! Names, numbers and structure are zlib's stable ABI (zlib.h); it is soname 1 since 1995.
 
-use std::ffi::{CStr, c_char, c_int, c_uint, c_ulong, c_void};
+use std::ffi::{c_char, c_int, c_uint, c_ulong, c_void};
 
+use super::library::Library;
 use crate::heap::{List, zeros};
 
 /// `z_stream`.
@@ -49,20 +50,11 @@ const STREAM_END: c_int = 1;
 
 /// A body in gzip's form, where that is shorter; `None` where it isn't, or there is no zlib.
 pub(crate) fn compress(body: &[u8]) -> Option<List<u8>> {
-    // SAFETY: the name is NUL-terminated; the library's initialisers are the system's own.
-    let library = unsafe { libc::dlopen(c"libz.so.1".as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    if library.is_null() {
-        return None;
-    }
-    let symbol = |name: &CStr| {
-        // SAFETY: the handle is open and the name NUL-terminated.
-        let address = unsafe { libc::dlsym(library, name.as_ptr()) };
-        (!address.is_null()).then_some(address)
-    };
-    let init = symbol(c"deflateInit2_")?;
+    let library = Library::load(c"libz.so.1")?;
+    let init = library.symbol(c"deflateInit2_")?;
     // SAFETY: zlib's ABI gives this name this type.
     let init: Init = unsafe { core::mem::transmute(init) };
-    let deflate = symbol(c"deflate")?;
+    let deflate = library.symbol(c"deflate")?;
     // SAFETY: as above.
     let deflate: Deflate = unsafe { core::mem::transmute(deflate) };
     // No larger than the body: what doesn't fit isn't worth sending.

@@ -3,13 +3,11 @@
 mod curl_library;
 mod curl_program;
 mod gzip;
+mod library;
 
 pub(crate) use gzip::compress;
 
 use crate::sys::words::{Answer, Post};
-
-/// What came of a transfer that the user's word has ended.
-const WITHDRAWN: &str = "the consent was withdrawn";
 
 /// What came of one whose answer ended before it had begun.
 const NO_ANSWER: &str = "the server gave no whole answer";
