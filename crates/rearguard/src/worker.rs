@@ -2,7 +2,7 @@
 //!
 //! Nothing here may make the application worse off than without rearguard: whatever goes wrong after the settings were accepted becomes health, not an error.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -82,8 +82,8 @@ struct Launch {
     settings: &'static Settings,
     succession: Option<Succession>,
     surroundings: Surroundings,
-    /// The store's absolute path.
-    store: List<u8>,
+    /// The store's absolute path; none where there is no place for it.
+    store: Option<&'static Path>,
     /// Who else restarts it.
     block: Option<StartBlock>,
 }
@@ -333,7 +333,7 @@ fn open_channel(
         settings,
         role: worker.role,
         heads_family,
-        store,
+        store: &store.map(process::path_bytes).unwrap_or_default(),
         reporting: reporting_of(settings),
         succession: succession.as_ref(),
         block: *block,
@@ -417,7 +417,7 @@ fn is_owner(black_box: &BlackBox) -> bool {
 }
 
 /// The store's absolute path. The guard makes it and tries it, off the application's way.
-fn choose_store(settings: &Settings, worker: &mut Worker) -> List<u8> {
+fn choose_store(settings: &Settings, worker: &mut Worker) -> Option<&'static Path> {
     let chosen = match &settings.store {
         Some(path) => process::absolute(path),
         None => process::default_store(&settings.name),
@@ -428,10 +428,10 @@ fn choose_store(settings: &Settings, worker: &mut Worker) -> List<u8> {
             "",
             "there is no place for it: no absolute path was given, and neither XDG_STATE_HOME nor HOME can be used",
         ));
-        return List::new();
+        return None;
     };
     worker.store = lossy(path.as_os_str().as_encoded_bytes());
-    process::path_bytes(path)
+    Some(path)
 }
 
 /// Notes what this process is to its terminal; once it has ended, the shell has the terminal back and nobody can tell.
@@ -539,7 +539,7 @@ impl Worker {
 
     /// Keeps the user's answer, and lets the guard send what has waited for it.
     pub(crate) fn set_consent(&self, is_given: bool) -> Result<(), Error> {
-        store::remember_consent(self.store_path()?, is_given)?;
+        store::remember_consent(self.needed_store()?, is_given)?;
         if let Some(black_box) = self.own_box().filter(|_| is_given) {
             channel::call_for_delivery(black_box);
         }
@@ -548,24 +548,25 @@ impl Worker {
 
     /// The user's answer so far.
     pub(crate) fn consent(&self) -> Option<bool> {
-        let store = PathBuf::from(self.store.as_str());
-        store::consent(&store)
+        store::consent(self.store_path()?)
     }
 
     pub(crate) fn reset_installation_id(&self) -> Result<(), Error> {
-        store::forget_installation(self.store_path()?)
+        store::forget_installation(self.needed_store()?)
     }
 
     /// How many things in the store are no reports, and were set aside.
     pub(crate) fn set_aside_count(&self) -> usize {
-        file::count(&PathBuf::from(self.store.as_str()).join(store::ASIDE))
+        self.store_path().map_or(0, |store| file::count(&store.join(store::ASIDE)))
     }
 
-    fn store_path(&self) -> Result<&'static Path, Error> {
-        match self.launch.filter(|launch| !launch.store.is_empty()) {
-            Some(launch) => Ok(process::path(&launch.store)),
-            None => Err(Error::refused("finding the store", "", "this process has none")),
-        }
+    fn store_path(&self) -> Option<&'static Path> {
+        self.launch?.store
+    }
+
+    fn needed_store(&self) -> Result<&'static Path, Error> {
+        self.store_path()
+            .ok_or_else(|| Error::refused("finding the store", "", "this process has none"))
     }
 
     /// Tells the guard that this life has proved itself.
