@@ -2,7 +2,7 @@
 //!
 //! A port provides these modules with these functions, side by side in `linux/` and `windows/`:
 //!
-//! - `process`: what this process is and where it began (`Surroundings`), identity, randomness, clocks; work beside a guard that stands by.
+//! - `process`: what this process is and where it began (`Surroundings`), identity, randomness, clocks; work beside a guard that stands by. Some of it can come from `std_process`.
 //! - `channel`: the worker's side: make black box and launch record, start the keeper, arm, take the succession record.
 //! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
 //! - `front`: guard-first, where the first process stands in front of the worker; else `no_front`.
@@ -41,6 +41,8 @@ pub(crate) use std::process::Command as RoleCommand;
 
 #[cfg(not(target_os = "linux"))]
 mod std_file;
+#[cfg(not(target_os = "linux"))]
+mod std_process;
 
 #[cfg(target_os = "linux")]
 mod linux;

@@ -7,23 +7,8 @@ use std::path::{Path, PathBuf};
 use crate::config::StartBlock;
 use crate::heap::{List, Text, copied};
 use crate::sys::std_file::kept_path;
+pub(crate) use crate::sys::std_process::{absolute, arguments, variable};
 use crate::sys::words::Surroundings;
-
-/// The program's arguments, its own name first. The guard argument is ASCII, which every system's encoding leaves as it is.
-pub(crate) fn arguments() -> List<List<u8>> {
-    std::env::args_os().map(|argument| argument.into_encoded_bytes().into()).collect()
-}
-
-/// The value of an environment variable with a name of ASCII.
-pub(crate) fn variable(name: &[u8]) -> Option<List<u8>> {
-    let value = std::env::var_os(core::str::from_utf8(name).ok()?)?;
-    Some(value.into_encoded_bytes().into())
-}
-
-/// A path from the root on, without asking whether it is there.
-pub(crate) fn absolute(path: &Path) -> Option<&'static Path> {
-    std::path::absolute(path).ok().map(kept_path)
-}
 
 /// What the system says of this process at its start: nothing that is known.
 pub(crate) struct Status {

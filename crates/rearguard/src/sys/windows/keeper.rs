@@ -19,15 +19,15 @@ use windows_sys::Win32::System::JobObjects::{
 };
 use windows_sys::Win32::System::Memory::FILE_MAP_READ;
 use windows_sys::Win32::System::Threading::{
-    CreateThread, DETACHED_PROCESS, EVENT_MODIFY_STATE, INFINITE, PROCESS_CREATE_PROCESS,
-    PROCESS_DUP_HANDLE, PROCESS_QUERY_INFORMATION, PROCESS_VM_READ,
-    STACK_SIZE_PARAM_IS_A_RESERVATION, WaitForSingleObject,
+    DETACHED_PROCESS, EVENT_MODIFY_STATE, INFINITE, PROCESS_CREATE_PROCESS, PROCESS_DUP_HANDLE,
+    PROCESS_QUERY_INFORMATION, PROCESS_VM_READ, WaitForSingleObject,
 };
 
 use super::front;
 use super::handles::{self, raw, this_process};
 use super::process;
 use super::spawn::{self, Created, Start};
+use super::threads;
 
 /// What a guard may do with its worker: look at it and its memory, take its streams and a snapshot, wait for its end.
 const PROCESS_RIGHTS: u32 = PROCESS_QUERY_INFORMATION
@@ -53,33 +53,7 @@ pub(super) struct Keeping {
 
 /// Starts the keeper; the error is the system's.
 pub(super) fn start(keeping: Keeping) -> Result<(), u32> {
-    let argument = Box::into_raw(Box::new(keeping));
-    // SAFETY: the entry has the system's type, and takes over the box that the argument is.
-    let thread = unsafe {
-        CreateThread(
-            core::ptr::null(),
-            STACK_BYTES,
-            Some(keeper_entry),
-            argument.cast_const().cast(),
-            STACK_SIZE_PARAM_IS_A_RESERVATION,
-            core::ptr::null_mut(),
-        )
-    };
-    match handles::own(thread) {
-        Ok(_) => Ok(()),
-        Err(error) => {
-            // SAFETY: no thread was made, so the box is still ours.
-            drop(unsafe { Box::from_raw(argument) });
-            Err(error)
-        }
-    }
-}
-
-unsafe extern "system" fn keeper_entry(argument: *mut core::ffi::c_void) -> u32 {
-    // SAFETY: the argument is the box that `start` gave away.
-    let keeping = unsafe { Box::from_raw(argument.cast::<Keeping>()) };
-    keep(&keeping);
-    0
+    threads::start(STACK_BYTES, move || keep(&keeping)).map(drop)
 }
 
 /// The keeper's life. Beyond the intensity it ends; a crash still finds the standby.

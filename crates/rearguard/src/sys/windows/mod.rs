@@ -27,6 +27,7 @@ mod libraries;
 mod proxy;
 mod session;
 mod spawn;
+mod threads;
 mod wide;
 
 /// What only other ports need; named here, so that the compiler goes on to find what nobody uses on any system.

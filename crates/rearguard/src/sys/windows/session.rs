@@ -6,16 +6,13 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use windows_sys::Win32::Foundation::HWND;
-use windows_sys::Win32::System::Threading::{
-    CreateThread, STACK_SIZE_PARAM_IS_A_RESERVATION, SetProcessShutdownParameters, Sleep,
-};
+use windows_sys::Win32::System::Threading::{SetProcessShutdownParameters, Sleep};
 use windows_sys::Win32::UI::WindowsAndMessaging::{
     MSG, WM_ENDSESSION, WM_QUERYENDSESSION, WNDCLASSW, WS_EX_NOACTIVATE, WS_EX_TOOLWINDOW, WS_POPUP,
 };
 
-use super::handles;
 use super::libraries::Library;
-use super::wide;
+use super::{threads, wide};
 
 /// The window's class, by which a test finds it.
 const CLASS: &str = "RearguardSession";
@@ -48,18 +45,10 @@ pub(super) fn set_at_work(at_work: bool) {
 pub(super) fn listen() {
     // SAFETY: no memory is involved.
     unsafe { SetProcessShutdownParameters(SHUTDOWN_LEVEL, 0) };
-    // SAFETY: the entry has the system's type and takes no argument.
-    let thread = unsafe {
-        CreateThread(
-            core::ptr::null(),
-            STACK_BYTES,
-            Some(thread_entry),
-            core::ptr::null(),
-            STACK_SIZE_PARAM_IS_A_RESERVATION,
-            core::ptr::null_mut(),
-        )
-    };
-    drop(handles::own(thread));
+    // Its failure is the lack of somebody to ask.
+    let _ = threads::start(STACK_BYTES, || {
+        let _ = run();
+    });
 }
 
 /// user32's functions. It is loaded here alone, so no application has it for our sake.
@@ -81,11 +70,6 @@ type CreateWindow = unsafe extern "system" fn(
 type GetMessage = unsafe extern "system" fn(*mut MSG, HWND, u32, u32) -> i32;
 type DispatchMessage = unsafe extern "system" fn(*const MSG) -> isize;
 type DefaultProcedure = unsafe extern "system" fn(HWND, u32, usize, isize) -> isize;
-
-unsafe extern "system" fn thread_entry(_argument: *mut core::ffi::c_void) -> u32 {
-    // Its failure is the lack of somebody to ask.
-    u32::from(run().is_none())
-}
 
 /// Makes the window and serves it.
 fn run() -> Option<()> {
