@@ -125,8 +125,7 @@ fn application() {
 #[test]
 fn a_second_start_is_refused() {
     let scene = Scene::new();
-    let ended = scene.finish(app::command(&scene, "twice").spawn().expect("it starts"));
-    scene.settle();
+    let ended = scene.run_command(&mut app::command(&scene, "twice"));
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     let well = "guarded, armed, reports are kept";
     let again = "starting the guard: it was started before in this process; false";

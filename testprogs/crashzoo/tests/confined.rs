@@ -168,8 +168,7 @@ fn a_report_is_pending_once_it_is_durable() {
             let crash =
                 ["--topology", topology, "--restart", "never", "--wait-guarded", "null-write"];
             let filter = move || refuse_with(error, &[libc::SYS_fsync]);
-            scene.finish(prepared(&scene, &crash, filter).spawn().expect("it starts"));
-            scene.settle();
+            scene.run_command(&mut prepared(&scene, &crash, filter));
             let report = scene.report();
             assert_eq!(report.stage, stage, "{topology}");
             check_report(topology, &report, Told::All);

@@ -118,8 +118,7 @@ fn nothing_private_is_sent() {
     let mut command = scene.zoo(&["--wait-ready", "--collector", &collector.url()]);
     command.args(["--recovery", "argument-of-no-concern", "null-write"]);
     command.env("TOKEN", "variable-of-no-concern");
-    scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
+    scene.run_command(&mut command);
     let submissions = collector.submissions();
     let metadata = &submissions[0].file("rearguard_metadata").expect("metadata").bytes;
     let text = String::from_utf8_lossy(metadata);

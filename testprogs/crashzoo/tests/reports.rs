@@ -32,8 +32,7 @@ fn run_with(
 ) {
     let mut command = scene.zoo(&["--collector", &collector.url()]);
     command.args(arguments).envs(environment.iter().copied());
-    scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
+    scene.run_command(&mut command);
 }
 
 fn state(report: &Report) -> &str {
@@ -120,8 +119,7 @@ fn a_proxy_of_the_environment_is_taken() {
     let proxy = format!("http://{}", collector.address());
     let mut command = scene.zoo(&["--collector", "http://elsewhere.invalid/submit"]);
     command.args(CRASH).env("http_proxy", &proxy).env_remove("no_proxy").env_remove("NO_PROXY");
-    scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
+    scene.run_command(&mut command);
     let submissions = collector.submissions();
     assert_eq!(submissions.len(), 1);
     assert_eq!(submissions[0].target, "http://elsewhere.invalid/submit");
@@ -349,8 +347,7 @@ fn a_loop_costs_one_report() {
     let again = |window: &str, way: &str| {
         let mut command = scene.zoo(&["--same-crash-s", window, "--wait-ready", way]);
         command.env("ZOO_HOOKS", "same-crash");
-        scene.finish(command.spawn().expect("the zoo starts"));
-        scene.settle();
+        scene.run_command(&mut command);
         scene.reports().len()
     };
     assert_eq!(again("86400", "null-call"), 2, "another place");
@@ -361,8 +358,7 @@ fn a_loop_costs_one_report() {
     // With other things done before it, and on another thread.
     let mut command = scene.zoo(&["--same-crash-s", "86400", "--thread", "std", "--heap", "8"]);
     command.args(["--log", "a line", "--wait-ready", "null-write"]).env("ZOO_HOOKS", "same-crash");
-    scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
+    scene.run_command(&mut command);
     assert_eq!((scene.reports().len(), count(&scene.reports()[0])), (3, 101));
     let leaders = |year: &str| {
         let leaders = scene.store().join("repeats");
@@ -440,8 +436,7 @@ fn the_users_name_is_redacted() {
         command.args(["--collector", &collector.url(), "--wait-ready", "--attach"]).arg(&log);
         command.args(["--annotate", &format!("path={}/y", home.display()), "null-write"]);
         command.env("HOME", &home).env("ZOO_HOOKS", hooks);
-        scene.finish(command.spawn().expect("the zoo starts"));
-        scene.settle();
+        scene.run_command(&mut command);
         let submissions = collector.submissions();
         submissions.last().expect("a report").clone()
     };
@@ -475,8 +470,7 @@ fn texts_are_scrubbed() {
         let mut command = scene.zoo(&["--wait-ready", "--annotate", "secret=token"]);
         command.args(["--annotate", "open=value", "--log", "a SECRET b", way]);
         command.env("ZOO_HOOKS", "scrub");
-        scene.finish(command.spawn().expect("the zoo starts"));
-        scene.settle();
+        scene.run_command(&mut command);
         scene.reports().pop().expect("a report")
     };
     let report = scrubbed("null-write");

@@ -348,8 +348,7 @@ fn a_role_without_its_family_has_a_guard_of_its_own() {
         command.arg(format!("--rearguard-role=1:{socket}:helper"));
         command.args(["--wait-guarded", "--store"]).arg(scene.store());
         command.arg("--trace").arg(scene.trace_path()).arg("abort");
-        let ended = scene.finish(command.spawn().expect("the zoo starts"));
-        scene.settle();
+        let ended = scene.run_command(&mut command);
         assert_eq!(ended.signal(), Some(libc::SIGABRT), "{socket}: {ended:?}");
         assert_eq!(scene.report().json["role"], "helper");
         reap(ended.pid);
@@ -393,8 +392,7 @@ fn nobody_is_told_of_what_was_not_given_up() {
         let scene = Scene::new();
         let mut command = scene.zoo(&[&["--notice", "--wait-ready"], options].concat());
         command.env("ZOO_NOTICE", scene.path("notice"));
-        scene.finish(command.spawn().expect("the zoo starts"));
-        scene.settle();
+        scene.run_command(&mut command);
         assert!(!scene.path("notice").exists(), "{options:?}");
     }
 }

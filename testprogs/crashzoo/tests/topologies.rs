@@ -225,15 +225,13 @@ fn process_one_has_its_duties() {
     needs_root!();
     let scene = Scene::new();
     let crash = [&FRONT[..], &["--restart", "never", "null-write"]].concat();
-    let ended = scene.finish(scene.in_own_processes(&[], &crash).spawn().expect("unshare starts"));
-    scene.settle();
+    let ended = scene.run_command(&mut scene.in_own_processes(&[], &crash));
     assert_eq!(ended.code(), Some(128 + libc::SIGSEGV), "{ended:?}");
     assert_eq!(scene.report().exception().0, libc::SIGSEGV);
 
     let scene = Scene::new();
     let auto = ["--topology", "auto", "--wait-guarded", "--tell-topology", "null-write"];
-    let ended = scene.finish(scene.in_own_processes(&[], &auto).spawn().expect("unshare starts"));
-    scene.settle();
+    let ended = scene.run_command(&mut scene.in_own_processes(&[], &auto));
     assert_eq!(ended.code(), Some(0), "a restart in place: {ended:?}");
     assert_eq!(scene.events("main").len(), 2);
 }
@@ -267,8 +265,7 @@ fn the_automatic_choice_says_why() {
         if let Some((name, value)) = variable {
             command.env(name, value);
         }
-        let ended = scene.finish(command.spawn().expect("the zoo starts"));
-        scene.settle();
+        let ended = scene.run_command(&mut command);
         ended.stderr
     };
     assert!(said(None).contains("topology: WorkerFirst: nothing speaks"));
@@ -487,8 +484,7 @@ fn a_lost_front_begins_nothing_anew() {
     let scene = Scene::new();
     let mut command = scene.zoo(&["--topology", "guard-first", "--health", "none"]);
     command.env("REARGUARD_LIFE", "7:1");
-    let ended = scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
+    let ended = scene.run_command(&mut command);
     assert_eq!(ended.code(), Some(0), "{ended:?}");
     assert!(ended.stderr.contains("what lies between has lost it"), "{ended:?}");
     assert_eq!(scene.events("main").len(), 1);
@@ -501,8 +497,7 @@ fn a_front_starts_its_own_program() {
     let scene = Scene::new();
     let mut command = scene.zoo(&[&FRONT[..], &["exit-3"]].concat());
     command.env("APPIMAGE", "/bin/true");
-    let ended = scene.finish(command.spawn().expect("the zoo starts"));
-    scene.settle();
+    let ended = scene.run_command(&mut command);
     assert_eq!(ended.code(), Some(3), "{ended:?}");
 }
 

@@ -194,7 +194,12 @@ impl Scene {
 
     /// Runs the zoo to its end, and everything that follows from it.
     pub(crate) fn run(&self, arguments: &[&str]) -> Ended {
-        let ended = self.finish(self.zoo(arguments).spawn().expect("the zoo starts"));
+        self.run_command(&mut self.zoo(arguments))
+    }
+
+    /// As [`Scene::run`], for a command that was made already.
+    pub(crate) fn run_command(&self, command: &mut Command) -> Ended {
+        let ended = self.finish(command.spawn().expect("the program starts"));
         self.settle();
         ended
     }
