@@ -425,14 +425,16 @@ pub(crate) fn begin_delivery() {
 /// Ends who works beside this guard, and returns when it has: nobody is to run the file any more.
 pub(crate) fn end_beside() {
     let pid = BESIDE.load(Ordering::Relaxed);
-    let is_there = |flags| {
-        // SAFETY: no memory is involved; only a child of ours is asked about.
-        unsafe { libc::waitpid(pid, core::ptr::null_mut(), flags) == 0 }
-    };
-    if pid > 0 && is_there(libc::WNOHANG) {
+    if is_there(pid, libc::WNOHANG) {
         let _ = syscall::kill(pid, libc::SIGKILL);
-        is_there(0);
+        is_there(pid, 0);
     }
+}
+
+/// Whether a child of ours lives; with no flags it is waited for until it doesn't.
+fn is_there(child: i32, flags: i32) -> bool {
+    // SAFETY: no memory is involved; only a child of ours is asked about.
+    child > 0 && unsafe { libc::waitpid(child, core::ptr::null_mut(), flags) } == 0
 }
 
 /// The last process that works beside this guard.
@@ -448,9 +450,7 @@ pub(crate) fn beside(work: impl FnOnce() + Send + 'static) {
         unsafe { libc::signal(libc::SIGCHLD, libc::SIG_IGN) };
     }
     // One at a time, whoever asks and how often: it sends all that waits.
-    let earlier = BESIDE.load(Ordering::Relaxed);
-    // SAFETY: no memory is involved; only a child of ours is asked about.
-    if earlier > 0 && unsafe { libc::waitpid(earlier, core::ptr::null_mut(), libc::WNOHANG) } == 0 {
+    if is_there(BESIDE.load(Ordering::Relaxed), libc::WNOHANG) {
         return;
     }
     // SAFETY: this process has one thread, so the new one has all that it needs.
