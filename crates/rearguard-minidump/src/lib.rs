@@ -62,6 +62,10 @@ on_supported_systems! {
     mod soft_error;
     mod text;
 
+    #[cfg(fuzzing)]
+    #[doc(hidden)]
+    pub mod fuzzing;
+
     pub use linux::{Capture, capture};
     pub use registers::Registers;
 }

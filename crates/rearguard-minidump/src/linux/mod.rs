@@ -7,6 +7,8 @@
 mod alarm;
 mod copy;
 mod freeze;
+#[cfg(fuzzing)]
+pub(crate) mod fuzzing;
 mod helper;
 mod linker;
 mod memory;

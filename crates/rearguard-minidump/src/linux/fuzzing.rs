@@ -1,0 +1,52 @@
+//! The fuzzers' way to what reads a target: this very process is the target.
+
+use super::memory::TargetMemory;
+use super::stack::{self, Limit};
+use super::{linker, modules, sys};
+use crate::encode;
+use crate::parse::auxv;
+use crate::parse::elf::SEGMENTS_MAX;
+use crate::parse::maps::{self, Mapping};
+use crate::snapshot::Snapshot;
+
+/// Modules and links that are looked for.
+const MODULES_MAX: usize = 64;
+
+/// The pieces of stacks at addresses that the input gives.
+pub(crate) fn plans(mappings: &[Mapping], data: &[u8]) {
+    let limit = Limit { total: 32 * 1024, far: 8 * 1024 };
+    for word in data.chunks_exact(8).take(16) {
+        let Some(sp) = crate::bytes::u64_at(word, 0) else { continue };
+        let plan = stack::plan(sp, mappings, &[0, sp.wrapping_add(4096)], limit);
+        assert!(plan.below.len + plan.near.len + plan.far.len <= 2 * limit.total);
+        for mapping in mappings.iter().take(4) {
+            let plan = stack::plan(mapping.start, mappings, &[0], limit);
+            assert!(plan.near.len <= limit.total);
+        }
+    }
+}
+
+/// Reads `count` modules and the linker's list from memory of this process, and encodes what was found.
+pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
+    let part = bytes as u64 / count as u64 & !4095;
+    let mut text = String::new();
+    for index in 0..count as u64 {
+        let start = at + index * part;
+        text += &format!("{start:x}-{:x} r-xp 00000000 fe:01 {} /lib/{index}\n", start + part, index / 2 + 1);
+    }
+    let mut snapshot = Box::<Snapshot>::default();
+    (snapshot.mappings, _) = maps::parse(text.as_bytes());
+    let mut auxiliary = Vec::new();
+    for word in [auxv::PHDR, at + 64, auxv::PHNUM, SEGMENTS_MAX as u64] {
+        auxiliary.extend_from_slice(&word.to_le_bytes());
+    }
+    let (_, tid) = sys::own_ids();
+    let mut memory = TargetMemory::new(tid, None, [0..0, 0..0, 0..0]);
+    modules::read(&mut memory, text.as_bytes(), &auxiliary, MODULES_MAX, &mut snapshot);
+    snapshot.linker = linker::read(&mut memory, &auxiliary, MODULES_MAX);
+    assert!(snapshot.modules.len() <= count);
+    assert!(snapshot.modules.iter().all(|module| module.start < module.end));
+    assert!(snapshot.linker.as_ref().is_none_or(|linker| linker.links.len() <= MODULES_MAX));
+    snapshot.file_bytes_max = 64 * 1024;
+    assert!(encode::encode(snapshot).len() <= 64 * 1024);
+}
