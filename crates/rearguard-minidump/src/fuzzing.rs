@@ -9,8 +9,8 @@ use core::ptr;
 use crate::linux::fuzzing as linux;
 use crate::parse::{auxv, directory, elf, maps, process};
 
-/// Where the hostile memory lies, and how much there is.
-const MEMORY_AT: u64 = 0x10_0000_0000;
+/// Where the hostile memory lies, and how much there is; below what an address sanitizer takes for itself.
+const MEMORY_AT: u64 = 0x4000_0000;
 const MEMORY_BYTES: usize = 64 * 1024;
 
 /// Modules that the memory is cut into, at most.
