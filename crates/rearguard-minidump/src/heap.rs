@@ -24,6 +24,12 @@ pub(crate) extern "C" fn copied(bytes: &[u8]) -> Vec<u8> {
     bytes.to_vec()
 }
 
+/// Ids of one's own.
+#[inline(never)]
+pub(crate) extern "C" fn copied_ids(ids: &[i32]) -> Vec<i32> {
+    ids.to_vec()
+}
+
 /// A text of one's own; what is no UTF-8 becomes U+FFFD.
 #[inline(never)]
 pub(crate) extern "C" fn lossy(bytes: &[u8]) -> String {

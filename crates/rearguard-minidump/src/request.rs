@@ -55,7 +55,7 @@ pub struct Request<'a> {
     /// Called at each step, for tests that end or stop the dumping process there.
     ///
     /// It may be called on another thread and a stack of 256 KiB; a panic in it ends the process.
-    pub probe: Option<&'a dyn Fn(Step)>,
+    pub probe: Option<&'a (dyn Fn(Step) + Sync)>,
 }
 
 impl Request<'_> {
@@ -95,9 +95,9 @@ pub enum Step {
     RegistersRead,
     /// Their stacks are copied.
     StacksCopied,
-    /// All threads run again, and none is traced.
+    /// All threads run again, and none is traced; most of what doesn't need them held was read meanwhile.
     Released,
-    /// Modules, names and texts are read.
+    /// Modules, names and texts are read, and the stacks of threads that weren't held.
     ModulesRead,
     /// The target isn't needed any more.
     BeforeEncode,

@@ -122,6 +122,17 @@ impl SoftErrors {
         }
     }
 
+    /// Adds those of another that aren't there yet.
+    pub(crate) fn join(&mut self, others: SoftErrors) {
+        for error in others.kept {
+            if self.kept.contains(&error) {
+                continue;
+            }
+            self.add(error.operation, error.object, error.errno);
+        }
+        self.left_out += others.left_out;
+    }
+
     pub(crate) fn as_slice(&self) -> &[SoftError] {
         &self.kept
     }

@@ -9,11 +9,11 @@ use crate::snapshot::{Memory, Snapshot};
 use crate::soft_error::Object;
 
 /// MINIDUMP_MEMORY_DESCRIPTOR.
-const DESCRIPTOR_BYTES: usize = 16;
+pub(super) const DESCRIPTOR_BYTES: usize = 16;
 
 /// MINIDUMP_MEMORY_INFO_LIST and MINIDUMP_MEMORY_INFO.
 const INFO_HEADER_BYTES: usize = 16;
-const INFO_BYTES: usize = 48;
+pub(super) const INFO_BYTES: usize = 48;
 
 /// MEM_COMMIT, MEM_PRIVATE, MEM_MAPPED.
 const COMMITTED: u32 = 0x1000;
@@ -81,6 +81,14 @@ impl Encoder {
 
     /// Writes at most `limit` bytes of one region, from its lowest address.
     fn region(&mut self, memory: &Memory, arena: &[u8], limit: usize, regions: &mut Vec<Region>) -> Option<Location> {
+        if self.in_place {
+            if memory.place.is_empty() {
+                return None;
+            }
+            let location = Location { size: memory.place.len() as u32, rva: memory.place.start as u32 };
+            heap::add(regions, (memory.address, location));
+            return Some(location);
+        }
         let bytes = arena.get(memory.place.clone())?;
         self.out.align();
         let length = bytes.len().min(limit).min(self.out.room().saturating_sub(DESCRIPTOR_BYTES + 16));

@@ -2,6 +2,7 @@
 //!
 //! The parts are written in the order of their worth, so that a dump that reaches its limit of bytes has lost the least: the crash first, then where everything was loaded, then the other threads, then texts.
 //! Stacks of the other threads come last and share what is left.
+//! Where everything fits, as nearly always, the stacks stay where they were copied to, which is where the file begins, and all else is written behind them.
 //! The layouts are those of `minidumpapiset.h`, with Breakpad's and Crashpad's additions for Linux.
 //!
 //! Nothing here asks the system for anything.
@@ -9,6 +10,7 @@
 mod extras;
 mod memory;
 mod modules;
+mod size;
 mod system;
 mod threads;
 pub(crate) mod writer;
@@ -57,12 +59,18 @@ struct Encoder {
     out: Writer,
     streams: usize,
     streams_max: usize,
+    /// The memory is in the file already, at the places that the snapshot names.
+    in_place: bool,
+}
+
+/// Bytes of header and directory, which come first: a multiple of 8.
+pub(crate) fn beginning_bytes(user_streams: usize) -> usize {
+    (HEADER_BYTES + (OWN_STREAMS_MAX + user_streams) * DIRECTORY_ENTRY_BYTES).next_multiple_of(8)
 }
 
 /// The bytes of the minidump.
 pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
-    let user_streams = snapshot.user_streams.len();
-    let mut encoder = Encoder::new(&snapshot, OWN_STREAMS_MAX + user_streams);
+    let mut encoder = Encoder::new(&mut snapshot);
     encoder.system(&snapshot);
     encoder.misc(&snapshot);
     let exception = encoder.exception(&snapshot);
@@ -86,22 +94,25 @@ pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
 }
 
 impl Encoder {
-    fn new(snapshot: &Snapshot, streams_max: usize) -> Encoder {
-        let limit = snapshot.file_bytes_max.max(FILE_BYTES_MIN);
+    fn new(snapshot: &mut Snapshot) -> Encoder {
         // What went wrong is known last and has to have a place all the same.
-        let mut out = Writer::new(limit - STREAM_BYTES_MAX);
-        out.reserve(snapshot.arena.len().saturating_add(FILE_BYTES_MIN));
-        out.u32(SIGNATURE);
-        out.u32(VERSION);
-        out.u32(0);
-        out.u32(HEADER_BYTES as u32);
-        // The checksum is optional.
-        out.u32(0);
-        out.u32(snapshot.system.now_s);
-        out.u64(0);
-        out.zeros(streams_max * DIRECTORY_ENTRY_BYTES);
-        out.align();
-        Encoder { out, streams: 0, streams_max }
+        let limit = snapshot.file_bytes_max.max(FILE_BYTES_MIN) - STREAM_BYTES_MAX;
+        let user_streams = snapshot.user_streams.len();
+        let in_place = size::all_fits(snapshot, limit);
+        let mut out = if in_place {
+            Writer::behind(core::mem::take(&mut snapshot.arena), limit)
+        } else {
+            Writer::new(limit)
+        };
+        let beginning = beginning_bytes(user_streams);
+        if out.len() < beginning {
+            out.zeros(beginning - out.len());
+        }
+        // The number of streams follows, and the checksum is optional.
+        for (at, value) in [(0, SIGNATURE), (4, VERSION), (12, HEADER_BYTES as u32), (20, snapshot.system.now_s)] {
+            out.patch_u32(at, value);
+        }
+        Encoder { out, streams: 0, streams_max: OWN_STREAMS_MAX + user_streams, in_place }
     }
 
     /// Puts a stream into the directory.

@@ -7,7 +7,7 @@ use crate::snapshot::{Module, Snapshot};
 use crate::soft_error::Object;
 
 /// MINIDUMP_MODULE.
-const MODULE_BYTES: usize = 108;
+pub(super) const MODULE_BYTES: usize = 108;
 
 /// VS_FIXEDFILEINFO, which Linux doesn't have.
 const VERSION_INFO_BYTES: usize = 52;
@@ -17,7 +17,7 @@ const CV_SIGNATURE_ELF: u32 = 0x4270_454c;
 
 /// MDRawDebug and MDRawLinkMap with 64-bit pointers, packed to 4 bytes.
 const DEBUG_BYTES: usize = 36;
-const LINK_BYTES: usize = 20;
+pub(super) const LINK_BYTES: usize = 20;
 
 impl Encoder {
     /// MINIDUMP_MODULE_LIST.

@@ -10,12 +10,12 @@ use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
 /// MINIDUMP_THREAD, and where it has the address of the stack, its location, and that of the context.
-const THREAD_BYTES: usize = 48;
+pub(super) const THREAD_BYTES: usize = 48;
 const STACK_AT: Rva = 24;
 const CONTEXT_AT: Rva = 40;
 
 /// MINIDUMP_THREAD_NAME.
-const THREAD_NAME_BYTES: usize = 12;
+pub(super) const THREAD_NAME_BYTES: usize = 12;
 
 /// The list of threads in the file: where its first entry is, and how many it has.
 #[derive(Clone, Copy, Debug)]

@@ -28,6 +28,11 @@ impl Writer {
         Writer { out: Vec::new(), limit: limit.min(u32::MAX as usize) }
     }
 
+    /// One that goes on behind bytes which are in the file already.
+    pub(crate) fn behind(bytes: Vec<u8>, limit: usize) -> Writer {
+        Writer { out: bytes, ..Writer::new(limit) }
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.out.len()
     }
@@ -40,11 +45,6 @@ impl Writer {
     /// Changes the limit by giving back what was held in reserve.
     pub(crate) fn raise_limit(&mut self, bytes: usize) {
         self.limit = self.limit.saturating_add(bytes).min(u32::MAX as usize);
-    }
-
-    pub(crate) fn reserve(&mut self, bytes: usize) {
-        let room = self.room();
-        heap::reserve(&mut self.out, bytes.min(room));
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {

@@ -2,15 +2,14 @@
 //!
 //! It serves twice: for the threads that are stopped, and afterwards for those that can't be.
 
-use core::ops::Range;
-
-use super::memory::{Piece, TargetMemory};
+use super::Target;
+use super::memory::{Arena, Piece, TargetMemory};
 use super::stack::{self, Limit, Plan};
-use crate::encode::fair_share;
+use crate::encode::{self, fair_share};
 use crate::heap;
 use crate::parse::maps::{self, Mapping};
 use crate::registers::Registers;
-use crate::request::Limits;
+use crate::request::{Limits, Request};
 use crate::snapshot::Memory;
 
 /// Bytes before and after the instruction pointer of a crash.
@@ -36,9 +35,9 @@ impl Owner {
 }
 
 /// What has been copied.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Copied {
-    pub(super) arena: Vec<u8>,
+    pub(super) arena: Arena,
     /// The stacks by thread.
     pub(super) stacks: Vec<(i32, Memory)>,
     /// Other memory.
@@ -46,34 +45,33 @@ pub(super) struct Copied {
 }
 
 impl Copied {
+    /// Nothing yet, with room in front for the beginning of the file.
+    pub(super) fn new(request: &Request<'_>) -> Copied {
+        let arena = Arena::behind(encode::beginning_bytes(request.user_streams.len()));
+        Copied { arena, stacks: Vec::new(), memory: Vec::new() }
+    }
+
     /// Copies for all `owners` in as few calls as possible.
     pub(super) fn copy(
         &mut self,
         owners: &[Owner],
         memory: &mut TargetMemory<'_>,
-        mappings: &[Mapping],
-        ceiling: u64,
+        target: &Target,
         limits: &Limits,
     ) {
-        let mut pieces = plan_all(owners, mappings, ceiling, limits);
-        let buffer = memory.read_pieces(&mut pieces);
-        let base = self.arena.len();
-        if base == 0 {
-            self.arena = buffer;
-        } else {
-            heap::append(&mut self.arena, &buffer);
-        }
+        let mut pieces = plan_all(owners, &target.mappings, target.stat.stack_start, limits);
+        memory.read_pieces(&mut pieces, &mut self.arena);
         // Three pieces of stack for each, in the order of the plan, then the code.
         let (stacks, code) = pieces.split_at_checked(owners.len() * 3).unwrap_or((&pieces, &[]));
         for (owner, stack) in owners.iter().zip(stacks.chunks_exact(3)) {
             let [below, near, far] = stack else { continue };
-            heap::add(&mut self.stacks, (owner.tid, joined(below, near, base)));
+            heap::add(&mut self.stacks, (owner.tid, joined(below, near)));
             if far.got > 0 {
-                heap::add(&mut self.memory, Memory { address: far.address, place: shifted(far.place(), base) });
+                heap::add(&mut self.memory, Memory { address: far.address, place: far.place() });
             }
         }
         for piece in code.iter().filter(|piece| piece.got > 0) {
-            heap::add(&mut self.memory, Memory { address: piece.address, place: shifted(piece.place(), base) });
+            heap::add(&mut self.memory, Memory { address: piece.address, place: piece.place() });
         }
     }
 
@@ -102,7 +100,8 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
     }
     let share = fair_share(pieces.iter().map(|piece| piece.len), limits.file_bytes_max);
     for piece in &mut pieces {
-        piece.len = piece.len.min(share);
+        // Whole words, so that each piece begins at one in the arena.
+        piece.len = piece.len.min(share) & !7;
     }
     for owner in owners {
         if let Some(piece) = owner.instruction.and_then(|at| code(at, mappings)) {
@@ -115,20 +114,16 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
 /// The memory around an instruction, as far as its mapping goes.
 fn code(instruction: u64, mappings: &[Mapping]) -> Option<Piece> {
     let mapping = maps::find(mappings, instruction).filter(|mapping| mapping.readable)?;
-    let start = instruction.saturating_sub(CODE_BYTES).max(mapping.start);
-    let end = instruction.saturating_add(CODE_BYTES).min(mapping.end);
+    let start = (instruction.saturating_sub(CODE_BYTES) & !7).max(mapping.start);
+    let end = (instruction.saturating_add(CODE_BYTES + 8) & !7).min(mapping.end);
     Some(Piece::new(start, usize::try_from(end.checked_sub(start)?).ok()?))
 }
 
 /// The stack without its far end: the two lower pieces are one when the first came whole.
-fn joined(below: &Piece, near: &Piece, base: usize) -> Memory {
-    if below.got > 0 && below.got == below.len && below.address.checked_add(below.len as u64) == Some(near.address) {
-        let place = below.at..near.at + near.got;
-        return Memory { address: below.address, place: shifted(place, base) };
+fn joined(below: &Piece, near: &Piece) -> Memory {
+    let touches = below.address.checked_add(below.len as u64) == Some(near.address);
+    if below.got > 0 && below.got == below.len && touches && below.place().end == near.at {
+        return Memory { address: below.address, place: below.at..near.at + near.got };
     }
-    Memory { address: near.address, place: shifted(near.place(), base) }
-}
-
-fn shifted(place: Range<usize>, base: usize) -> Range<usize> {
-    place.start + base..place.end + base
+    Memory { address: near.address, place: near.place() }
 }

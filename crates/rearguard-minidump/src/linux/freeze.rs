@@ -1,10 +1,14 @@
 //! The frozen phase: hold all threads, copy registers and stacks.
 //!
 //! It runs on the helper's thread, whose end lets the threads go.
+//! What the copies need to know of the target, the thread beside reads meanwhile; nobody is stopped before that is there.
 //! All threads are seized before the first is interrupted, so that as little time as possible lies between the first and the last stop.
 //! Then the registers are asked for from the last thread to the first: an answer proves that the thread has stopped, and only where there is none is it waited for.
 //! What doesn't need the threads held doesn't belong here.
 
+use std::sync::OnceLock;
+
+use super::Target;
 use super::alarm::Alarm;
 use super::copy::{Copied, Owner};
 use super::memory::TargetMemory;
@@ -12,7 +16,6 @@ use super::procfs::{Proc, insert_sorted};
 use super::ptrace;
 use super::sys::{self, Errno, Event};
 use crate::heap;
-use crate::parse::maps::Mapping;
 use crate::registers::{Registers, TRACE_WORDS};
 use crate::request::{Request, Step, Times};
 use crate::soft_error::{Object, SoftErrors};
@@ -55,25 +58,43 @@ pub(super) struct Held {
 }
 
 /// The state of the frozen phase.
-pub(super) struct Freeze<'c, 'p> {
+pub(super) struct Freeze<'c> {
     pub(super) request: &'c Request<'c>,
-    pub(super) proc: Option<&'p Proc>,
-    pub(super) memory: &'c mut TargetMemory<'p>,
-    pub(super) mappings: &'c [Mapping],
-    /// An address above all frames of the main thread; 0 when it isn't known.
-    pub(super) ceiling: u64,
+    pub(super) proc: Option<&'c Proc>,
+    /// The thread under whose number the target is read.
+    pub(super) who: i32,
+    /// What is known of the target; it is waited for before anybody is stopped.
+    pub(super) target: &'c OnceLock<Target>,
+    /// The threads that were there at the beginning.
+    pub(super) first: &'c [i32],
     /// All threads, the crashing one too.
     pub(super) held: Vec<Held>,
     /// Their ids, in ascending order.
     pub(super) known: Vec<i32>,
-    pub(super) copied: &'c mut Copied,
+    pub(super) copied: Copied,
     pub(super) times: Times,
-    pub(super) errors: &'c mut SoftErrors,
+    pub(super) errors: SoftErrors,
     /// The first refusal by the system's policy.
     pub(super) refused: Option<Errno>,
 }
 
-impl Freeze<'_, '_> {
+impl<'c> Freeze<'c> {
+    pub(super) fn new(request: &'c Request<'c>, proc: Option<&'c Proc>, who: i32, target: &'c OnceLock<Target>) -> Freeze<'c> {
+        Freeze {
+            request,
+            proc,
+            who,
+            target,
+            first: &[],
+            held: Vec::new(),
+            known: Vec::new(),
+            copied: Copied::new(request),
+            times: Times::default(),
+            errors: SoftErrors::default(),
+            refused: None,
+        }
+    }
+
     /// Everything, up to the copies; the threads are held when it returns.
     pub(super) fn run(&mut self) {
         crate::heap::with_frame_pointer();
@@ -84,13 +105,6 @@ impl Freeze<'_, '_> {
         self.step(Step::RegistersRead);
         self.copy_stacks();
         self.step(Step::StacksCopied);
-    }
-
-    /// Whether the crashing thread and the exempt ones are all that there are: then nobody has to be held.
-    pub(super) fn nobody_to_hold(&self) -> bool {
-        let Some(crash) = &self.request.crash else { return false };
-        let others = self.request.exempt.iter().filter(|tid| **tid != crash.tid).count();
-        self.proc.and_then(Proc::thread_count) == Some(1 + others)
     }
 
     #[inline(always)]
@@ -107,11 +121,7 @@ impl Freeze<'_, '_> {
         let mut alarm = None;
         let mut deadline = 0;
         for round in 0..ROUNDS_MAX {
-            let new = self.list_new();
-            if round == 0 {
-                let bytes = new.len().saturating_mul(TYPICAL_STACK_BYTES);
-                self.memory.prepare(bytes.min(self.request.limits.file_bytes_max));
-            }
+            let new = if round == 0 { heap::copied_ids(self.first) } else { self.list_new() };
             if new.is_empty() && round > 0 {
                 return;
             }
@@ -121,9 +131,12 @@ impl Freeze<'_, '_> {
                 heap::add(&mut group, self.seize(tid));
             }
             if round == 0 {
-                // Only now is there time to wait for another tracer: nothing is stopped yet.
+                // Only now is there time to wait, for another tracer or for memory: nothing is stopped yet.
                 self.seize_again(&mut group);
+                let bytes = group.len().saturating_mul(TYPICAL_STACK_BYTES);
+                self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
                 self.step(Step::Seized);
+                self.target.wait();
                 self.times.first_stop_ns = sys::now_ns();
                 let wait_ns = u64::from(self.request.limits.stop_wait_ms_max) * 1_000_000;
                 deadline = self.times.first_stop_ns.saturating_add(wait_ns);
@@ -152,21 +165,9 @@ impl Freeze<'_, '_> {
 
     /// The threads that aren't known yet.
     fn list_new(&mut self) -> Vec<i32> {
-        let Some(proc) = self.proc else { return Vec::new() };
-        match proc.threads(self.request.limits.threads_max) {
-            Ok((mut tids, complete)) => {
-                if !complete && self.held.is_empty() {
-                    let max = self.request.limits.threads_max as u64;
-                    self.errors.add("describe more threads than", Object::Count(max), 0);
-                }
-                tids.retain(|tid| self.known.binary_search(tid).is_err());
-                tids
-            }
-            Err(errno) => {
-                self.errors.add("list threads", Object::Process, errno);
-                Vec::new()
-            }
-        }
+        let mut tids = self.proc.map(|proc| list(proc, self.request, &mut self.errors)).unwrap_or_default();
+        tids.retain(|tid| self.known.binary_search(tid).is_err());
+        tids
     }
 
     /// Whether the number of threads is that of the threads known: none has to be listed then.
@@ -295,8 +296,9 @@ impl Freeze<'_, '_> {
 
     /// Copies the stacks of the stopped threads and of the crashing one, and what is around its instruction.
     fn copy_stacks(&mut self) {
-        let stopped = self.stopped().next().map(|held| held.tid);
-        self.memory.set_stopped(stopped);
+        let target = self.target.wait();
+        let mut memory = TargetMemory::new(self.who, self.proc, target.secrets.clone());
+        memory.set_stopped(self.stopped().next().map(|held| held.tid));
         let mut owners = Vec::new();
         heap::reserve(&mut owners, self.held.len() + 1);
         if let Some(crash) = &self.request.crash {
@@ -307,8 +309,8 @@ impl Freeze<'_, '_> {
                 heap::add(&mut owners, Owner::new(held.tid, registers));
             }
         }
-        self.copied.copy(&owners, self.memory, self.mappings, self.ceiling, &self.request.limits);
-        self.memory.set_stopped(None);
+        self.copied.copy(&owners, &mut memory, target, &self.request.limits);
+        memory.tell_refusal(&mut self.errors);
     }
 
     /// Lets the threads go without the help of a thread's end.
@@ -326,6 +328,22 @@ impl Freeze<'_, '_> {
                 Hold::Unstoppable => self.errors.add("let thread go", Object::Thread(held.tid), 0),
                 Hold::Seized | Hold::Left | Hold::Ended | Hold::Zombie => {}
             }
+        }
+    }
+}
+
+/// The ids of the target's threads, as many as are wanted.
+pub(super) fn list(proc: &Proc, request: &Request<'_>, errors: &mut SoftErrors) -> Vec<i32> {
+    match proc.threads(request.limits.threads_max) {
+        Ok((tids, complete)) => {
+            if !complete {
+                errors.add("describe more threads than", Object::Count(request.limits.threads_max as u64), 0);
+            }
+            tids
+        }
+        Err(errno) => {
+            errors.add("list threads", Object::Process, errno);
+            Vec::new()
         }
     }
 }

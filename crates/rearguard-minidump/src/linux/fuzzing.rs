@@ -1,5 +1,6 @@
 //! The fuzzers' way to what reads a target: this very process is the target.
 
+use super::Target;
 use super::memory::TargetMemory;
 use super::stack::{self, Limit};
 use super::{linker, modules, sys};
@@ -35,15 +36,16 @@ pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
         text += &format!("{start:x}-{:x} r-xp 00000000 fe:01 {} /lib/{index}\n", start + part, index / 2 + 1);
     }
     let mut snapshot = Box::<Snapshot>::default();
-    (snapshot.mappings, _) = maps::parse(text.as_bytes());
     let mut auxiliary = Vec::new();
     for word in [auxv::PHDR, at + 64, auxv::PHNUM, SEGMENTS_MAX as u64] {
         auxiliary.extend_from_slice(&word.to_le_bytes());
     }
     let (_, tid) = sys::own_ids();
     let mut memory = TargetMemory::new(tid, None, [0..0, 0..0, 0..0]);
-    modules::read(&mut memory, text.as_bytes(), &auxiliary, MODULES_MAX, &mut snapshot);
-    snapshot.linker = linker::read(&mut memory, &auxiliary, MODULES_MAX);
+    let (mappings, _) = maps::parse(text.as_bytes());
+    let target = Target { maps: text.into_bytes(), mappings, auxiliary, ..Target::default() };
+    modules::read(&mut memory, &target, MODULES_MAX, &mut snapshot);
+    snapshot.linker = linker::read(&mut memory, &target.auxiliary, MODULES_MAX);
     assert!(snapshot.modules.len() <= count);
     assert!(snapshot.modules.iter().all(|module| module.start < module.end));
     assert!(snapshot.linker.as_ref().is_none_or(|linker| linker.links.len() <= MODULES_MAX));

@@ -11,6 +11,7 @@ use super::ptrace;
 use super::sys::{self, Errno, REMOTES_MAX};
 use crate::bytes::copy;
 use crate::heap;
+use crate::soft_error::{Object, SoftErrors};
 
 /// A piece to read, where it goes in the buffer, and how much of it came.
 #[derive(Clone, Debug, Default)]
@@ -53,20 +54,11 @@ pub(super) struct TargetMemory<'p> {
     stopped: Option<i32>,
     /// What must not be read.
     secrets: [Range<u64>; 3],
-    /// Memory of ours for the next buffer.
-    prepared: Vec<u8>,
 }
 
 impl<'p> TargetMemory<'p> {
     pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secrets: [Range<u64>; 3]) -> TargetMemory<'p> {
-        TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets, prepared: Vec::new() }
-    }
-
-    /// Gets memory for the next buffer, so that no page has to be found for it while threads are held.
-    pub(super) fn prepare(&mut self, bytes: usize) {
-        // Not zero: memory of zeros is only promised until it is written.
-        self.prepared = Vec::new();
-        heap::resize(&mut self.prepared, bytes, 1);
+        TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets }
     }
 
     /// Names a stopped thread, or says that there is none any more.
@@ -74,53 +66,60 @@ impl<'p> TargetMemory<'p> {
         self.stopped = tid;
     }
 
-    /// Why nothing can be read, once every way was refused.
-    pub(super) fn refused(&self) -> Option<Errno> {
-        match self.way {
-            Way::None(errno) => Some(errno),
-            Way::Peek if self.stopped.is_none() => Some(libc::EPERM),
-            Way::Readv | Way::File(_) | Way::Peek => None,
+    /// Notes why nothing can be read, once every way was refused.
+    pub(super) fn tell_refusal(&self, errors: &mut SoftErrors) {
+        if let Way::None(errno) = self.way {
+            errors.add("read memory", Object::Process, errno);
         }
     }
 
-    /// Reads all pieces behind each other into a new buffer, which has as many bytes as they ask for.
+    /// Reads all pieces and puts what came of each behind the other at the end of the arena, each at a multiple of 8 bytes.
     ///
-    /// The caller keeps the sum of the lengths within a limit.
-    pub(super) fn read_pieces(&mut self, pieces: &mut [Piece]) -> Vec<u8> {
-crate::heap::with_frame_pointer();
+    /// The caller keeps the sum of the lengths within a limit, and each length a multiple of 8 where it wants as few calls as possible.
+    pub(super) fn read_pieces(&mut self, pieces: &mut [Piece], arena: &mut Arena) {
+        crate::heap::with_frame_pointer();
         let mut total = 0_usize;
         for piece in pieces.iter_mut() {
             piece.len = self.secrets.iter().fold(piece.len, |len, secret| allowed(piece.address, len, secret));
-            piece.at = total;
             piece.got = 0;
-            total = total.saturating_add(piece.len);
+            total = total.saturating_add(piece.len.next_multiple_of(8));
         }
-        let mut buffer = core::mem::take(&mut self.prepared);
-        heap::resize(&mut buffer, total, 0);
+        let mut end = arena.used;
+        arena.make_room(total);
         let mut next = 0;
         // Each turn finishes a piece or gives up a way.
         for _ in 0..pieces.len() + 4 {
             let Some(rest) = pieces.get_mut(next..).filter(|rest| !rest.is_empty()) else { break };
+            let place = arena.bytes.get_mut(end..).unwrap_or_default();
             let result = match &self.way {
-                Way::Readv => batch(self.tid, rest, &mut buffer),
-                Way::File(file) => each(rest, &mut buffer, |address, place| sys::read_at(file, address, place)),
-                Way::Peek => self.peek_all(rest, &mut buffer),
+                Way::Readv => batch(self.tid, rest, place),
+                Way::File(file) => first(rest, place, |address, place| sys::read_at(file, address, place)),
+                Way::Peek => self.peek_first(rest, place),
                 Way::None(_) => break,
             };
             match result {
-                Ok(done) => next += done,
+                Ok(done) => {
+                    for piece in rest.iter_mut().take(done) {
+                        piece.at = end;
+                        end += piece.got;
+                    }
+                    end = end.next_multiple_of(8);
+                    next += done;
+                }
                 Err(errno) => self.way = self.next_way(errno),
             }
         }
-        buffer
+        arena.used = end;
     }
 
     /// Reads one piece; shorter than asked for where the memory ends.
     pub(super) fn read(&mut self, address: u64, len: usize) -> Vec<u8> {
         let mut piece = [Piece::new(address, len)];
-        let mut buffer = self.read_pieces(&mut piece);
-        buffer.truncate(piece.first().map_or(0, |piece| piece.got));
-        buffer
+        let mut arena = Arena::default();
+        self.read_pieces(&mut piece, &mut arena);
+        let mut bytes = arena.bytes;
+        bytes.truncate(piece.first().map_or(0, |piece| piece.got));
+        bytes
     }
 
     /// What to try after a way was refused.
@@ -136,9 +135,9 @@ crate::heap::with_frame_pointer();
         }
     }
 
-    fn peek_all(&self, pieces: &mut [Piece], buffer: &mut [u8]) -> Result<usize, Errno> {
+    fn peek_first(&self, pieces: &mut [Piece], place: &mut [u8]) -> Result<usize, Errno> {
         let Some(tid) = self.stopped else { return Ok(pieces.len()) };
-        each(pieces, buffer, |address, place| {
+        first(pieces, place, |address, place| {
             let mut got = 0;
             for word in place.chunks_mut(8) {
                 let Ok(value) = ptrace::peek(tid, address.saturating_add(got as u64)) else { break };
@@ -151,6 +150,59 @@ crate::heap::with_frame_pointer();
     }
 }
 
+/// Bytes of the target behind each other, and room that was got for more.
+#[derive(Debug, Default)]
+pub(super) struct Arena {
+    bytes: Vec<u8>,
+    used: usize,
+}
+
+impl Arena {
+    /// One that begins with `bytes` zeros, for somebody else to fill.
+    pub(super) fn behind(bytes: usize) -> Arena {
+        let mut arena = Arena::default();
+        arena.make_room(bytes);
+        arena.used = bytes;
+        arena
+    }
+
+    /// Gets memory for that many more bytes, so that no page has to be found for them while threads are held.
+    pub(super) fn prepare(&mut self, bytes: usize) {
+        // Not zero: memory of zeros is only promised until it is written.
+        heap::resize(&mut self.bytes, self.used + bytes, 1);
+    }
+
+    fn make_room(&mut self, more: usize) {
+        let needed = self.used + more;
+        if self.bytes.len() < needed {
+            heap::resize(&mut self.bytes, needed, 0);
+        }
+    }
+
+    /// Puts bytes behind the others, and says where.
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Range<usize> {
+        let place = self.used..self.used + bytes.len();
+        self.make_room(bytes.len().next_multiple_of(8));
+        copy(self.bytes.get_mut(place.clone()).unwrap_or_default(), bytes);
+        self.used = place.end.next_multiple_of(8);
+        place
+    }
+
+    pub(super) fn get(&self, place: Range<usize>) -> &[u8] {
+        self.bytes.get(place).unwrap_or_default()
+    }
+
+    pub(super) fn get_mut(&mut self, place: Range<usize>) -> &mut [u8] {
+        self.bytes.get_mut(place).unwrap_or_default()
+    }
+
+    /// The bytes alone.
+    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+        self.bytes.truncate(self.used);
+        self.bytes
+    }
+}
+
 /// How much of a piece lies outside of what must not be read, from its start.
 fn allowed(address: u64, len: usize, secret: &Range<u64>) -> usize {
     let end = address.saturating_add(len as u64);
@@ -160,12 +212,10 @@ fn allowed(address: u64, len: usize, secret: &Range<u64>) -> usize {
     secret.start.saturating_sub(address) as usize
 }
 
-/// One call for as many pieces as it takes; returns how many are finished, or why the way is refused.
-fn batch(tid: i32, pieces: &mut [Piece], buffer: &mut [u8]) -> Result<usize, Errno> {
+/// One call for as many pieces as it takes, into `place` behind each other; returns how many are finished, or why the way is refused.
+fn batch(tid: i32, pieces: &mut [Piece], place: &mut [u8]) -> Result<usize, Errno> {
     let count = pieces.len().min(REMOTES_MAX);
     let Some(pieces) = pieces.get_mut(..count) else { return Ok(0) };
-    let (Some(first), Some(last)) = (pieces.first(), pieces.last()) else { return Ok(0) };
-    let place = buffer.get_mut(first.at..last.at + last.len).unwrap_or_default();
     let remotes = pieces.iter().map(|piece| (piece.address, piece.len));
     let mut got = match sys::read_memory(tid, remotes, place) {
         Ok(got) => got,
@@ -189,25 +239,23 @@ fn no_memory_there(errno: Errno) -> bool {
     matches!(errno, libc::EFAULT | libc::EIO | libc::EINVAL)
 }
 
-/// Reads piece by piece, as far as `read` goes in each; all are finished then, unless the way is refused.
-fn each(
+/// Reads the first piece, as far as `read` goes in it; it is finished then, unless the way is refused.
+fn first(
     pieces: &mut [Piece],
-    buffer: &mut [u8],
+    place: &mut [u8],
     read: impl Fn(u64, &mut [u8]) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
-    for piece in pieces.iter_mut() {
-        let place = buffer.get_mut(piece.at..piece.at + piece.len).unwrap_or_default();
-        // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.
-        while piece.got < piece.len {
-            let rest = place.get_mut(piece.got..).unwrap_or_default();
-            match read(piece.address.saturating_add(piece.got as u64), rest) {
-                Ok(got) if got > 0 => piece.got += got.min(rest.len()),
-                Err(errno) if !no_memory_there(errno) => return Err(errno),
-                Ok(_) | Err(_) => break,
-            }
+    let Some(piece) = pieces.first_mut() else { return Ok(0) };
+    // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.
+    while piece.got < piece.len {
+        let rest = place.get_mut(piece.got..piece.len).unwrap_or_default();
+        match read(piece.address.saturating_add(piece.got as u64), rest) {
+            Ok(got) if got > 0 => piece.got += got.min(rest.len()),
+            Err(errno) if !no_memory_there(errno) => return Err(errno),
+            Ok(_) | Err(_) => break,
         }
     }
-    Ok(pieces.len())
+    Ok(1)
 }
 
 #[cfg(test)]
@@ -235,12 +283,16 @@ mod tests {
         let mut memory = TargetMemory::new(tid, Some(&proc), [0..0, 0..0, 0..0]);
         let mut pieces =
             [Piece::new(16, 8), Piece::new(text.as_ptr() as u64, text.len()), Piece::new(u64::MAX - 7, 7), Piece::new(text.as_ptr() as u64, 4)];
-        let buffer = memory.read_pieces(&mut pieces);
-        let got: Vec<&[u8]> = pieces.iter().map(|piece| &buffer[piece.place()]).collect();
-        assert_eq!(got, [&b""[..], &text[..], b"", b"some"]);
+        let expected = [&b""[..], &text[..], b"", b"some"];
+        let mut arena = Arena::behind(8);
+        memory.read_pieces(&mut pieces, &mut arena);
+        let got = pieces.each_ref().map(|piece| arena.get(piece.place()));
+        assert_eq!(got, expected);
         memory.way = Way::File(proc.open_memory().unwrap());
-        let buffer = memory.read_pieces(&mut pieces);
-        let got: Vec<&[u8]> = pieces.iter().map(|piece| &buffer[piece.place()]).collect();
-        assert_eq!(got, [&b""[..], &text[..], b"", b"some"]);
+        memory.read_pieces(&mut pieces, &mut arena);
+        let got = pieces.each_ref().map(|piece| arena.get(piece.place()));
+        assert_eq!(got, expected);
+        // What didn't come takes no room: behind the eight zeros there are 32 and 8 bytes for each time.
+        assert_eq!(arena.into_bytes().len(), 8 + 2 * (32 + 8));
     }
 }

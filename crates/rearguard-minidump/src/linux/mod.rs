@@ -1,6 +1,7 @@
 //! Captures a Linux process: the order of things.
 //!
-//! What doesn't need the threads held is done before they are (mappings, where the secrets are) or afterwards (names, modules, texts).
+//! One thread stops those of the target and copies their registers and stacks (`freeze`, on the thread of `helper`); this one reads at the same time what doesn't need them stopped: mappings, names, modules, texts.
+//! A target of which every thread waits already has nobody to be stopped, and one thread does it all.
 //! This file owns the flow; the other files of the folder each know one thing.
 //! `alarm`, `helper`, `ptrace` and `sys` alone make system calls of their own.
 
@@ -21,10 +22,11 @@ mod system;
 
 use core::ops::Range;
 use std::io::{self, Write};
+use std::sync::OnceLock;
 
 use copy::{Copied, Owner};
 use freeze::{Freeze, Held, Hold};
-use memory::TargetMemory;
+use memory::{Arena, TargetMemory};
 use procfs::Proc;
 
 use crate::encode;
@@ -36,7 +38,7 @@ use crate::parse::process::{self, Stat};
 use crate::registers::Registers;
 use crate::request::{Request, Step, Times};
 use crate::snapshot::{Exception, Memory, Snapshot, Thread};
-use crate::soft_error::{Object, SoftError};
+use crate::soft_error::{Object, SoftError, SoftErrors};
 
 /// Bytes of the auxiliary vector; the kernel gives about 350.
 const AUXV_BYTES_MAX: usize = 4096;
@@ -114,14 +116,21 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
     let proc = Proc::open(who)
         .map_err(|errno| snapshot.soft_errors.add("open /proc of thread", Object::Thread(who), errno))
         .ok();
-    let target = Target::read(request, proc.as_ref(), &mut snapshot);
-    let mut memory = TargetMemory::new(who, proc.as_ref(), target.secrets.clone());
-    let mut copied = Copied::default();
-    let (held, times) = freeze(request, proc.as_ref(), &target, &mut memory, &mut copied, &mut snapshot);
+    let proc = proc.as_ref();
+    let target = OnceLock::new();
+    let tids = proc.map(|proc| freeze::list(proc, request, &mut snapshot.soft_errors)).unwrap_or_default();
+    let mut names = Vec::new();
+    let mut freeze = Freeze::new(request, proc, who, &target);
+    freeze.first = &tids;
+    let times = both(&mut freeze, || describe(&mut snapshot, (request, proc, who), &target, &tids, &mut names));
     step(request, Step::Released);
-    snapshot.threads = threads(request, proc.as_ref(), held);
-    place_memory(&mut snapshot, &mut copied, &mut memory, request, &target);
-    describe(&mut snapshot, request, proc.as_ref(), target, memory);
+    let Freeze { held, copied, errors, .. } = freeze;
+    snapshot.soft_errors.join(errors);
+    snapshot.threads = threads(request, proc, held, &tids, names);
+    let target = target.into_inner().unwrap_or_default();
+    place_memory(&mut snapshot, copied, (request, proc, who), &target);
+    step(request, Step::ModulesRead);
+    finish(&mut snapshot, request, target);
     step(request, Step::BeforeEncode);
     Ok(Capture { snapshot, times })
 }
@@ -145,9 +154,42 @@ fn living_thread(pid: i32) -> i32 {
     tids.into_iter().find(|tid| !ended(*tid)).unwrap_or(pid)
 }
 
-/// What is known of the target before its threads are held.
+/// Whether the crashing thread and the exempt ones are all that there are: then nobody has to be held.
+fn nobody_to_hold(freeze: &Freeze<'_>) -> bool {
+    let Some(crash) = &freeze.request.crash else { return false };
+    let others = freeze.request.exempt.iter().filter(|tid| **tid != crash.tid).count();
+    freeze.first.len() == 1 + others
+}
+
+/// The frozen phase, the release, and what is done `meanwhile`.
+fn both(freeze: &mut Freeze<'_>, meanwhile: impl FnOnce()) -> Times {
+    let mut meanwhile = Some(meanwhile);
+    let mut describe = || meanwhile.take().into_iter().for_each(|describe| describe());
+    // Without anybody to hold, the thread that would hold them is only in the way.
+    let alone = nobody_to_hold(freeze);
+    let helped = if alone { Ok(()) } else { helper::run(|| freeze.run(), &mut describe) };
+    if let Err(errno) = helped {
+        freeze.errors.add("make the thread that holds the others", Object::Process, errno);
+    }
+    if alone || helped.is_err() {
+        describe();
+        freeze.run();
+        // Also when nobody was to be held: a thread may have come just now.
+        freeze.release();
+    }
+    let stopped = freeze.held.iter().any(|held| held.hold == Hold::Stopped);
+    let released = Times { threads_released_ns: sys::now_ns(), ..freeze.times };
+    if stopped || alone { released } else { Times::default() }
+}
+
+/// Where the target is: what was asked for, its directory, and the thread under whose number it is read.
+type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
+
+/// What has to be known of the target to copy from it.
+#[derive(Default)]
 struct Target {
     maps: Vec<u8>,
+    mappings: Vec<Mapping>,
     auxiliary: Vec<u8>,
     stat: Stat,
     /// Where the strings of arguments and environment are.
@@ -155,9 +197,7 @@ struct Target {
 }
 
 impl Target {
-    /// Reads it; the mappings are the snapshot's.
-    fn read(request: &Request<'_>, proc: Option<&Proc>, snapshot: &mut Snapshot) -> Target {
-        let errors = &mut snapshot.soft_errors;
+    fn read((request, proc, _): Place<'_>, errors: &mut SoftErrors) -> Target {
         let limits = &request.limits;
         let mut file = |name, operation, max| {
             let result = proc.map(|proc| proc.read(name, max));
@@ -167,12 +207,11 @@ impl Target {
         let auxiliary = file(c"auxv", "read auxiliary vector", AUXV_BYTES_MAX).unwrap_or_default();
         let stat = system::stat(proc, request.pid, limits.text_bytes_max);
         let (mappings, damaged) = maps::parse(&maps);
-        snapshot.mappings = mappings;
         if damaged > 0 {
             errors.add("read mappings", Object::Count(damaged), 0);
         }
-        let secrets = secrets(&stat, &snapshot.mappings);
-        Target { maps, auxiliary, stat, secrets }
+        let secrets = secrets(&stat, &mappings);
+        Target { maps, mappings, auxiliary, stat, secrets }
     }
 }
 
@@ -185,81 +224,48 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
     [stat.stack_start..top, stat.arguments.0..stat.arguments.1, stat.environment.0..stat.environment.1]
 }
 
-/// The frozen phase, and the release.
-fn freeze<'p>(
-    request: &Request<'_>,
-    proc: Option<&'p Proc>,
-    target: &Target,
-    memory: &mut TargetMemory<'p>,
-    copied: &mut Copied,
+/// What is read while the threads are stopped, and from the running process as well.
+fn describe(
     snapshot: &mut Snapshot,
-) -> (Vec<Held>, Times) {
-    let mut freeze = Freeze {
-        request,
-        proc,
-        memory,
-        mappings: &snapshot.mappings,
-        ceiling: target.stat.stack_start,
-        held: Vec::new(),
-        known: Vec::new(),
-        copied,
-        times: Times::default(),
-        errors: &mut snapshot.soft_errors,
-        refused: None,
-    };
-    // Without anybody to hold, the thread that would hold them is only in the way.
-    let alone = freeze.nobody_to_hold();
-    let helped = if alone { Ok(()) } else { helper::run(|| freeze.run()) };
-    if let Err(errno) = helped {
-        freeze.errors.add("make the thread that holds the others", Object::Process, errno);
+    place: Place<'_>,
+    target: &OnceLock<Target>,
+    tids: &[i32],
+    names: &mut Vec<Vec<u8>>,
+) {
+    let (request, proc, who) = place;
+    let limits = &request.limits;
+    let target = target.get_or_init(|| Target::read(place, &mut snapshot.soft_errors));
+    let mut memory = TargetMemory::new(who, proc, target.secrets.clone());
+    heap::reserve(names, tids.len());
+    for tid in tids {
+        heap::add(names, name(proc, *tid));
     }
-    if alone || helped.is_err() {
-        freeze.run();
-        // Also when nobody was to be held: a thread may have come just now.
-        freeze.release();
-    }
-    let stopped = freeze.held.iter().any(|held| held.hold == Hold::Stopped);
-    let released = Times { threads_released_ns: sys::now_ns(), ..freeze.times };
-    let times = if stopped || alone { released } else { Times::default() };
-    (freeze.held, times)
+    modules::read(&mut memory, target, limits.modules_max, snapshot);
+    snapshot.linker = linker::read(&mut memory, &target.auxiliary, limits.modules_max);
+    let fixed = system::fixed(limits.text_bytes_max);
+    system::machine(&fixed, &mut snapshot.system);
+    snapshot.process = system::process(&target.stat);
+    snapshot.texts = system::texts(proc, request.pid, fixed, limits.text_bytes_max);
+    memory.tell_refusal(&mut snapshot.soft_errors);
 }
 
 /// Gives the threads their stacks, and the snapshot the rest of the memory.
-fn place_memory(
-    snapshot: &mut Snapshot,
-    copied: &mut Copied,
-    memory: &mut TargetMemory<'_>,
-    request: &Request<'_>,
-    target: &Target,
-) {
-    copy_left(snapshot, copied, memory, target, request);
-    place_stacks(snapshot, copied, request, target);
-    if let Some(errno) = memory.refused() {
-        snapshot.soft_errors.add("read memory", Object::Process, errno);
-    }
-    snapshot.memory = core::mem::take(&mut copied.memory);
-    snapshot.arena = core::mem::take(&mut copied.arena);
+fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, target: &Target) {
+    let (request, proc, who) = place;
+    let mut memory = TargetMemory::new(who, proc, target.secrets.clone());
+    copy_left(snapshot, &mut copied, &mut memory, target, request);
+    place_stacks(snapshot, &mut copied, request, target);
+    snapshot.memory = copied.memory;
+    snapshot.arena = copied.arena.into_bytes();
 }
 
-/// What is read while the threads run again.
-fn describe(
-    snapshot: &mut Snapshot,
-    request: &Request<'_>,
-    proc: Option<&Proc>,
-    target: Target,
-    mut memory: TargetMemory<'_>,
-) {
-    let limits = &request.limits;
-    let Target { maps, auxiliary, stat, .. } = target;
-    modules::read(&mut memory, &maps, &auxiliary, limits.modules_max, snapshot);
-    snapshot.linker = linker::read(&mut memory, &auxiliary, limits.modules_max);
-    step(request, Step::ModulesRead);
-    let fixed = system::fixed(limits.text_bytes_max);
+/// What was known from the beginning.
+fn finish(snapshot: &mut Snapshot, request: &Request<'_>, target: Target) {
     snapshot.pid = request.pid;
     snapshot.exception = exception(request);
-    system::machine(&fixed, &mut snapshot.system);
-    snapshot.process = system::process(&stat);
-    snapshot.texts = system::texts(proc, request.pid, auxiliary, maps, fixed, limits.text_bytes_max);
+    snapshot.mappings = target.mappings;
+    heap::add(&mut snapshot.texts, (encode::LINUX_AUXV, target.auxiliary));
+    heap::add(&mut snapshot.texts, (encode::LINUX_MAPS, target.maps));
     snapshot.report_id = request.report_id;
     for (key, value) in request.annotations {
         let entry = (heap::lossy(key.as_bytes()), heap::lossy(value.as_bytes()));
@@ -268,7 +274,7 @@ fn describe(
     for stream in request.user_streams {
         heap::add(&mut snapshot.user_streams, (stream.stream_type, heap::copied(stream.bytes)));
     }
-    snapshot.file_bytes_max = limits.file_bytes_max;
+    snapshot.file_bytes_max = request.limits.file_bytes_max;
 }
 
 fn exception(request: &Request<'_>) -> Option<Exception> {
@@ -276,14 +282,18 @@ fn exception(request: &Request<'_>) -> Option<Exception> {
     Some(Exception { tid: crash.tid, signal: crash.signal, code: crash.code, address: crash.address })
 }
 
-/// The threads in the order of the dump, with their names; the crashing one is there even if no list named it.
-fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>) -> Vec<Thread> {
+/// The threads in the order of the dump, with their names as far as they were read; the crashing one is there even if no list named it.
+fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>, tids: &[i32], mut names: Vec<Vec<u8>>) -> Vec<Thread> {
+    let mut take_name = |tid: i32| {
+        let known = tids.binary_search(&tid).ok().and_then(|at| names.get_mut(at));
+        known.map_or_else(|| name(proc, tid), core::mem::take)
+    };
     let mut threads = Vec::new();
     heap::reserve(&mut threads, held.len() + 1);
     let crash_tid = request.crash.as_ref().map(|crash| crash.tid);
     if let Some(crash) = &request.crash {
         let registers = Some(crash.registers.clone());
-        let thread = Thread { tid: crash.tid, name: name(proc, crash.tid), registers, stack: Memory::default() };
+        let thread = Thread { tid: crash.tid, name: take_name(crash.tid), registers, stack: Memory::default() };
         heap::add(&mut threads, thread);
     }
     for Held { tid, hold, registers } in held {
@@ -291,7 +301,7 @@ fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>) -> Vec<T
             continue;
         }
         let registers = registers.or_else(|| pointers(proc, tid));
-        heap::add(&mut threads, Thread { tid, name: name(proc, tid), registers, stack: Memory::default() });
+        heap::add(&mut threads, Thread { tid, name: take_name(tid), registers, stack: Memory::default() });
     }
     threads
 }
@@ -327,7 +337,7 @@ fn copy_left(
         }
     }
     if !owners.is_empty() {
-        copied.copy(&owners, memory, &snapshot.mappings, target.stat.stack_start, &request.limits);
+        copied.copy(&owners, memory, target, &request.limits);
     }
 }
 
@@ -338,29 +348,30 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
     for thread in &mut snapshot.threads {
         thread.stack = copied.take_stack(thread.tid);
         if unknown {
-            cut_strings(&mut thread.stack, &copied.arena);
+            cut_strings(&mut thread.stack, &mut copied.arena);
         }
         let copy = request.crash.as_ref().filter(|crash| crash.tid == thread.tid).and_then(|crash| crash.stack_copy);
         if let Some((address, bytes)) = copy.filter(|_| thread.stack.place.is_empty()) {
-            let start = copied.arena.len();
             let length = bytes.len().min(request.limits.crash_stack_bytes_max);
-            heap::append(&mut copied.arena, bytes.get(..length).unwrap_or_default());
-            thread.stack = Memory { address, place: start..copied.arena.len() };
-            cut_strings(&mut thread.stack, &copied.arena);
+            let place = copied.arena.append(bytes.get(..length).unwrap_or_default());
+            thread.stack = Memory { address, place };
+            cut_strings(&mut thread.stack, &mut copied.arena);
         }
         if thread.stack.place.is_empty() && thread.registers.is_some() {
             snapshot.soft_errors.add("read stack", Object::Thread(thread.tid), 0);
         }
     }
     if unknown {
-        copied.memory.iter_mut().for_each(|memory| cut_strings(memory, &copied.arena));
+        copied.memory.iter_mut().for_each(|memory| cut_strings(memory, &mut copied.arena));
     }
 }
 
-/// Ends a piece of memory where an auxiliary vector stands in it.
-fn cut_strings(memory: &mut Memory, arena: &[u8]) {
-    let bytes = arena.get(memory.place.clone()).unwrap_or_default();
+/// Ends a piece of memory where an auxiliary vector stands in it, and forgets what is behind.
+fn cut_strings(memory: &mut Memory, arena: &mut Arena) {
+    let bytes = arena.get(memory.place.clone());
     if let Some(at) = auxv::find_on_stack(bytes, memory.address) {
-        memory.place.end = memory.place.start + at;
+        let end = memory.place.start + at;
+        arena.get_mut(end..memory.place.end).fill(0);
+        memory.place.end = end;
     }
 }

@@ -3,7 +3,8 @@
 //! The headers come from the memory of the target and not from the files, which may have been replaced since.
 //! Two batches of reads serve all modules: the first bytes of each, and the notes that lie behind these.
 
-use super::memory::{Piece, TargetMemory};
+use super::Target;
+use super::memory::{Arena, Piece, TargetMemory};
 use crate::bytes::slice_at;
 use crate::heap;
 use crate::parse::auxv;
@@ -48,13 +49,12 @@ struct Wanted {
 /// The modules, with the main executable first.
 pub(super) fn read(
     memory: &mut TargetMemory<'_>,
-    maps: &[u8],
-    auxiliary: &[u8],
+    target: &Target,
     max: usize,
     snapshot: &mut Snapshot,
 ) {
     let (modules, errors) = (&mut snapshot.modules, &mut snapshot.soft_errors);
-    let mut candidates = candidates(&snapshot.mappings, maps);
+    let mut candidates = candidates(&target.mappings, &target.maps);
     if candidates.len() > max {
         errors.add("list modules", Object::Count(candidates.len() as u64), 0);
         candidates.truncate(max);
@@ -64,13 +64,14 @@ pub(super) fn read(
     for module in &candidates {
         heap::add(&mut heads, Piece::new(module.start, head_bytes(module)));
     }
-    let buffer = memory.read_pieces(&mut heads);
+    let mut arena = Arena::default();
+    memory.read_pieces(&mut heads, &mut arena);
     heap::reserve(modules, candidates.len());
     let mut notes = Vec::new();
     let mut wanted = Vec::new();
     let mut loaded_end = 0;
     for (candidate, head) in candidates.iter().zip(&heads) {
-        let head = buffer.get(head.place()).unwrap_or_default();
+        let head = arena.get(head.place());
         let module = module(candidate);
         match elf::header(head) {
             // Without its memory a file is taken for a module when code is mapped from it.
@@ -95,14 +96,15 @@ pub(super) fn read(
         }
         heap::add(modules, module);
     }
-    let buffer = memory.read_pieces(&mut notes);
+    let mut arena = Arena::default();
+    memory.read_pieces(&mut notes, &mut arena);
     for (piece, wanted) in notes.iter().zip(&wanted) {
-        let bytes = buffer.get(piece.place()).unwrap_or_default();
+        let bytes = arena.get(piece.place());
         if let (Some(id), Some(module)) = (elf::build_id(bytes, wanted.align), modules.get_mut(wanted.module)) {
             module.build_id = heap::copied(id);
         }
     }
-    main_first(modules, auxiliary);
+    main_first(modules, &target.auxiliary);
 }
 
 /// Files from which code is mapped, and the vDSO.

@@ -5,7 +5,7 @@
 
 #![expect(unsafe_code, reason = "system calls take pointers")]
 
-use core::ffi::{CStr, c_int, c_long, c_void};
+use core::ffi::{CStr, c_int, c_long};
 use core::ops::Range;
 use core::ptr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -226,29 +226,4 @@ pub(super) fn wait_event(tid: i32, block: bool) -> Result<Event, Errno> {
         libc::CLD_TRAPPED | libc::CLD_STOPPED => Event::Stopped(0),
         _ => Event::Ended,
     })
-}
-
-/// Maps anonymous memory with an inaccessible page below it; returns the start and the length of the mapping.
-pub(super) fn map_stack(bytes: usize, guard: usize) -> Result<(*mut c_void, usize), Errno> {
-    let len = bytes + guard;
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_STACK | libc::MAP_NORESERVE;
-    // SAFETY: a new mapping at an address of the kernel's choice touches nothing that exists.
-    let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0) };
-    if start == libc::MAP_FAILED {
-        return Err(last_errno());
-    }
-    // SAFETY: the page belongs to the mapping that was just made, and nobody uses it.
-    let result = unsafe { libc::mprotect(start, guard, libc::PROT_NONE) };
-    checked(c_long::from(result))?;
-    Ok((start, len))
-}
-
-/// Gives back what [`map_stack`] mapped.
-///
-/// # Safety
-///
-/// Nobody uses the mapping any more.
-pub(super) unsafe fn unmap_stack(start: *mut c_void, len: usize) {
-    // SAFETY: the caller vouches that the mapping is its own and unused.
-    unsafe { libc::munmap(start, len) };
 }

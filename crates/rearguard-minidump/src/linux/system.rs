@@ -4,21 +4,19 @@ use std::sync::OnceLock;
 
 use super::procfs::{self, Proc};
 use super::sys;
-use crate::encode::{LINUX_AUXV, LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_MAPS, LINUX_PROC_STATUS, whole_lines};
+use crate::encode::{LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_PROC_STATUS, whole_lines};
 use crate::heap;
 use crate::parse::process::{self, Stat};
 use crate::registers::processor_info;
 use crate::snapshot::{Process, System};
 use crate::text;
 
-/// The texts for the dump, the short ones first.
+/// The texts of the system for the dump, the short ones first.
 ///
 /// `status` is that of the whole process as long as its main thread lives, since readers take the process id from it.
 pub(super) fn texts(
     proc: Option<&Proc>,
     pid: i32,
-    auxiliary: Vec<u8>,
-    maps: Vec<u8>,
     fixed: Fixed,
     max: usize,
 ) -> Vec<(u32, Vec<u8>)> {
@@ -27,11 +25,9 @@ pub(super) fn texts(
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
     // Those that are empty are left out when the file is made.
     let mut texts = Vec::new();
-    heap::add(&mut texts, (LINUX_AUXV, auxiliary));
     heap::add(&mut texts, (LINUX_PROC_STATUS, status.unwrap_or_default()));
     heap::add(&mut texts, (LINUX_LSB_RELEASE, fixed.release));
     heap::add(&mut texts, (LINUX_CPU_INFO, fixed.cpuinfo));
-    heap::add(&mut texts, (LINUX_MAPS, maps));
     texts
 }
 

@@ -15,7 +15,7 @@ pub(crate) fn run(words: &[&str]) {
         })),
         ["hold", step] => hold(step),
         ["deny-clone-hold", step] => {
-            calls::deny(&[libc::SYS_clone]);
+            calls::deny(&[libc::SYS_clone, libc::SYS_clone3]);
             hold(step);
         }
         ["plain"] => dump_with(None),
@@ -41,7 +41,7 @@ pub(crate) fn run(words: &[&str]) {
             dump_with(None);
         }
         ["deny-clone"] => {
-            calls::deny(&[libc::SYS_clone]);
+            calls::deny(&[libc::SYS_clone, libc::SYS_clone3]);
             dump_with(None);
         }
         ["stranger"] => dump_with(None),
@@ -63,7 +63,7 @@ fn named(step: &str) -> Step {
     Step::ALL.into_iter().find(|candidate| format!("{candidate:?}") == step).unwrap()
 }
 
-fn dump_with(probe: Option<&dyn Fn(Step)>) {
+fn dump_with(probe: Option<&(dyn Fn(Step) + Sync)>) {
     say("ready");
     let line = command();
     let words: Vec<&str> = line.split(' ').collect();
