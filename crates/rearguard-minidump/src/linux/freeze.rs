@@ -6,9 +6,7 @@
 //! Then the registers are asked for from the last thread to the first: an answer proves that the thread has stopped, and only where there is none is it waited for.
 //! What doesn't need the threads held doesn't belong here.
 
-use std::sync::OnceLock;
-
-use super::Target;
+use super::{Place, Shared};
 use super::alarm::Alarm;
 use super::copy::{Copied, Owner};
 use super::memory::TargetMemory;
@@ -62,11 +60,8 @@ pub(super) struct Freeze<'c> {
     pub(super) request: &'c Request<'c>,
     pub(super) proc: Option<&'c Proc>,
     /// The thread under whose number the target is read.
-    pub(super) who: i32,
-    /// What is known of the target; it is waited for before anybody is stopped.
-    pub(super) target: &'c OnceLock<Target>,
-    /// The threads that were there at the beginning.
-    pub(super) first: &'c [i32],
+    who: i32,
+    shared: &'c Shared,
     /// All threads, the crashing one too.
     pub(super) held: Vec<Held>,
     /// Their ids, in ascending order.
@@ -79,13 +74,12 @@ pub(super) struct Freeze<'c> {
 }
 
 impl<'c> Freeze<'c> {
-    pub(super) fn new(request: &'c Request<'c>, proc: Option<&'c Proc>, who: i32, target: &'c OnceLock<Target>) -> Freeze<'c> {
+    pub(super) fn new((request, proc, who): Place<'c>, shared: &'c Shared) -> Freeze<'c> {
         Freeze {
             request,
             proc,
             who,
-            target,
-            first: &[],
+            shared,
             held: Vec::new(),
             known: Vec::new(),
             copied: Copied::new(request),
@@ -93,6 +87,13 @@ impl<'c> Freeze<'c> {
             errors: SoftErrors::default(),
             refused: None,
         }
+    }
+
+    /// The threads at the beginning, which the other thread is told too.
+    pub(super) fn list_first(&mut self) -> &'c [i32] {
+        self.shared.first.get_or_init(|| {
+            self.proc.map(|proc| list(proc, self.request, &mut self.errors)).unwrap_or_default()
+        })
     }
 
     /// Everything, up to the copies; the threads are held when it returns.
@@ -121,7 +122,7 @@ impl<'c> Freeze<'c> {
         let mut alarm = None;
         let mut deadline = 0;
         for round in 0..ROUNDS_MAX {
-            let new = if round == 0 { heap::copied_ids(self.first) } else { self.list_new() };
+            let new = if round == 0 { heap::copied_ids(self.list_first()) } else { self.list_new() };
             if new.is_empty() && round > 0 {
                 return;
             }
@@ -136,7 +137,7 @@ impl<'c> Freeze<'c> {
                 let bytes = group.len().saturating_mul(TYPICAL_STACK_BYTES);
                 self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
                 self.step(Step::Seized);
-                self.target.wait();
+                self.shared.target.wait();
                 self.times.first_stop_ns = sys::now_ns();
                 let wait_ns = u64::from(self.request.limits.stop_wait_ms_max) * 1_000_000;
                 deadline = self.times.first_stop_ns.saturating_add(wait_ns);
@@ -296,7 +297,7 @@ impl<'c> Freeze<'c> {
 
     /// Copies the stacks of the stopped threads and of the crashing one, and what is around its instruction.
     fn copy_stacks(&mut self) {
-        let target = self.target.wait();
+        let target = self.shared.target.wait();
         let mut memory = TargetMemory::new(self.who, self.proc, target.secrets.clone());
         memory.set_stopped(self.stopped().next().map(|held| held.tid));
         let mut owners = Vec::new();

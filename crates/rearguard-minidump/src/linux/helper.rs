@@ -46,6 +46,7 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
     unsafe { libc::pthread_attr_init(&raw mut attributes) };
     // SAFETY: the structure was filled by the call above. A C library that wants more keeps its own size.
     unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, STACK_BYTES) };
+    prefer_other_processors(&mut attributes);
     // SAFETY: any bytes will do, the call below fills them.
     let mut thread: libc::pthread_t = unsafe { mem::zeroed() };
     let argument: *mut c_void = (&raw mut order).cast();
@@ -60,6 +61,20 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
     wait_end(order.tid.load(Ordering::Relaxed));
     Ok(())
 }
+
+/// Keeps the thread from the processor of its maker, where there are others.
+///
+/// Where the kernel doesn't spread new threads by itself, in small virtual machines, the thread would begin only when its maker first waits.
+#[cfg(target_env = "gnu")]
+fn prefer_other_processors(attributes: &mut libc::pthread_attr_t) {
+    let Some(others) = sys::other_processors() else { return };
+    // SAFETY: both structures are valid, and the set is copied.
+    unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(&others), &raw const others) };
+}
+
+/// Other C libraries can't be told.
+#[cfg(not(target_env = "gnu"))]
+fn prefer_other_processors(_attributes: &mut libc::pthread_attr_t) {}
 
 /// Calls `meanwhile`; a panic in it ends the process, since the thread beside uses what this one would give back.
 extern "C" fn aside<M: FnOnce()>(meanwhile: M) {

@@ -117,18 +117,17 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
         .map_err(|errno| snapshot.soft_errors.add("open /proc of thread", Object::Thread(who), errno))
         .ok();
     let proc = proc.as_ref();
-    let target = OnceLock::new();
-    let tids = proc.map(|proc| freeze::list(proc, request, &mut snapshot.soft_errors)).unwrap_or_default();
+    let place = (request, proc, who);
+    let shared = Shared::default();
+    let mut freeze = Freeze::new(place, &shared);
     let mut names = Vec::new();
-    let mut freeze = Freeze::new(request, proc, who, &target);
-    freeze.first = &tids;
-    let times = both(&mut freeze, || describe(&mut snapshot, (request, proc, who), &target, &tids, &mut names));
+    let times = both(&mut freeze, || names = describe(&mut snapshot, place, &shared));
     step(request, Step::Released);
     let Freeze { held, copied, errors, .. } = freeze;
     snapshot.soft_errors.join(errors);
-    snapshot.threads = threads(request, proc, held, &tids, names);
-    let target = target.into_inner().unwrap_or_default();
-    place_memory(&mut snapshot, copied, (request, proc, who), &target);
+    snapshot.threads = threads(request, proc, held, shared.first.wait(), names);
+    let target = shared.target.into_inner().unwrap_or_default();
+    place_memory(&mut snapshot, copied, place, &target);
     step(request, Step::ModulesRead);
     finish(&mut snapshot, request, target);
     step(request, Step::BeforeEncode);
@@ -158,7 +157,7 @@ fn living_thread(pid: i32) -> i32 {
 fn nobody_to_hold(freeze: &Freeze<'_>) -> bool {
     let Some(crash) = &freeze.request.crash else { return false };
     let others = freeze.request.exempt.iter().filter(|tid| **tid != crash.tid).count();
-    freeze.first.len() == 1 + others
+    freeze.proc.and_then(Proc::thread_count) == Some(1 + others)
 }
 
 /// The frozen phase, the release, and what is done `meanwhile`.
@@ -172,6 +171,7 @@ fn both(freeze: &mut Freeze<'_>, meanwhile: impl FnOnce()) -> Times {
         freeze.errors.add("make the thread that holds the others", Object::Process, errno);
     }
     if alone || helped.is_err() {
+        freeze.list_first();
         describe();
         freeze.run();
         // Also when nobody was to be held: a thread may have come just now.
@@ -184,6 +184,15 @@ fn both(freeze: &mut Freeze<'_>, meanwhile: impl FnOnce()) -> Times {
 
 /// Where the target is: what was asked for, its directory, and the thread under whose number it is read.
 type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
+
+/// What the two threads tell each other.
+#[derive(Default)]
+struct Shared {
+    /// From the one that stops to the one that reads: the threads at the beginning.
+    first: OnceLock<Vec<i32>>,
+    /// The other way.
+    target: OnceLock<Target>,
+}
 
 /// What has to be known of the target to copy from it.
 #[derive(Default)]
@@ -224,29 +233,26 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
     [stat.stack_start..top, stat.arguments.0..stat.arguments.1, stat.environment.0..stat.environment.1]
 }
 
-/// What is read while the threads are stopped, and from the running process as well.
-fn describe(
-    snapshot: &mut Snapshot,
-    place: Place<'_>,
-    target: &OnceLock<Target>,
-    tids: &[i32],
-    names: &mut Vec<Vec<u8>>,
-) {
+/// What is read while the threads are stopped, and from the running process as well; returns the names of the threads that were there at the beginning.
+fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<Vec<u8>> {
     let (request, proc, who) = place;
     let limits = &request.limits;
-    let target = target.get_or_init(|| Target::read(place, &mut snapshot.soft_errors));
+    let target = shared.target.get_or_init(|| Target::read(place, &mut snapshot.soft_errors));
     let mut memory = TargetMemory::new(who, proc, target.secrets.clone());
-    heap::reserve(names, tids.len());
-    for tid in tids {
-        heap::add(names, name(proc, *tid));
-    }
     modules::read(&mut memory, target, limits.modules_max, snapshot);
     snapshot.linker = linker::read(&mut memory, &target.auxiliary, limits.modules_max);
+    memory.tell_refusal(&mut snapshot.soft_errors);
     let fixed = system::fixed(limits.text_bytes_max);
     system::machine(&fixed, &mut snapshot.system);
     snapshot.process = system::process(&target.stat);
     snapshot.texts = system::texts(proc, request.pid, fixed, limits.text_bytes_max);
-    memory.tell_refusal(&mut snapshot.soft_errors);
+    let first = shared.first.wait();
+    let mut names = Vec::new();
+    heap::reserve(&mut names, first.len());
+    for tid in first {
+        heap::add(&mut names, name(proc, *tid));
+    }
+    names
 }
 
 /// Gives the threads their stacks, and the snapshot the rest of the memory.

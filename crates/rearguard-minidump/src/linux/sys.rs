@@ -143,6 +143,22 @@ pub(super) fn yield_now() {
     unsafe { libc::sched_yield() };
 }
 
+/// The processors that the calling thread may use but isn't on; `None` where it may use no other.
+#[cfg(target_env = "gnu")]
+pub(super) fn other_processors() -> Option<libc::cpu_set_t> {
+    // SAFETY: all bytes of the set may be zero.
+    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
+    // SAFETY: the kernel writes one set.
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+    checked(c_long::from(result)).ok()?;
+    // SAFETY: the call takes nothing.
+    let here = usize::try_from(unsafe { libc::sched_getcpu() }).ok().filter(|here| here / 8 < size_of_val(&set))?;
+    // SAFETY: the number was compared with the size of the set.
+    unsafe { libc::CPU_CLR(here, &mut set) };
+    // SAFETY: the set is valid.
+    (unsafe { libc::CPU_COUNT(&set) } > 0).then_some(set)
+}
+
 /// Clock ticks a second, which times of the kernel's texts have.
 pub(super) fn ticks_per_second() -> u64 {
     // SAFETY: the call takes a number and has no effect.

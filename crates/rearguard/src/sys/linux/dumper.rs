@@ -9,7 +9,10 @@ use crate::sys::words::{Dump, Subject};
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name, where there are fail spots.
 ///
 /// The keeper isn't stopped: it sleeps, touches nothing of the application's, and a worker of one thread then has nobody to be stopped.
-pub(crate) fn take(subject: &Subject<'_>, probe: &(dyn Fn(&'static str) + Sync)) -> Result<Dump, Text> {
+pub(crate) fn take(
+    subject: &Subject<'_>,
+    probe: &(dyn Fn(&'static str) + Sync),
+) -> Result<Dump, Text> {
     let Subject { pid, keeper_tid, crash, .. } = *subject;
     let Some(registers) = Registers::from_signal_context(&crash.general, &crash.floating) else {
         return Err(owned("the crash slot holds no registers"));

@@ -4,7 +4,10 @@ use crate::heap::Text;
 use crate::sys::words::{Dump, Subject};
 
 /// Refuses.
-pub(crate) fn take(_subject: &Subject<'_>, _probe: &(dyn Fn(&'static str) + Sync)) -> Result<Dump, Text> {
+pub(crate) fn take(
+    _subject: &Subject<'_>,
+    _probe: &(dyn Fn(&'static str) + Sync),
+) -> Result<Dump, Text> {
     Err(Text::from(super::REASON))
 }
 

@@ -61,7 +61,10 @@ const fn kinds_of(size: DumpSize) -> usize {
 }
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name.
-pub(crate) fn take(subject: &Subject<'_>, probe: &(dyn Fn(&'static str) + Sync)) -> Result<Dump, Text> {
+pub(crate) fn take(
+    subject: &Subject<'_>,
+    probe: &(dyn Fn(&'static str) + Sync),
+) -> Result<Dump, Text> {
     let library = Library::load("dbghelp.dll").ok_or("dbghelp.dll can't be loaded")?;
     // SAFETY: this is the function's type.
     let write: WriteDump = unsafe { library.function(c"MiniDumpWriteDump") }
