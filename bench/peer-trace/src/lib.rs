@@ -104,8 +104,18 @@ pub fn now_ns() -> u64 {
 
 /// The life of a measured worker from where its handler stands: idle threads, the wait, the fault.
 pub fn live(args: &Args, trace: &Trace) {
-    let barrier = Arc::new(Barrier::new(args.threads + 1));
-    for _ in 0..args.threads {
+    stand_around(args.threads);
+    thread::sleep(args.after);
+    if args.dies {
+        trace.write("dying");
+        null_write();
+    }
+}
+
+/// Starts idle threads, and returns when all of them run.
+pub fn stand_around(threads: usize) {
+    let barrier = Arc::new(Barrier::new(threads + 1));
+    for _ in 0..threads {
         let barrier = Arc::clone(&barrier);
         thread::spawn(move || {
             barrier.wait();
@@ -115,15 +125,10 @@ pub fn live(args: &Args, trace: &Trace) {
         });
     }
     barrier.wait();
-    thread::sleep(args.after);
-    if args.dies {
-        trace.write("dying");
-        null_write();
-    }
 }
 
 /// The same fault as crashzoo's, in an instruction that no compiler can take for unreachable.
-fn null_write() {
+pub fn null_write() {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: the store goes to address 0, where nothing lives, and faults; that is its purpose.
     unsafe {
