@@ -26,6 +26,9 @@ chores:
   windows                          the zoo for Windows, under a Wine of its own
   symbols                          compares the crash path's object code with its allow-list
   bench [--runs N] [--json FILE]   rearguard, minidumper-child and no handler at all, side by side
+  bench writers [--runs N] [--json FILE] [--table FILE]
+                                   rearguard-minidump, minidump-writer and Crashpad's handler on the same crash
+                                   --table writes the table that is printed, which is Markdown
   size [--all] [--json FILE]       by how many bytes rearguard makes a program grow, part by part; fails above the limit
                                    --all fails when a system can't be measured here";
 
@@ -36,6 +39,7 @@ enum Chore {
     Symbols,
     Windows,
     Bench { runs: usize, json: Option<PathBuf> },
+    BenchWriters { runs: usize, json: Option<PathBuf>, table: Option<PathBuf> },
     Size { all: bool, json: Option<PathBuf> },
 }
 
@@ -56,6 +60,9 @@ fn main() -> ExitCode {
         Chore::Symbols => symbols::run(),
         Chore::Windows => windows::run(),
         Chore::Bench { runs, json } => bench::run(runs, json.as_deref()),
+        Chore::BenchWriters { runs, json, table } => {
+            bench::writers::run(runs, json.as_deref(), table.as_deref())
+        }
         Chore::Size { all, json } => size::run(all, json.as_deref()),
     };
     match result {
@@ -84,14 +91,31 @@ fn parse() -> Result<Chore, lexopt::Error> {
                 });
             }
             (Some(Chore::Test { all } | Chore::Size { all, .. }), Arg::Long("all")) => *all = true,
-            (Some(Chore::Bench { runs, .. }), Arg::Long("runs")) => {
+            (Some(Chore::Bench { runs, json }), Arg::Value(name)) if name == "writers" => {
+                let (runs, json) = (*runs, json.take());
+                chore = Some(Chore::BenchWriters { runs, json, table: None });
+            }
+            (Some(Chore::BenchWriters { table, .. }), Arg::Long("table")) => {
+                *table = Some(parser.value()?.into());
+            }
+            (
+                Some(Chore::Bench { runs, .. } | Chore::BenchWriters { runs, .. }),
+                Arg::Long("runs"),
+            ) => {
                 *runs = parser.value()?.parse_with(|text| match text.parse() {
                     Ok(0) => Err("at least one run"),
                     Ok(runs) => Ok(runs),
                     Err(_) => Err("not a number"),
                 })?;
             }
-            (Some(Chore::Bench { json, .. } | Chore::Size { json, .. }), Arg::Long("json")) => {
+            (
+                Some(
+                    Chore::Bench { json, .. }
+                    | Chore::BenchWriters { json, .. }
+                    | Chore::Size { json, .. },
+                ),
+                Arg::Long("json"),
+            ) => {
                 *json = Some(parser.value()?.into());
             }
             (_, other) => return Err(other.unexpected()),

@@ -69,11 +69,11 @@ pub(crate) fn wait_until_ready(socket: &OwnedFd, wait_max: &Timespec) -> Result<
 
 /// Asks for a dump of this process and waits for its end, from within a signal handler.
 ///
-/// `signal` and `context` are the addresses of what the kernel gave to that handler.
-pub(crate) fn ask(socket: &OwnedFd, tid: i32, signal: u64, context: u64, late_ns: u64) -> u32 {
+/// `siginfo` and `context` are the addresses of what the kernel gave to that handler.
+pub(crate) fn ask(socket: &OwnedFd, tid: i32, siginfo: u64, context: u64, late_ns: u64) -> u32 {
     // The handler reads these bytes in our memory: `ExceptionInformation`, packed.
     let mut information = [0_u8; 20];
-    information[0..8].copy_from_slice(&signal.to_ne_bytes());
+    information[0..8].copy_from_slice(&siginfo.to_ne_bytes());
     information[8..16].copy_from_slice(&context.to_ne_bytes());
     information[16..20].copy_from_slice(&tid.to_ne_bytes());
     let answer = continue_signal();

@@ -9,6 +9,8 @@ mod life;
 mod process;
 mod store;
 mod table;
+pub(crate) mod writers;
+mod writers_table;
 
 use std::path::{Path, PathBuf};
 
@@ -151,15 +153,26 @@ fn measure_store(
 
 fn build() -> Result<Programs, String> {
     let target = shell::target_directory()?;
-    let peers = target.join("bench");
     shell::run(&mut cargo(&["build", "--release", "--package", "crashzoo", "--bins"]))?;
-    let manifest = ["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml"];
-    shell::run(cargo(&manifest).arg("--target-dir").arg(&peers))?;
+    let peers = build_peers(&["floor", "peer-minidumper-child"])?;
     Ok(Programs {
         rearguard: target.join("release/crashzoo"),
-        peer: peers.join("release/peer-minidumper-child"),
-        floor: peers.join("release/floor"),
+        peer: peers.join("peer-minidumper-child"),
+        floor: peers.join("floor"),
     })
+}
+
+/// Builds members of the peers' workspace, and returns where their programs lie.
+fn build_peers(packages: &[&str]) -> Result<PathBuf, String> {
+    let target = shell::target_directory()?.join("bench");
+    let manifest = ["build", "--release", "--locked", "--manifest-path", "bench/Cargo.toml"];
+    let mut command = cargo(&manifest);
+    command.arg("--target-dir").arg(&target);
+    for package in packages {
+        command.args(["--package", package]);
+    }
+    shell::run(&mut command)?;
+    Ok(target.join("release"))
 }
 
 /// No core dumps, and all orphans to us: a guard's parent dies by design, and we want to see everyone's end.

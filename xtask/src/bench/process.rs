@@ -27,23 +27,26 @@ pub(super) fn now_ns() -> u64 {
 
 /// Starts a program with a place of its own, away from our terminal: a foreground job isn't restarted.
 pub(super) fn start(program: &Path, arguments: &[String], place: &Path) -> Result<Child, String> {
+    let mut command = Command::new(program);
+    command.args(arguments).arg("--store").arg(place.join("store"));
+    command.arg("--trace").arg(place.join("trace"));
+    spawn(&mut command, place)
+}
+
+/// Starts a command of the caller's making in the same way; what it writes goes to files in its place.
+pub(super) fn spawn(command: &mut Command, place: &Path) -> Result<Child, String> {
     fs::create_dir_all(place).map_err(|error| format!("{}: {error}", place.display()))?;
-    let errors = fs::File::create(place.join("stderr")).map_err(|error| error.to_string())?;
-    Command::new(program)
-        .args(arguments)
-        .arg("--store")
-        .arg(place.join("store"))
-        .arg("--trace")
-        .arg(place.join("trace"))
+    let create = |name| fs::File::create(place.join(name)).map_err(|error| error.to_string());
+    let (output, errors) = (create("stdout")?, create("stderr")?);
+    command
         .env("TMPDIR", place)
         .env("HOME", place)
         .env_remove("CRASHZOO_NO_CRASH_GUARD")
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
+        .stdout(output)
         .stderr(errors)
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("{}: {error}", program.display()))
+        .process_group(0);
+    command.spawn().map_err(|error| format!("{}: {error}", command.get_program().display()))
 }
 
 /// Waits for the end of the worker, and tells its moment.

@@ -162,21 +162,30 @@ impl Table {
                 })
             })
             .collect();
-        let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
-        let cores = std::thread::available_parallelism().map_or(0, usize::from);
         let whole = json!({
             "schema": SCHEMA,
             "runs": self.runs,
-            "machine": {
-                "kernel": kernel.trim(),
-                "cores": cores,
-                "architecture": std::env::consts::ARCH,
-            },
+            "machine": machine(),
             "rows": rows,
             "problems": problems,
         });
         format!("{whole:#}\n")
     }
+}
+
+/// What has to be known of a machine to judge figures from it.
+pub(super) fn machine() -> Value {
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    json!({
+        "kernel": kernel.trim(),
+        "cores": cores(),
+        "architecture": std::env::consts::ARCH,
+    })
+}
+
+/// How many processors we may use; 0 when the system doesn't say.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(0, usize::from)
 }
 
 /// Times in the order of a life, then sizes, then idleness; each with its crowds in rising order.
@@ -210,7 +219,7 @@ fn shown(row: &Row, contestant: Contestant) -> String {
 }
 
 /// The value that the given part of all values doesn't exceed; none of no values.
-fn quantile(values: &[f64], part: f64) -> Option<f64> {
+pub(super) fn quantile(values: &[f64], part: f64) -> Option<f64> {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
     let rank = (part * sorted.len() as f64).ceil() as usize;
