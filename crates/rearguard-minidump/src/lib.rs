@@ -11,7 +11,7 @@
 //!
 //! - It never stops the crashing thread: a thread that is held by a tracer can't give up waiting for an answer.
 //! - It never uses SIGSTOP: what PTRACE_SEIZE holds is released by the kernel when the tracer dies, a thread stopped by a signal stays stopped.
-//! - It never puts the command line or the environment into a dump, not even as the top of the main thread's stack.
+//! - It never puts the command line or the environment into a dump that wasn't asked for them, not even as the top of the main thread's stack.
 //!
 //! # Systems
 //!
@@ -46,7 +46,7 @@ macro_rules! on_other_systems {
 mod request;
 
 pub use error::Error;
-pub use request::{CrashContext, Limits, Request, Step, Times, UserStream};
+pub use request::{CrashContext, Extras, Limits, Request, Step, Times, UserStream};
 pub use soft_error::SoftError;
 
 on_supported_systems! {
@@ -66,6 +66,7 @@ on_supported_systems! {
     #[doc(hidden)]
     pub mod fuzzing;
 
+    use linux::extras;
     pub use linux::{Capture, capture};
     pub use registers::Registers;
 }
@@ -81,5 +82,6 @@ on_other_systems! {
     mod text;
     mod unsupported;
 
+    use unsupported::extras;
     pub use unsupported::{Capture, Registers, capture};
 }

@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::Registers;
+use crate::{Registers, extras};
 
 /// What the crash handler of the target knows about its crash.
 #[derive(Clone, Debug)]
@@ -34,6 +34,65 @@ pub struct UserStream<'a> {
     pub bytes: &'a [u8],
 }
 
+/// What goes into a dump by choice, beyond what every dump has.
+///
+/// Each choice is code of its own, which an executable that never asks for it doesn't hold.
+///
+/// ```
+/// use rearguard_minidump::Extras;
+///
+/// let extras = Extras::default().open_files().scrubbed().indirect_memory(64 * 1024);
+/// # let _ = extras;
+/// ```
+#[derive(Clone, Copy, Default)]
+pub struct Extras {
+    pub(crate) open_files: Option<extras::Beside>,
+    pub(crate) command_line: Option<extras::Beside>,
+    pub(crate) environment: Option<extras::Beside>,
+    pub(crate) indirect: Option<(extras::Indirect, usize)>,
+    pub(crate) scrub: Option<extras::Scrub>,
+}
+
+impl Extras {
+    /// The open descriptors and what they lead to (MINIDUMP_HANDLE_DATA_STREAM); paths of files may tell of their user.
+    pub fn open_files(self) -> Extras {
+        Extras { open_files: Some(extras::OPEN_FILES), ..self }
+    }
+
+    /// The command line, which may hold secrets.
+    pub fn command_line(self) -> Extras {
+        Extras { command_line: Some(extras::COMMAND_LINE), ..self }
+    }
+
+    /// The environment, which often holds secrets.
+    ///
+    /// It is what the process was started with; the stack that holds the same strings stays out of the dump.
+    pub fn environment(self) -> Extras {
+        Extras { environment: Some(extras::ENVIRONMENT), ..self }
+    }
+
+    /// 512 bytes around what the registers and the stack of the crashing thread point to, then what the registers of the others do; `bytes_max` in all.
+    ///
+    /// Without a crash there are the registers of all threads.
+    /// It is read while the threads are held, which lengthens that by about a microsecond for each.
+    pub fn indirect_memory(self, bytes_max: usize) -> Extras {
+        Extras { indirect: Some((extras::INDIRECT, bytes_max)), ..self }
+    }
+
+    /// Overwrites all words of stacks and indirect memory that are neither small (4096 at most, by their amount) nor point into a mapped file, into code or into the same stack: what may be a secret of the application's is gone, and frames can still be found.
+    ///
+    /// The word that is put there is `0x0defaced0defaced`, as Breakpad's readers know it.
+    pub fn scrubbed(self) -> Extras {
+        Extras { scrub: Some(extras::SCRUB), ..self }
+    }
+}
+
+impl fmt::Debug for Extras {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Extras").finish_non_exhaustive()
+    }
+}
+
 /// One dump to take.
 pub struct Request<'a> {
     /// The process.
@@ -52,6 +111,8 @@ pub struct Request<'a> {
     pub annotations: &'a [(&'a str, &'a str)],
     /// Streams of the caller's own.
     pub user_streams: &'a [UserStream<'a>],
+    /// What goes into the dump by choice.
+    pub extras: Extras,
     /// Called at each step, for tests that end or stop the dumping process there.
     ///
     /// It may be called on another thread and a stack of 256 KiB; a panic in it ends the process.
@@ -59,7 +120,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// A dump of a living process with the default limits.
+    /// A dump of a living process with the default limits, and with its open files.
     pub fn new(pid: i32) -> Self {
         Request {
             pid,
@@ -69,6 +130,7 @@ impl Request<'_> {
             report_id: [0; 16],
             annotations: &[],
             user_streams: &[],
+            extras: Extras::default().open_files(),
             probe: None,
         }
     }
@@ -136,6 +198,8 @@ pub struct Times {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
     /// How many threads are stopped and described; the others keep running and are left out.
+    ///
+    /// Of more threads it is the main thread and those whose ids are nearest to the crashing thread's.
     pub threads_max: usize,
     /// Bytes of stack of a thread that didn't crash, counted from its stack pointer.
     pub stack_bytes_per_thread_max: usize,
@@ -149,7 +213,12 @@ pub struct Limits {
     pub maps_bytes_max: usize,
     /// Bytes of each other text of the system that goes into the dump.
     pub text_bytes_max: usize,
-    /// Bytes of the whole dump.
+    /// How many open files are listed.
+    pub files_max: usize,
+    /// Bytes of the whole dump, kept to the byte.
+    ///
+    /// What goes first when not everything fits: the machine, the crash with its registers and the list of threads; the crashing thread's stack from its stack pointer, then its far end; modules; annotations; the caller's streams; registers of the other threads, names, mappings, texts; at last the stacks of the others, of which all get the same share, or, where that were less than 2 KiB, those get 2 KiB whose ids are nearest to the crashing thread's.
+    /// A limit under 32 KiB counts as 32 KiB.
     pub file_bytes_max: usize,
     /// How long threads are waited for until they stop, in milliseconds.
     pub stop_wait_ms_max: u32,
@@ -172,6 +241,8 @@ impl Default for Limits {
             maps_bytes_max: 4 * 1024 * 1024,
             // Holds `status` and `os-release` whole, and `cpuinfo` of about ten processors.
             text_bytes_max: 16 * 1024,
+            // Each takes a system call or two; programs with more are servers, whose many files are sockets that look alike.
+            files_max: 256,
             // What collectors take without complaint is 20 MB and more, and most dumps are under 1 MB.
             file_bytes_max: 8 * 1024 * 1024,
             // A thread that doesn't stop within 0.3 s sleeps in the kernel without regard to signals; the crashing thread waits meanwhile.

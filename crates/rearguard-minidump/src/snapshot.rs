@@ -4,6 +4,7 @@
 
 use core::ops::Range;
 
+use crate::encode::Encoder;
 use crate::parse::maps::Mapping;
 use crate::registers::Registers;
 use crate::soft_error::SoftErrors;
@@ -30,6 +31,9 @@ pub(crate) struct Snapshot {
     pub(crate) report_id: [u8; 16],
     pub(crate) annotations: Vec<(String, String)>,
     pub(crate) user_streams: Vec<(u32, Vec<u8>)>,
+    pub(crate) open_files: Vec<OpenFile>,
+    /// What writes them, where they were asked for.
+    pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot)>,
     pub(crate) file_bytes_max: usize,
     pub(crate) soft_errors: SoftErrors,
 }
@@ -53,6 +57,18 @@ pub(crate) struct Memory {
     pub(crate) place: Range<usize>,
 }
 
+impl Memory {
+    /// The address behind the last byte.
+    pub(crate) fn end(&self) -> u64 {
+        self.address.saturating_add(self.place.len() as u64)
+    }
+
+    /// Whether both have a byte of the same address.
+    pub(crate) fn overlaps(&self, other: &Memory) -> bool {
+        self.address < other.end() && other.address < self.end()
+    }
+}
+
 /// The crash.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Exception {
@@ -70,6 +86,14 @@ pub(crate) struct Module {
     pub(crate) path: Vec<u8>,
     /// Empty when there is none, or when it couldn't be read.
     pub(crate) build_id: Vec<u8>,
+}
+
+/// One descriptor of the target.
+#[derive(Debug)]
+pub(crate) struct OpenFile {
+    pub(crate) number: u32,
+    /// What it leads to, in the kernel's words: a path, or a type and a number.
+    pub(crate) name: Vec<u8>,
 }
 
 /// What the dynamic linker tells a debugger.

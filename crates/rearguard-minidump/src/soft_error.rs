@@ -30,8 +30,15 @@ pub(crate) enum Object {
 /// 64 are enough to see a pattern, and keep the stream under [`STREAM_BYTES_MAX`].
 pub(crate) const SOFT_ERRORS_MAX: usize = 64;
 
-/// The longest that the stream can get: 64 entries with an operation of at most 64 bytes each.
-pub(crate) const STREAM_BYTES_MAX: usize = SOFT_ERRORS_MAX * 160;
+/// The longest that the stream can get: 64 entries with an operation of at most 64 bytes each, and what to grant.
+pub(crate) const STREAM_BYTES_MAX: usize = SOFT_ERRORS_MAX * 160 + 512;
+
+/// The error numbers of a refusal, the same on all processors of Linux.
+const EPERM: i32 = 1;
+const EACCES: i32 = 13;
+
+/// See ptrace(2), "Ptrace access mode checking", and the kernel's documentation of Yama.
+const GRANT: &str = "the dumper needs the target's user id, and the target PR_SET_DUMPABLE 1 and under Yama PR_SET_PTRACER; or the dumper needs CAP_SYS_PTRACE; and filters must allow ptrace and process_vm_readv";
 
 impl SoftError {
     /// What was tried, such as `stop thread`.
@@ -50,6 +57,11 @@ impl SoftError {
     /// The system's error number, or 0 when it wasn't the system that refused.
     pub fn errno(&self) -> i32 {
         self.errno
+    }
+
+    /// What has to be granted so that this goes well, where the system's policy refused it.
+    pub fn grant(&self) -> Option<&'static str> {
+        matches!(self.errno, EPERM | EACCES).then_some(GRANT)
     }
 
     /// Appends `,"key":value` for the object.
@@ -159,6 +171,11 @@ impl SoftErrors {
                 push_id(&mut out, error.errno);
             }
             append(&mut out, b"}");
+        }
+        if let Some(grant) = self.kept.iter().find_map(SoftError::grant) {
+            append(&mut out, b",{\"operation\":\"be allowed all\",\"grant\":\"");
+            append(&mut out, grant.as_bytes());
+            append(&mut out, b"\"}");
         }
         if self.left_out > 0 {
             append(&mut out, b",{\"operation\":\"keep soft errors\",\"count\":");

@@ -72,3 +72,15 @@ impl Capture {
         match self.0 {}
     }
 }
+
+/// The choices, which are no code here.
+pub(crate) mod extras {
+    pub(crate) type Beside = ();
+    pub(crate) type Indirect = ();
+    pub(crate) type Scrub = ();
+    pub(crate) const OPEN_FILES: () = ();
+    pub(crate) const COMMAND_LINE: () = ();
+    pub(crate) const ENVIRONMENT: () = ();
+    pub(crate) const INDIRECT: () = ();
+    pub(crate) const SCRUB: () = ();
+}

@@ -20,6 +20,9 @@ const COMMITTED: u32 = 0x1000;
 const PRIVATE: u32 = 0x2_0000;
 const MAPPED: u32 = 0x4_0000;
 
+/// The least of a stack that is worth its place: a few frames.
+const STACK_BYTES_MIN: usize = 2048;
+
 /// A region that is in the file.
 pub(super) type Region = (u64, Location);
 
@@ -63,7 +66,8 @@ impl Encoder {
         // Each region costs its descriptor and its alignment.
         let entries = regions.len() + lengths.clone().filter(|length| *length > 0).count();
         let overhead = 16 + entries * (DESCRIPTOR_BYTES + 8);
-        let share = fair_share(lengths, self.out.room().saturating_sub(overhead));
+        // Where the share is too small to be of use the first get it all the same, and the last nothing.
+        let share = fair_share(lengths, self.out.room().saturating_sub(overhead)).max(STACK_BYTES_MIN);
         let mut cut = 0;
         for (index, thread) in others() {
             let wanted = thread.stack.place.len();
@@ -91,7 +95,8 @@ impl Encoder {
         }
         let bytes = arena.get(memory.place.clone())?;
         self.out.align();
-        let length = bytes.len().min(limit).min(self.out.room().saturating_sub(DESCRIPTOR_BYTES + 16));
+        let descriptors = (regions.len() + 1) * DESCRIPTOR_BYTES;
+        let length = bytes.len().min(limit).min(self.out.room().saturating_sub(descriptors + 16));
         let bytes = bytes.get(..length).filter(|bytes| !bytes.is_empty())?;
         let start = self.out.rva();
         self.out.bytes(bytes);

@@ -8,6 +8,7 @@
 //! Nothing here asks the system for anything.
 
 mod extras;
+mod files;
 mod memory;
 mod modules;
 mod size;
@@ -16,9 +17,11 @@ mod threads;
 pub(crate) mod writer;
 
 pub(crate) use extras::whole_lines;
+pub(crate) use files::open_files;
 pub(crate) use memory::fair_share;
 
-use crate::snapshot::Snapshot;
+use crate::heap;
+use crate::snapshot::{Snapshot, Thread};
 use crate::soft_error::{Object, STREAM_BYTES_MAX};
 use writer::{Location, Rva, Writer};
 
@@ -28,6 +31,7 @@ const MODULE_LIST: u32 = 4;
 const MEMORY_LIST: u32 = 5;
 const EXCEPTION: u32 = 6;
 const SYSTEM_INFO: u32 = 7;
+const HANDLE_DATA: u32 = 12;
 const MISC_INFO: u32 = 15;
 const MEMORY_INFO_LIST: u32 = 16;
 const THREAD_NAMES: u32 = 24;
@@ -38,6 +42,8 @@ const MOZ_SOFT_ERRORS: u32 = 0x4d7a_0004;
 pub(crate) const LINUX_CPU_INFO: u32 = 0x4767_0003;
 pub(crate) const LINUX_PROC_STATUS: u32 = 0x4767_0004;
 pub(crate) const LINUX_LSB_RELEASE: u32 = 0x4767_0005;
+pub(crate) const LINUX_CMD_LINE: u32 = 0x4767_0006;
+pub(crate) const LINUX_ENVIRON: u32 = 0x4767_0007;
 pub(crate) const LINUX_AUXV: u32 = 0x4767_0008;
 pub(crate) const LINUX_MAPS: u32 = 0x4767_0009;
 
@@ -48,14 +54,14 @@ const VERSION: u32 = 0xa793;
 const HEADER_BYTES: usize = 32;
 const DIRECTORY_ENTRY_BYTES: usize = 12;
 
-/// Streams of this crate: the eleven that are named above, and the texts.
-const OWN_STREAMS_MAX: usize = 16;
+/// Streams of this crate: the twelve that are named above, and the texts.
+const OWN_STREAMS_MAX: usize = 19;
 
 /// No dump is smaller than what describes the crash, whatever limit is asked for.
 const FILE_BYTES_MIN: usize = 32 * 1024;
 
 /// A file under construction.
-struct Encoder {
+pub(crate) struct Encoder {
     out: Writer,
     streams: usize,
     streams_max: usize,
@@ -71,6 +77,9 @@ pub(crate) fn beginning_bytes(user_streams: usize) -> usize {
 /// The bytes of the minidump.
 pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
     let mut encoder = Encoder::new(&mut snapshot);
+    if !encoder.in_place {
+        snapshot.threads = nearest_first(snapshot.threads);
+    }
     encoder.system(&snapshot);
     encoder.misc(&snapshot);
     let exception = encoder.exception(&snapshot);
@@ -85,12 +94,42 @@ pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
     encoder.contexts(&mut snapshot, list, crash..list.count, exception);
     encoder.thread_names(&mut snapshot);
     encoder.linker(&mut snapshot);
+    if let Some(files) = snapshot.encode_files {
+        files(&mut encoder, &mut snapshot);
+    }
     encoder.memory_info(&mut snapshot);
     encoder.texts(&mut snapshot);
     encoder.other_stacks(&mut snapshot, list, crash, &mut regions);
     encoder.out.raise_limit(STREAM_BYTES_MAX);
     encoder.soft_errors(&snapshot);
     encoder.finish()
+}
+
+/// The threads in the order of their worth: the first, which crashed, then the others by the distance of their ids from its.
+///
+/// The others come in ascending order; ids ascend with the time of their making as a rule, so neighbours serve the same end.
+fn nearest_first(threads: Vec<Thread>) -> Vec<Thread> {
+    let mut sorted = Vec::new();
+    heap::reserve(&mut sorted, threads.len());
+    let mut threads = threads.into_iter();
+    let Some(first) = threads.next() else { return sorted };
+    let tid = first.tid;
+    heap::add(&mut sorted, first);
+    let mut before = Vec::new();
+    let mut behind = threads.peekable();
+    while let Some(thread) = behind.next_if(|thread| thread.tid < tid) {
+        heap::add(&mut before, thread);
+    }
+    loop {
+        let distance = |thread: &Thread| thread.tid.abs_diff(tid);
+        let next = match (before.last(), behind.peek()) {
+            (Some(low), Some(high)) if distance(high) < distance(low) => behind.next(),
+            (Some(_), _) => before.pop(),
+            (None, _) => behind.next(),
+        };
+        let Some(thread) = next else { return sorted };
+        heap::add(&mut sorted, thread);
+    }
 }
 
 impl Encoder {
@@ -141,5 +180,21 @@ impl Encoder {
     fn finish(mut self) -> Vec<u8> {
         self.out.patch_u32(8, self.streams as u32);
         self.out.into_bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_come_first() {
+        let threads = |tids: &[i32]| tids.iter().map(|tid| Thread { tid: *tid, ..Thread::default() }).collect();
+        let sorted = |tids: &[i32]| nearest_first(threads(tids)).iter().map(|thread| thread.tid).collect::<Vec<_>>();
+        assert_eq!(sorted(&[20, 1, 5, 18, 21, 23, 90]), [20, 21, 18, 23, 5, 1, 90]);
+        assert_eq!(sorted(&[20, 1, 2]), [20, 2, 1]);
+        assert_eq!(sorted(&[20, 30, 31]), [20, 30, 31]);
+        assert_eq!(sorted(&[20]), [20]);
+        assert!(sorted(&[]).is_empty());
     }
 }

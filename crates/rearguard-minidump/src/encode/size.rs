@@ -39,6 +39,9 @@ pub(super) fn all_fits(snapshot: &Snapshot, limit: usize) -> bool {
     for (_, stream) in &snapshot.user_streams {
         fixed += stream.len() + ITEM_BYTES;
     }
+    for file in &snapshot.open_files {
+        quartered += file.name.len() * 2 + 4 * ITEM_BYTES;
+    }
     for (_, text) in &snapshot.texts {
         quartered += text.len() + ITEM_BYTES;
     }

@@ -8,7 +8,7 @@ use super::stack::{self, Limit, Plan};
 use crate::encode::{self, fair_share};
 use crate::heap;
 use crate::parse::maps::{self, Mapping};
-use crate::registers::Registers;
+use crate::registers::{GENERAL_REGISTERS, Registers};
 use crate::request::{Limits, Request};
 use crate::snapshot::Memory;
 
@@ -16,8 +16,10 @@ use crate::snapshot::Memory;
 const CODE_BYTES: u64 = 128;
 
 /// A thread whose stack is copied.
-pub(super) struct Owner {
+pub(crate) struct Owner {
     tid: i32,
+    /// The general registers, in no order that matters.
+    pub(super) registers: [u64; GENERAL_REGISTERS],
     stack: u64,
     ceiling: Option<u64>,
     /// The instruction pointer, when the memory around it is wanted: the crashing thread.
@@ -26,7 +28,13 @@ pub(super) struct Owner {
 
 impl Owner {
     pub(super) fn new(tid: i32, registers: &Registers) -> Owner {
-        Owner { tid, stack: registers.stack_pointer(), ceiling: registers.thread_pointer(), instruction: None }
+        Owner {
+            tid,
+            registers: registers.general(),
+            stack: registers.stack_pointer(),
+            ceiling: registers.thread_pointer(),
+            instruction: None,
+        }
     }
 
     pub(super) fn crash(tid: i32, registers: &Registers) -> Owner {
@@ -36,7 +44,7 @@ impl Owner {
 
 /// What has been copied.
 #[derive(Debug)]
-pub(super) struct Copied {
+pub(crate) struct Copied {
     pub(super) arena: Arena,
     /// The stacks by thread.
     pub(super) stacks: Vec<(i32, Memory)>,

@@ -311,6 +311,9 @@ impl<'c> Freeze<'c> {
             }
         }
         self.copied.copy(&owners, &mut memory, target, &self.request.limits);
+        if let Some((indirect, bytes_max)) = self.request.extras.indirect {
+            indirect(&owners, &mut self.copied, &mut memory, target, bytes_max);
+        }
         memory.tell_refusal(&mut self.errors);
     }
 
@@ -335,7 +338,8 @@ impl<'c> Freeze<'c> {
 
 /// The ids of the target's threads, as many as are wanted.
 pub(super) fn list(proc: &Proc, request: &Request<'_>, errors: &mut SoftErrors) -> Vec<i32> {
-    match proc.threads(request.limits.threads_max) {
+    let near = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
+    match proc.threads(request.limits.threads_max, near) {
         Ok((tids, complete)) => {
             if !complete {
                 errors.add("describe more threads than", Object::Count(request.limits.threads_max as u64), 0);

@@ -46,7 +46,7 @@ enum Way {
 }
 
 /// The memory of the target.
-pub(super) struct TargetMemory<'p> {
+pub(crate) struct TargetMemory<'p> {
     tid: i32,
     proc: Option<&'p Proc>,
     way: Way,

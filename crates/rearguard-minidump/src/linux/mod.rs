@@ -7,6 +7,7 @@
 
 mod alarm;
 mod copy;
+pub(crate) mod extras;
 mod freeze;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
@@ -149,7 +150,7 @@ fn living_thread(pid: i32) -> i32 {
     if !ended(pid) {
         return pid;
     }
-    let (tids, _) = proc.threads(LIVING_SEARCH_MAX).unwrap_or_default();
+    let (tids, _) = proc.threads(LIVING_SEARCH_MAX, pid).unwrap_or_default();
     tids.into_iter().find(|tid| !ended(*tid)).unwrap_or(pid)
 }
 
@@ -183,7 +184,7 @@ fn both(freeze: &mut Freeze<'_>, meanwhile: impl FnOnce()) -> Times {
 }
 
 /// Where the target is: what was asked for, its directory, and the thread under whose number it is read.
-type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
+pub(crate) type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
 
 /// What the two threads tell each other.
 #[derive(Default)]
@@ -196,7 +197,7 @@ struct Shared {
 
 /// What has to be known of the target to copy from it.
 #[derive(Default)]
-struct Target {
+pub(crate) struct Target {
     maps: Vec<u8>,
     mappings: Vec<Mapping>,
     auxiliary: Vec<u8>,
@@ -246,6 +247,10 @@ fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<V
     system::machine(&fixed, &mut snapshot.system);
     snapshot.process = system::process(&target.stat);
     snapshot.texts = system::texts(proc, request.pid, fixed, limits.text_bytes_max);
+    let extras = &request.extras;
+    for extra in [extras.open_files, extras.command_line, extras.environment].into_iter().flatten() {
+        extra(place, snapshot);
+    }
     let first = shared.first.wait();
     let mut names = Vec::new();
     heap::reserve(&mut names, first.len());
@@ -261,6 +266,14 @@ fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, t
     let mut memory = TargetMemory::new(who, proc, target.secrets.clone());
     copy_left(snapshot, &mut copied, &mut memory, target, request);
     place_stacks(snapshot, &mut copied, request, target);
+    if request.extras.indirect.is_some() {
+        // Stacks of threads that weren't held come later, and readers take no region that overlaps another.
+        let stacks = || snapshot.threads.iter().map(|thread| &thread.stack);
+        copied.memory.retain(|memory| !stacks().any(|stack| stack.overlaps(memory)));
+    }
+    if let Some(scrub) = request.extras.scrub {
+        scrub(&mut copied, snapshot, target);
+    }
     snapshot.memory = copied.memory;
     snapshot.arena = copied.arena.into_bytes();
 }
@@ -313,7 +326,7 @@ fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>, tids: &[
 }
 
 fn name(proc: Option<&Proc>, tid: i32) -> Vec<u8> {
-    let mut name = proc.and_then(|proc| proc.read_thread(tid, b"comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
+    let mut name = proc.and_then(|proc| proc.read_thread(tid, b"/comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
     if name.last() == Some(&b'\n') {
         name.pop();
     }
@@ -322,7 +335,7 @@ fn name(proc: Option<&Proc>, tid: i32) -> Vec<u8> {
 
 /// Stack and instruction pointer of a thread that isn't stopped, as the kernel shows them while it waits.
 fn pointers(proc: Option<&Proc>, tid: i32) -> Option<Registers> {
-    let line = proc?.read_thread(tid, b"syscall", NAME_BYTES_MAX * 4).ok()?;
+    let line = proc?.read_thread(tid, b"/syscall", NAME_BYTES_MAX * 4).ok()?;
     let (stack, instruction) = process::syscall_pointers(&line)?;
     Some(Registers::from_pointers(stack, instruction))
 }

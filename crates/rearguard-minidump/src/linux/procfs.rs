@@ -18,7 +18,7 @@ const CHUNK_BYTES: usize = 16 * 1024;
 const LIST_READS_MAX: usize = 256;
 
 /// The directory of the target.
-pub(super) struct Proc {
+pub(crate) struct Proc {
     directory: OwnedFd,
     task: OwnedFd,
 }
@@ -26,7 +26,7 @@ pub(super) struct Proc {
 impl Proc {
     /// Opens the directory of a thread.
     pub(super) fn open(tid: i32) -> Result<Proc, Errno> {
-        let path = path(b"/proc/", tid, b"");
+        let path = numbered(b"/proc/", tid, b"");
         let directory = sys::open(None, as_c_str(&path), libc::O_DIRECTORY)?;
         let task = sys::open(Some(&directory), c"task", libc::O_DIRECTORY)?;
         Ok(Proc { directory, task })
@@ -38,8 +38,10 @@ impl Proc {
     }
 
     /// Reads a file of one of the target's threads.
+    ///
+    /// `name` begins with a slash.
     pub(super) fn read_thread(&self, tid: i32, name: &[u8], max: usize) -> Result<Vec<u8>, Errno> {
-        let path = path(b"", tid, name);
+        let path = numbered(b"", tid, name);
         read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max)
     }
 
@@ -48,29 +50,42 @@ impl Proc {
         sys::open(Some(&self.directory), c"mem", 0)
     }
 
-    /// The ids of the threads, at most `max`, in ascending order; and whether that is all.
-    pub(super) fn threads(&self, max: usize) -> Result<(Vec<i32>, bool), Errno> {
-crate::heap::with_frame_pointer();
+    /// The ids of the threads in ascending order, and whether that is all: of more than `max`, the main thread and those nearest to `near`.
+    pub(super) fn threads(&self, max: usize, near: i32) -> Result<(Vec<i32>, bool), Errno> {
+        let (mut tids, complete) = self.numbers(c"task")?;
+        let max = max.max(1);
+        let left_out = tids.len().saturating_sub(max);
+        if left_out > 0 {
+            // Ids ascend with the time of their making as a rule, so neighbours serve the same end.
+            let at = tids.binary_search(&near).unwrap_or_else(|at| at);
+            let skipped = at.saturating_sub(max / 2).min(left_out);
+            tids.copy_within(skipped + 1..skipped + max, 1);
+            tids.truncate(max);
+        }
+        Ok((tids, complete && left_out == 0))
+    }
+
+    /// The names in a directory that are numbers, in ascending order, and whether they are all.
+    pub(super) fn numbers(&self, name: &CStr) -> Result<(Vec<i32>, bool), Errno> {
+        crate::heap::with_frame_pointer();
         // A descriptor of its own, so that each list begins at the start.
-        let directory = sys::open(Some(&self.directory), c"task", libc::O_DIRECTORY)?;
+        let directory = sys::open(Some(&self.directory), name, libc::O_DIRECTORY)?;
         let mut buffer = Vec::new();
         heap::resize(&mut buffer, CHUNK_BYTES, 0);
-        let mut tids = Vec::new();
-        let mut complete = false;
+        let mut numbers = Vec::new();
         for _ in 0..LIST_READS_MAX {
             let got = sys::entries(&directory, &mut buffer)?;
             if got == 0 {
-                complete = true;
-                break;
+                return Ok((numbers, true));
             }
-            directory::thread_ids(buffer.get(..got).unwrap_or_default(), |tid| insert_sorted(&mut tids, tid));
-            if tids.len() > max {
-                break;
-            }
+            directory::numbers(buffer.get(..got).unwrap_or_default(), |number| insert_sorted(&mut numbers, number));
         }
-        complete &= tids.len() <= max;
-        tids.truncate(max);
-        Ok((tids, complete))
+        Ok((numbers, false))
+    }
+
+    /// Where a link in a directory of the target's leads.
+    pub(super) fn link(&self, directory: &[u8], number: i32, max: usize) -> Result<Vec<u8>, Errno> {
+        sys::read_link(&self.directory, as_c_str(&numbered(directory, number, b"")), max)
     }
 
     /// How many threads there are, which the kernel gives as links of the directory; far cheaper than their list.
@@ -81,13 +96,13 @@ crate::heap::with_frame_pointer();
 
     /// The letter of a thread's state; `None` when it isn't there.
     pub(super) fn thread_state(&self, tid: i32) -> Option<u8> {
-        let line = self.read_thread(tid, b"stat", CHUNK_BYTES).ok()?;
+        let line = self.read_thread(tid, b"/stat", CHUNK_BYTES).ok()?;
         process::stat(&line).map(|stat| stat.state)
     }
 
     /// The tracer of a thread, 0 for none.
     pub(super) fn thread_tracer(&self, tid: i32) -> Option<u64> {
-        let text = self.read_thread(tid, b"status", CHUNK_BYTES).ok()?;
+        let text = self.read_thread(tid, b"/status", CHUNK_BYTES).ok()?;
         process::status_number(&text, b"TracerPid:")
     }
 }
@@ -126,12 +141,11 @@ fn read_file(file: &OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// What is before an id, the id, and what is below it; with a NUL.
-fn path(before: &[u8], id: i32, below: &[u8]) -> Vec<u8> {
+/// What is before a number, the number, and what is behind it; with a NUL.
+fn numbered(before: &[u8], number: i32, behind: &[u8]) -> Vec<u8> {
     let mut path = heap::copied(before);
-    push_id(&mut path, id);
-    heap::append(&mut path, b"/");
-    heap::append(&mut path, below);
+    push_id(&mut path, number);
+    heap::append(&mut path, behind);
     heap::append(&mut path, &[0]);
     path
 }

@@ -40,6 +40,16 @@ pub(super) fn open(directory: Option<&OwnedFd>, path: &CStr, flags: c_int) -> Re
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
+/// Where a link leads, as far as `max` bytes tell.
+pub(super) fn read_link(directory: &OwnedFd, path: &CStr, max: usize) -> Result<Vec<u8>, Errno> {
+    let mut link = Vec::new();
+    heap::resize(&mut link, max, 0);
+    // SAFETY: the path ends with NUL, and the kernel writes at most `link.len()` bytes.
+    let got = unsafe { libc::readlinkat(directory.as_raw_fd(), path.as_ptr(), link.as_mut_ptr().cast(), link.len()) };
+    link.truncate(checked(got as c_long)?);
+    Ok(link)
+}
+
 /// Reads into `buffer`; 0 is the end.
 pub(super) fn read(file: &OwnedFd, buffer: &mut [u8]) -> Result<usize, Errno> {
     // SAFETY: the kernel writes at most `buffer.len()` bytes to `buffer`.

@@ -20,7 +20,7 @@ pub(super) fn texts(
     fixed: Fixed,
     max: usize,
 ) -> Vec<(u32, Vec<u8>)> {
-    let of_process = proc.and_then(|proc| proc.read_thread(pid, b"status", max).ok());
+    let of_process = proc.and_then(|proc| proc.read_thread(pid, b"/status", max).ok());
     let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
     // Those that are empty are left out when the file is made.
@@ -106,7 +106,7 @@ pub(super) fn process(stat: &Stat) -> Process {
 pub(super) fn stat(proc: Option<&Proc>, pid: i32, max: usize) -> Stat {
     let parse =
         |line: Option<Vec<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
-    let of_main = parse(proc.and_then(|proc| proc.read_thread(pid, b"stat", max).ok()));
+    let of_main = parse(proc.and_then(|proc| proc.read_thread(pid, b"/stat", max).ok()));
     if of_main.stack_start != 0 {
         return of_main;
     }

@@ -1,4 +1,4 @@
-//! The entries of `/proc/<pid>/task` as getdents64 gives them.
+//! The entries of `/proc/<pid>/task` and `/proc/<pid>/fd` as getdents64 gives them.
 
 use crate::bytes::u16_at;
 use crate::bytes::until_nul;
@@ -8,16 +8,14 @@ use crate::text;
 const LENGTH_AT: usize = 16;
 const NAME_AT: usize = 19;
 
-/// Calls `each` for every entry of `buffer` whose name is the id of a thread.
-pub(crate) fn thread_ids(buffer: &[u8], mut each: impl FnMut(i32)) {
+/// Calls `each` for every entry of `buffer` whose name is a number: an id of a thread, or a descriptor.
+pub(crate) fn numbers(buffer: &[u8], mut each: impl FnMut(i32)) {
     let mut rest = buffer;
     while let Some(length) = u16_at(rest, LENGTH_AT) {
         let Some((entry, after)) = rest.split_at_checked(usize::from(length)) else { return };
         let Some(name) = entry.get(NAME_AT..) else { return };
-        if let Some(tid) = text::decimal(until_nul(name)).and_then(|tid| i32::try_from(tid).ok())
-            && tid > 0
-        {
-            each(tid);
+        if let Some(number) = text::decimal(until_nul(name)).and_then(|number| i32::try_from(number).ok()) {
+            each(number);
         }
         rest = after;
     }
@@ -43,16 +41,16 @@ mod tests {
     }
 
     #[test]
-    fn only_ids_are_taken() {
+    fn only_numbers_are_taken() {
         let mut ids = Vec::new();
-        thread_ids(&buffer(&[".", "..", "1", "4194304", "0", "99999999999", "x1"]), |tid| ids.push(tid));
-        assert_eq!(ids, [1, 4_194_304]);
+        numbers(&buffer(&[".", "..", "1", "4194304", "0", "99999999999", "x1"]), |tid| ids.push(tid));
+        assert_eq!(ids, [1, 4_194_304, 0]);
     }
 
     #[test]
     fn damage_ends_the_list() {
-        damaged(&buffer(&[".", "..", "17", "18", "123456"]), |_, bytes| thread_ids(bytes, |tid| assert!(tid > 0)));
+        damaged(&buffer(&[".", "..", "17", "18", "123456"]), |_, bytes| numbers(bytes, |tid| assert!(tid >= 0)));
         // An entry without length must not loop.
-        thread_ids(&[0; 64], |_| {});
+        numbers(&[0; 64], |_| {});
     }
 }

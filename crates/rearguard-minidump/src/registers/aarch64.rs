@@ -17,6 +17,9 @@ pub(crate) const TRACE_FP_BYTES: usize = VECTOR_BYTES + 8;
 
 const VECTOR_BYTES: usize = 32 * 16;
 
+/// x0 to x30.
+pub(crate) const GENERAL_REGISTERS: usize = 31;
+
 /// CONTEXT_ARM64 and its parts: control, integer, floating point.
 const FLAG_CONTROL: u32 = 0x0040_0001;
 const FLAG_INTEGER: u32 = 0x0040_0002;
@@ -25,7 +28,7 @@ const FLAG_FLOATING_POINT: u32 = 0x0040_0004;
 #[derive(Clone, Debug)]
 pub(crate) struct Registers {
     /// x0 to x30.
-    general: [u64; 31],
+    general: [u64; GENERAL_REGISTERS],
     sp: u64,
     pc: u64,
     flags: u32,
@@ -73,6 +76,10 @@ impl Registers {
     /// The thread pointer is a register set of its own here; the limit of bytes ends the stack instead.
     pub(crate) fn thread_pointer(&self) -> Option<u64> {
         None
+    }
+
+    pub(crate) fn general(&self) -> [u64; GENERAL_REGISTERS] {
+        self.general
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {

@@ -13,7 +13,7 @@ use aarch64 as processor;
 #[cfg(target_arch = "x86_64")]
 use x86_64 as processor;
 
-pub(crate) use processor::{CONTEXT_BYTES, PROCESSOR_ARCHITECTURE, TRACE_FP_BYTES, TRACE_WORDS, processor_info};
+pub(crate) use processor::{CONTEXT_BYTES, GENERAL_REGISTERS, PROCESSOR_ARCHITECTURE, TRACE_FP_BYTES, TRACE_WORDS, processor_info};
 
 use crate::encode::writer::Writer;
 
@@ -59,6 +59,11 @@ impl Registers {
     /// An address above all frames of the thread's stack, where the C library keeps one there and it is known.
     pub(crate) fn thread_pointer(&self) -> Option<u64> {
         self.0.thread_pointer()
+    }
+
+    /// All general registers.
+    pub(crate) fn general(&self) -> [u64; GENERAL_REGISTERS] {
+        self.0.general()
     }
 
     /// Writes exactly [`CONTEXT_BYTES`] bytes: the context structure of the minidump format.

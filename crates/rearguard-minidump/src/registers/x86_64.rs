@@ -13,6 +13,9 @@ pub(crate) const PROCESSOR_ARCHITECTURE: u16 = 9;
 pub(crate) const TRACE_WORDS: usize = 27;
 pub(crate) const TRACE_FP_BYTES: usize = FXSAVE_BYTES;
 
+/// The sixteen, and the instruction pointer.
+pub(crate) const GENERAL_REGISTERS: usize = 17;
+
 const FXSAVE_BYTES: usize = 512;
 
 /// Where MXCSR stands in the FXSAVE area.
@@ -27,7 +30,7 @@ const FLAG_FLOATING_POINT: u32 = 0x0010_0008;
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Registers {
     /// In the order of CONTEXT_AMD64: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15, rip.
-    general: [u64; 17],
+    general: [u64; GENERAL_REGISTERS],
     /// cs, ds, es, fs, gs, ss.
     segments: [u16; 6],
     flags: u32,
@@ -103,6 +106,10 @@ impl Registers {
 
     pub(crate) fn thread_pointer(&self) -> Option<u64> {
         (self.fs_base != 0).then_some(self.fs_base)
+    }
+
+    pub(crate) fn general(&self) -> [u64; GENERAL_REGISTERS] {
+        self.general
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {

@@ -1,0 +1,28 @@
+//! What goes into a dump by choice: the functions behind [`Extras`](crate::Extras).
+//!
+//! The rest of the crate calls them through the pointers of a request alone, so that the linker leaves out what no request names.
+
+mod files;
+mod indirect;
+mod scrub;
+mod strings;
+
+use super::copy::{Copied, Owner};
+use super::memory::TargetMemory;
+use super::{Place, Target};
+use crate::snapshot::Snapshot;
+
+/// What reads more of a running target.
+pub(crate) type Beside = fn(Place<'_>, &mut Snapshot);
+
+/// What reads memory of the held target, at most so many bytes; the first of the owners is the crashing thread.
+pub(crate) type Indirect = fn(&[Owner], &mut Copied, &mut TargetMemory<'_>, &Target, usize);
+
+/// What overwrites words of memory that was read.
+pub(crate) type Scrub = fn(&mut Copied, &mut Snapshot, &Target);
+
+pub(crate) const OPEN_FILES: Beside = files::read;
+pub(crate) const COMMAND_LINE: Beside = strings::command_line;
+pub(crate) const ENVIRONMENT: Beside = strings::environment;
+pub(crate) const INDIRECT: Indirect = indirect::read;
+pub(crate) const SCRUB: Scrub = scrub::scrub;

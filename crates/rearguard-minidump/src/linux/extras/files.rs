@@ -1,0 +1,34 @@
+//! The open files, from `/proc/<pid>/fd`.
+
+use super::Place;
+use crate::encode;
+use crate::heap;
+use crate::snapshot::{OpenFile, Snapshot};
+use crate::soft_error::Object;
+
+/// Bytes of what a descriptor leads to; PATH_MAX of the kernel.
+const LINK_BYTES_MAX: usize = 4096;
+
+pub(super) fn read((request, proc, _): Place<'_>, snapshot: &mut Snapshot) {
+    let Some(proc) = proc else { return };
+    let (mut numbers, complete) = match proc.numbers(c"fd") {
+        Ok(found) => found,
+        Err(errno) => {
+            snapshot.soft_errors.add("list open files", Object::Process, errno);
+            return;
+        }
+    };
+    let max = request.limits.files_max;
+    if !complete || numbers.len() > max {
+        snapshot.soft_errors.add("list more open files than", Object::Count(max as u64), 0);
+        numbers.truncate(max);
+    }
+    for number in numbers {
+        // One that was closed meanwhile is no loss.
+        if let Ok(link) = proc.link(b"fd/", number, LINK_BYTES_MAX) {
+            let name = heap::copied(&link);
+            heap::add(&mut snapshot.open_files, OpenFile { number: number.unsigned_abs(), name });
+        }
+    }
+    snapshot.encode_files = Some(encode::open_files);
+}
