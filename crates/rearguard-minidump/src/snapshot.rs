@@ -32,8 +32,10 @@ pub(crate) struct Snapshot {
     pub(crate) annotations: Vec<(String, String)>,
     pub(crate) user_streams: Vec<(u32, Vec<u8>)>,
     pub(crate) open_files: Vec<OpenFile>,
-    /// What writes them, where they were asked for.
+    /// What writes the open files, where they were asked for.
     pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot)>,
+    /// An upper limit of what annotations, streams of the caller's and open files take.
+    pub(crate) added_bytes: usize,
     pub(crate) file_bytes_max: usize,
     pub(crate) soft_errors: SoftErrors,
 }

@@ -77,10 +77,11 @@ impl Capture {
 pub(crate) mod extras {
     pub(crate) type Beside = ();
     pub(crate) type Indirect = ();
-    pub(crate) type Scrub = ();
+    pub(crate) type Over = ();
     pub(crate) const OPEN_FILES: () = ();
     pub(crate) const COMMAND_LINE: () = ();
     pub(crate) const ENVIRONMENT: () = ();
     pub(crate) const INDIRECT: () = ();
+    pub(crate) const WITHOUT_OVERLAPS: () = ();
     pub(crate) const SCRUB: () = ();
 }

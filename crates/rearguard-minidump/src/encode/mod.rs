@@ -20,8 +20,7 @@ pub(crate) use extras::whole_lines;
 pub(crate) use files::open_files;
 pub(crate) use memory::fair_share;
 
-use crate::heap;
-use crate::snapshot::{Snapshot, Thread};
+use crate::snapshot::Snapshot;
 use crate::soft_error::{Object, STREAM_BYTES_MAX};
 use writer::{Location, Rva, Writer};
 
@@ -77,9 +76,6 @@ pub(crate) fn beginning_bytes(user_streams: usize) -> usize {
 /// The bytes of the minidump.
 pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
     let mut encoder = Encoder::new(&mut snapshot);
-    if !encoder.in_place {
-        snapshot.threads = nearest_first(snapshot.threads);
-    }
     encoder.system(&snapshot);
     encoder.misc(&snapshot);
     let exception = encoder.exception(&snapshot);
@@ -103,33 +99,6 @@ pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
     encoder.out.raise_limit(STREAM_BYTES_MAX);
     encoder.soft_errors(&snapshot);
     encoder.finish()
-}
-
-/// The threads in the order of their worth: the first, which crashed, then the others by the distance of their ids from its.
-///
-/// The others come in ascending order; ids ascend with the time of their making as a rule, so neighbours serve the same end.
-fn nearest_first(threads: Vec<Thread>) -> Vec<Thread> {
-    let mut sorted = Vec::new();
-    heap::reserve(&mut sorted, threads.len());
-    let mut threads = threads.into_iter();
-    let Some(first) = threads.next() else { return sorted };
-    let tid = first.tid;
-    heap::add(&mut sorted, first);
-    let mut before = Vec::new();
-    let mut behind = threads.peekable();
-    while let Some(thread) = behind.next_if(|thread| thread.tid < tid) {
-        heap::add(&mut before, thread);
-    }
-    loop {
-        let distance = |thread: &Thread| thread.tid.abs_diff(tid);
-        let next = match (before.last(), behind.peek()) {
-            (Some(low), Some(high)) if distance(high) < distance(low) => behind.next(),
-            (Some(_), _) => before.pop(),
-            (None, _) => behind.next(),
-        };
-        let Some(thread) = next else { return sorted };
-        heap::add(&mut sorted, thread);
-    }
 }
 
 impl Encoder {
@@ -180,21 +149,5 @@ impl Encoder {
     fn finish(mut self) -> Vec<u8> {
         self.out.patch_u32(8, self.streams as u32);
         self.out.into_bytes()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_nearest_come_first() {
-        let threads = |tids: &[i32]| tids.iter().map(|tid| Thread { tid: *tid, ..Thread::default() }).collect();
-        let sorted = |tids: &[i32]| nearest_first(threads(tids)).iter().map(|thread| thread.tid).collect::<Vec<_>>();
-        assert_eq!(sorted(&[20, 1, 5, 18, 21, 23, 90]), [20, 21, 18, 23, 5, 1, 90]);
-        assert_eq!(sorted(&[20, 1, 2]), [20, 2, 1]);
-        assert_eq!(sorted(&[20, 30, 31]), [20, 30, 31]);
-        assert_eq!(sorted(&[20]), [20]);
-        assert!(sorted(&[]).is_empty());
     }
 }

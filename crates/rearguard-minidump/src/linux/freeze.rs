@@ -91,9 +91,11 @@ impl<'c> Freeze<'c> {
 
     /// The threads at the beginning, which the other thread is told too.
     pub(super) fn list_first(&mut self) -> &'c [i32] {
-        self.shared.first.get_or_init(|| {
-            self.proc.map(|proc| list(proc, self.request, &mut self.errors)).unwrap_or_default()
-        })
+        if self.shared.first.get().is_none() {
+            let tids = self.proc.map(|proc| list(proc, self.request, &mut self.errors)).unwrap_or_default();
+            self.shared.first.set(tids);
+        }
+        self.shared.first.wait()
     }
 
     /// Everything, up to the copies; the threads are held when it returns.
@@ -298,7 +300,7 @@ impl<'c> Freeze<'c> {
     /// Copies the stacks of the stopped threads and of the crashing one, and what is around its instruction.
     fn copy_stacks(&mut self) {
         let target = self.shared.target.wait();
-        let mut memory = TargetMemory::new(self.who, self.proc, target.secrets.clone());
+        let mut memory = TargetMemory::new(self.who, self.proc, &target.secrets);
         memory.set_stopped(self.stopped().next().map(|held| held.tid));
         let mut owners = Vec::new();
         heap::reserve(&mut owners, self.held.len() + 1);

@@ -41,7 +41,7 @@ pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
         auxiliary.extend_from_slice(&word.to_le_bytes());
     }
     let (_, tid) = sys::own_ids();
-    let mut memory = TargetMemory::new(tid, None, [0..0, 0..0, 0..0]);
+    let mut memory = TargetMemory::new(tid, None, &[0..0, 0..0, 0..0]);
     let (mappings, _) = maps::parse(text.as_bytes());
     let target = Target { maps: text.into_bytes(), mappings, auxiliary, ..Target::default() };
     modules::read(&mut memory, &target, MODULES_MAX, &mut snapshot);

@@ -53,11 +53,11 @@ pub(crate) struct TargetMemory<'p> {
     /// A thread that is stopped now.
     stopped: Option<i32>,
     /// What must not be read.
-    secrets: [Range<u64>; 3],
+    secrets: &'p [Range<u64>; 3],
 }
 
 impl<'p> TargetMemory<'p> {
-    pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secrets: [Range<u64>; 3]) -> TargetMemory<'p> {
+    pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secrets: &'p [Range<u64>; 3]) -> TargetMemory<'p> {
         TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets }
     }
 
@@ -280,7 +280,7 @@ mod tests {
         let text = *b"some bytes of this process";
         let (_, tid) = sys::own_ids();
         let proc = Proc::open(tid).unwrap();
-        let mut memory = TargetMemory::new(tid, Some(&proc), [0..0, 0..0, 0..0]);
+        let mut memory = TargetMemory::new(tid, Some(&proc), &[0..0, 0..0, 0..0]);
         let mut pieces =
             [Piece::new(16, 8), Piece::new(text.as_ptr() as u64, text.len()), Piece::new(u64::MAX - 7, 7), Piece::new(text.as_ptr() as u64, 4)];
         let expected = [&b""[..], &text[..], b"", b"some"];

@@ -11,6 +11,7 @@ pub(crate) mod extras;
 mod freeze;
 #[cfg(fuzzing)]
 pub(crate) mod fuzzing;
+mod handover;
 mod helper;
 mod linker;
 mod memory;
@@ -23,10 +24,10 @@ mod system;
 
 use core::ops::Range;
 use std::io::{self, Write};
-use std::sync::OnceLock;
 
 use copy::{Copied, Owner};
 use freeze::{Freeze, Held, Hold};
+use handover::Handover;
 use memory::{Arena, TargetMemory};
 use procfs::Proc;
 
@@ -111,28 +112,34 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
     if !sys::thread_exists(request.pid, who) {
         return Err(Error::gone(request.pid));
     }
-    let who = if request.crash.is_none() { living_thread(who) } else { who };
+    let mut capture = Capture { snapshot: Box::default(), times: Times::default() };
+    take(request, if request.crash.is_none() { living_thread(who) } else { who }, &mut capture);
+    Ok(capture)
+}
+
+/// Everything, through the directory of the thread `who`; without unwinding, as the functions of `heap`.
+extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture) {
+    crate::heap::with_frame_pointer();
     // On the heap and filled in place: it is large, and every step adds to it.
-    let mut snapshot = Box::<Snapshot>::default();
+    let snapshot = &mut *capture.snapshot;
     let proc = Proc::open(who)
         .map_err(|errno| snapshot.soft_errors.add("open /proc of thread", Object::Thread(who), errno))
         .ok();
     let proc = proc.as_ref();
     let place = (request, proc, who);
-    let shared = Shared::default();
+    let shared = Shared { first: Handover::new(), target: Handover::new() };
     let mut freeze = Freeze::new(place, &shared);
     let mut names = Vec::new();
-    let times = both(&mut freeze, || names = describe(&mut snapshot, place, &shared));
+    capture.times = both(&mut freeze, || names = describe(snapshot, place, &shared));
     step(request, Step::Released);
-    let Freeze { held, copied, errors, .. } = freeze;
+    let Freeze { mut held, copied, errors, .. } = freeze;
     snapshot.soft_errors.join(errors);
-    snapshot.threads = threads(request, proc, held, shared.first.wait(), names);
+    snapshot.threads = threads(request, proc, &mut held, &mut names);
     let target = shared.target.into_inner().unwrap_or_default();
-    place_memory(&mut snapshot, copied, place, &target);
+    place_memory(snapshot, copied, place, &target);
     step(request, Step::ModulesRead);
-    finish(&mut snapshot, request, target);
+    finish(snapshot, request, target);
     step(request, Step::BeforeEncode);
-    Ok(Capture { snapshot, times })
 }
 
 /// Tells the probe; a panic in it ends the process, and with that lets the threads go.
@@ -187,12 +194,11 @@ fn both(freeze: &mut Freeze<'_>, meanwhile: impl FnOnce()) -> Times {
 pub(crate) type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
 
 /// What the two threads tell each other.
-#[derive(Default)]
 struct Shared {
     /// From the one that stops to the one that reads: the threads at the beginning.
-    first: OnceLock<Vec<i32>>,
+    first: Handover<Vec<i32>>,
     /// The other way.
-    target: OnceLock<Target>,
+    target: Handover<Target>,
 }
 
 /// What has to be known of the target to copy from it.
@@ -238,8 +244,9 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
 fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<Vec<u8>> {
     let (request, proc, who) = place;
     let limits = &request.limits;
-    let target = shared.target.get_or_init(|| Target::read(place, &mut snapshot.soft_errors));
-    let mut memory = TargetMemory::new(who, proc, target.secrets.clone());
+    shared.target.set(Target::read(place, &mut snapshot.soft_errors));
+    let target = shared.target.wait();
+    let mut memory = TargetMemory::new(who, proc, &target.secrets);
     modules::read(&mut memory, target, limits.modules_max, snapshot);
     snapshot.linker = linker::read(&mut memory, &target.auxiliary, limits.modules_max);
     memory.tell_refusal(&mut snapshot.soft_errors);
@@ -263,16 +270,11 @@ fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<V
 /// Gives the threads their stacks, and the snapshot the rest of the memory.
 fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, target: &Target) {
     let (request, proc, who) = place;
-    let mut memory = TargetMemory::new(who, proc, target.secrets.clone());
+    let mut memory = TargetMemory::new(who, proc, &target.secrets);
     copy_left(snapshot, &mut copied, &mut memory, target, request);
     place_stacks(snapshot, &mut copied, request, target);
-    if request.extras.indirect.is_some() {
-        // Stacks of threads that weren't held come later, and readers take no region that overlaps another.
-        let stacks = || snapshot.threads.iter().map(|thread| &thread.stack);
-        copied.memory.retain(|memory| !stacks().any(|stack| stack.overlaps(memory)));
-    }
-    if let Some(scrub) = request.extras.scrub {
-        scrub(&mut copied, snapshot, target);
+    for extra in [request.extras.without_overlaps, request.extras.scrub].into_iter().flatten() {
+        extra(&mut copied, snapshot, target);
     }
     snapshot.memory = copied.memory;
     snapshot.arena = copied.arena.into_bytes();
@@ -288,9 +290,11 @@ fn finish(snapshot: &mut Snapshot, request: &Request<'_>, target: Target) {
     snapshot.report_id = request.report_id;
     for (key, value) in request.annotations {
         let entry = (heap::lossy(key.as_bytes()), heap::lossy(value.as_bytes()));
+        snapshot.added_bytes += entry.0.len() + entry.1.len() + 128;
         heap::add(&mut snapshot.annotations, entry);
     }
     for stream in request.user_streams {
+        snapshot.added_bytes += stream.bytes.len() + 32;
         heap::add(&mut snapshot.user_streams, (stream.stream_type, heap::copied(stream.bytes)));
     }
     snapshot.file_bytes_max = request.limits.file_bytes_max;
@@ -301,28 +305,53 @@ fn exception(request: &Request<'_>) -> Option<Exception> {
     Some(Exception { tid: crash.tid, signal: crash.signal, code: crash.code, address: crash.address })
 }
 
-/// The threads in the order of the dump, with their names as far as they were read; the crashing one is there even if no list named it.
-fn threads(request: &Request<'_>, proc: Option<&Proc>, held: Vec<Held>, tids: &[i32], mut names: Vec<Vec<u8>>) -> Vec<Thread> {
-    let mut take_name = |tid: i32| {
-        let known = tids.binary_search(&tid).ok().and_then(|at| names.get_mut(at));
-        known.map_or_else(|| name(proc, tid), core::mem::take)
-    };
+/// The threads in the order of the dump; the crashing one comes first, even if no list named it.
+///
+/// The names are those of the first threads that were listed.
+fn threads(request: &Request<'_>, proc: Option<&Proc>, held: &mut [Held], names: &mut [Vec<u8>]) -> Vec<Thread> {
+    let crash = request.crash.as_ref();
+    let first = crash.map_or(request.pid, |crash| crash.tid);
     let mut threads = Vec::new();
     heap::reserve(&mut threads, held.len() + 1);
-    let crash_tid = request.crash.as_ref().map(|crash| crash.tid);
-    if let Some(crash) = &request.crash {
-        let registers = Some(crash.registers.clone());
-        let thread = Thread { tid: crash.tid, name: take_name(crash.tid), registers, stack: Memory::default() };
-        heap::add(&mut threads, thread);
+    let mut push = |tid, registers, index: Option<usize>| {
+        let known = index.and_then(|index| names.get_mut(index)).map(core::mem::take);
+        let name = known.unwrap_or_else(|| name(proc, tid));
+        heap::add(&mut threads, Thread { tid, name, registers, stack: Memory::default() });
+    };
+    if let Some(crash) = crash {
+        let index = held.iter().position(|held| held.tid == crash.tid);
+        push(crash.tid, Some(crash.registers.clone()), index);
     }
-    for Held { tid, hold, registers } in held {
-        if Some(tid) == crash_tid || matches!(hold, Hold::Ended | Hold::Zombie) {
+    for index in nearest_first(held, first) {
+        let Some(Held { tid, hold, registers }) = held.get_mut(index) else { continue };
+        if crash.is_some_and(|crash| crash.tid == *tid) || matches!(hold, Hold::Ended | Hold::Zombie) {
             continue;
         }
-        let registers = registers.or_else(|| pointers(proc, tid));
-        heap::add(&mut threads, Thread { tid, name: take_name(tid), registers, stack: Memory::default() });
+        push(*tid, registers.take().or_else(|| pointers(proc, *tid)), Some(index));
     }
     threads
+}
+
+/// The places of the threads by the distance of their ids from one, as far as they are in ascending order.
+///
+/// Ids ascend with the time of their making as a rule, so neighbours serve the same end, and are worth most where not all have room.
+fn nearest_first(held: &[Held], tid: i32) -> Vec<usize> {
+    let mut order = Vec::new();
+    let mut high = held.partition_point(|held| held.tid < tid);
+    let mut low = high;
+    let distance = |index: usize| held.get(index).map(|held| held.tid.abs_diff(tid));
+    while order.len() < held.len() {
+        let below = low.checked_sub(1).and_then(distance);
+        let is_above = below.is_none_or(|below| distance(high).is_some_and(|above| above < below));
+        if is_above {
+            heap::add(&mut order, high);
+            high += 1;
+        } else {
+            low -= 1;
+            heap::add(&mut order, low);
+        }
+    }
+    order
 }
 
 fn name(proc: Option<&Proc>, tid: i32) -> Vec<u8> {
@@ -392,5 +421,28 @@ fn cut_strings(memory: &mut Memory, arena: &mut Arena) {
         let end = memory.place.start + at;
         arena.get_mut(end..memory.place.end).fill(0);
         memory.place.end = end;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_come_first() {
+        let sorted = |tids: &[i32], tid| {
+            let held: Vec<Held> =
+                tids.iter().map(|tid| Held { tid: *tid, hold: Hold::Stopped, registers: None }).collect();
+            nearest_first(&held, tid).iter().map(|index| tids[*index]).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(&[1, 5, 18, 20, 21, 23, 90], 20), [20, 21, 18, 23, 5, 1, 90]);
+        assert_eq!(sorted(&[1, 2], 20), [2, 1]);
+        assert_eq!(sorted(&[30, 31], 20), [30, 31]);
+        assert_eq!(sorted(&[20, 30, 31], 20), [20, 30, 31]);
+        assert!(sorted(&[], 20).is_empty());
+        // One that came later and has a lower number: all are there once all the same.
+        let mut all = sorted(&[18, 20, 21, 7], 20);
+        all.sort_unstable();
+        assert_eq!(all, [7, 18, 20, 21]);
     }
 }

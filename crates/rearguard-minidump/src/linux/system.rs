@@ -1,7 +1,6 @@
 //! The machine, the process as a whole, and the texts of the system.
 
-use std::sync::OnceLock;
-
+use super::handover::Handover;
 use super::procfs::{self, Proc};
 use super::sys;
 use crate::encode::{LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_PROC_STATUS, whole_lines};
@@ -41,23 +40,23 @@ pub(super) struct Fixed {
     release: Vec<u8>,
 }
 
-static FIXED: OnceLock<Fixed> = OnceLock::new();
+static FIXED: Handover<Fixed> = Handover::new();
 
 /// Reads it once: the kernel takes longer to describe its processors than a small process is stopped for.
 pub(super) fn fixed(max: usize) -> Fixed {
-    let kept = kept(max);
-    if kept.limit != max {
-        return Fixed::read(max);
-    }
-    Fixed { cpuinfo: heap::copied(&kept.cpuinfo), release: heap::copied(&kept.release), ..*kept }
-}
-
-/// Without unwinding, as the functions of `heap`.
-extern "C" fn kept(max: usize) -> &'static Fixed {
-    FIXED.get_or_init(|| Fixed::read(max))
+    let Some(kept) = FIXED.get().filter(|kept| kept.limit == max) else {
+        let fixed = Fixed::read(max);
+        FIXED.set(fixed.copied());
+        return fixed;
+    };
+    kept.copied()
 }
 
 impl Fixed {
+    fn copied(&self) -> Fixed {
+        Fixed { cpuinfo: heap::copied(&self.cpuinfo), release: heap::copied(&self.release), ..*self }
+    }
+
     #[inline(never)]
     fn read(max: usize) -> Fixed {
         let mut cpuinfo = procfs::read_path(c"/proc/cpuinfo", max).unwrap_or_default();

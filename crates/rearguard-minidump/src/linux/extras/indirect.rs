@@ -5,7 +5,7 @@ use crate::bytes::u64_at;
 use crate::heap;
 use crate::linux::memory::Piece;
 use crate::parse::maps;
-use crate::snapshot::Memory;
+use crate::snapshot::{Memory, Snapshot};
 
 /// Bytes around each address, half of them below.
 const AROUND_BYTES: u64 = 512;
@@ -34,6 +34,12 @@ pub(super) fn read(
     for piece in pieces.iter().filter(|piece| piece.got > 0) {
         heap::add(&mut copied.memory, Memory { address: piece.address, place: piece.place() });
     }
+}
+
+/// Forgets what lies in stacks of threads that weren't held, which are copied later: readers take no region that overlaps another.
+pub(super) fn without_overlaps(copied: &mut Copied, snapshot: &mut Snapshot, _target: &Target) {
+    let stacks = || snapshot.threads.iter().map(|thread| &thread.stack);
+    copied.memory.retain(|memory| !stacks().any(|stack| stack.overlaps(memory)));
 }
 
 /// What is to be read.

@@ -1,6 +1,6 @@
 //! Step 6 of the story: from the crash slot to a minidump in memory, by our own writer.
 
-use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
+use rearguard_minidump::{CrashContext, Extras, Limits, Registers, Request, Step, capture};
 
 use crate::config::DumpSize;
 use crate::heap::{List, Text, add, owned};
@@ -38,6 +38,7 @@ pub(crate) fn take(
         exempt: &[keeper_tid],
         report_id: subject.report_id,
         annotations: &annotations,
+        extras: Extras::default(),
         probe: if cfg!(feature = "fail-spots") { Some(&at_step) } else { None },
         ..Request::new(pid as i32)
     };
@@ -75,7 +76,7 @@ fn limits_of(size: DumpSize) -> Limits {
 /// The first dump of a process costs half as much again as the second, since code and memory are touched for the first time; so it is taken while nobody waits.
 pub(crate) fn rehearse() {
     let own = std::process::id() as i32;
-    let request = Request { exempt: &[own], ..Request::new(own) };
+    let request = Request { exempt: &[own], extras: Extras::default(), ..Request::new(own) };
     if let Ok(captured) = capture(&request) {
         drop(captured.encode());
     }

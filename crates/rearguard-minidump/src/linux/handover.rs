@@ -1,0 +1,72 @@
+//! One value that one thread leaves for another, which waits for it.
+//!
+//! The standard library's own waits and initialises by code that cost the guard two kilobytes.
+
+#![expect(unsafe_code, reason = "a value that is written once and then read by all")]
+
+use core::cell::UnsafeCell;
+use core::ptr;
+use core::sync::atomic::{AtomicU32, Ordering};
+
+/// Where a value is about to be, and where it is.
+const WRITING: u32 = 1;
+const THERE: u32 = 2;
+
+/// A place for one value.
+#[derive(Debug)]
+pub(super) struct Handover<T> {
+    /// 0, then [`WRITING`], then [`THERE`]; a futex.
+    state: AtomicU32,
+    value: UnsafeCell<Option<T>>,
+}
+
+// SAFETY: the value is written by the one thread that made the state WRITING, and only read once it is THERE.
+unsafe impl<T: Send + Sync> Sync for Handover<T> {}
+
+impl<T> Handover<T> {
+    pub(super) const fn new() -> Handover<T> {
+        Handover { state: AtomicU32::new(0), value: UnsafeCell::new(None) }
+    }
+
+    /// Leaves the value; a second one is dropped.
+    pub(super) fn set(&self, value: T) {
+        if self.state.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed).is_err() {
+            return;
+        }
+        // SAFETY: only the thread that made the state WRITING comes here, and nobody reads before it is THERE.
+        unsafe { *self.value.get() = Some(value) };
+        self.state.store(THERE, Ordering::Release);
+        self.futex(libc::FUTEX_WAKE, 1);
+    }
+
+    /// The value, if it is there.
+    pub(super) fn get(&self) -> Option<&T> {
+        if self.state.load(Ordering::Acquire) != THERE {
+            return None;
+        }
+        // SAFETY: the value was written before the state became THERE, and nobody writes afterwards.
+        unsafe { &*self.value.get() }.as_ref()
+    }
+
+    /// Waits for the value, which the other thread leaves whatever happens to it.
+    pub(super) fn wait(&self) -> &T {
+        loop {
+            if let Some(value) = self.get() {
+                return value;
+            }
+            // A state that has changed is looked at again at once.
+            self.futex(libc::FUTEX_WAIT, self.state.load(Ordering::Relaxed) & WRITING);
+        }
+    }
+
+    fn futex(&self, operation: i32, value: u32) {
+        let operation = operation | libc::FUTEX_PRIVATE_FLAG;
+        let no_time: *const u8 = ptr::null();
+        // SAFETY: the call takes the address of a number that lives as long as `self`, and no time.
+        unsafe { libc::syscall(libc::SYS_futex, self.state.as_ptr(), operation, value, no_time) };
+    }
+
+    pub(super) fn into_inner(self) -> Option<T> {
+        self.value.into_inner()
+    }
+}
