@@ -47,6 +47,7 @@ pub struct UserStream<'a> {
 #[derive(Clone, Copy, Default)]
 pub struct Extras {
     pub(crate) open_files: Option<extras::Beside>,
+    pub(crate) linker: Option<extras::InMemory>,
     pub(crate) command_line: Option<extras::Beside>,
     pub(crate) environment: Option<extras::Beside>,
     pub(crate) indirect: Option<(extras::Indirect, usize)>,
@@ -58,6 +59,13 @@ impl Extras {
     /// The open descriptors and what they lead to (MINIDUMP_HANDLE_DATA_STREAM); paths of files may tell of their user.
     pub fn open_files(self) -> Extras {
         Extras { open_files: Some(extras::OPEN_FILES), ..self }
+    }
+
+    /// The list of loaded objects that the dynamic linker keeps for debuggers (`r_debug`, see link.h), and the dynamic section of the executable.
+    ///
+    /// Readers that rebuild a core file from a minidump want it; others have all that they need in the list of modules.
+    pub fn linker_list(self) -> Extras {
+        Extras { linker: Some(extras::LINKER), ..self }
     }
 
     /// The command line, which may hold secrets.
@@ -125,7 +133,7 @@ pub struct Request<'a> {
 }
 
 impl Request<'_> {
-    /// A dump of a living process with the default limits, and with its open files.
+    /// A dump of a living process with the default limits, with its open files and the linker's list.
     pub fn new(pid: i32) -> Self {
         Request {
             pid,
@@ -135,7 +143,7 @@ impl Request<'_> {
             report_id: [0; 16],
             annotations: &[],
             user_streams: &[],
-            extras: Extras::default().open_files(),
+            extras: Extras::default().open_files().linker_list(),
             probe: None,
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Snapshot {
     pub(crate) modules: Vec<Module>,
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) linker: Option<Linker>,
+    /// What writes the linker's list, where it was asked for.
+    pub(crate) encode_linker: Option<fn(&mut Encoder, &mut Snapshot)>,
     pub(crate) system: System,
     pub(crate) process: Process,
     /// Texts of the system, as pairs of stream type and contents; the most useful first.
@@ -34,7 +36,7 @@ pub(crate) struct Snapshot {
     pub(crate) open_files: Vec<OpenFile>,
     /// What writes the open files, where they were asked for.
     pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot)>,
-    /// An upper limit of what annotations, streams of the caller's and open files take.
+    /// An upper limit of what annotations, streams of the caller's and what was asked for take.
     pub(crate) added_bytes: usize,
     pub(crate) file_bytes_max: usize,
     pub(crate) soft_errors: SoftErrors,

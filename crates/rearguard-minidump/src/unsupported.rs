@@ -76,9 +76,11 @@ impl Capture {
 /// The choices, which are no code here.
 pub(crate) mod extras {
     pub(crate) type Beside = ();
+    pub(crate) type InMemory = ();
     pub(crate) type Indirect = ();
     pub(crate) type Over = ();
     pub(crate) const OPEN_FILES: () = ();
+    pub(crate) const LINKER: () = ();
     pub(crate) const COMMAND_LINE: () = ();
     pub(crate) const ENVIRONMENT: () = ();
     pub(crate) const INDIRECT: () = ();

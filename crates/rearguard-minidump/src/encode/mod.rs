@@ -9,6 +9,7 @@
 
 mod extras;
 mod files;
+mod linker;
 mod memory;
 mod modules;
 mod size;
@@ -18,6 +19,7 @@ pub(crate) mod writer;
 
 pub(crate) use extras::whole_lines;
 pub(crate) use files::open_files;
+pub(crate) use linker::linker;
 pub(crate) use memory::fair_share;
 
 use crate::snapshot::Snapshot;
@@ -74,30 +76,32 @@ pub(crate) fn beginning_bytes(user_streams: usize) -> usize {
 }
 
 /// The bytes of the minidump.
-pub(crate) fn encode(mut snapshot: Box<Snapshot>) -> Vec<u8> {
-    let mut encoder = Encoder::new(&mut snapshot);
-    encoder.system(&snapshot);
-    encoder.misc(&snapshot);
-    let exception = encoder.exception(&snapshot);
-    let list = encoder.thread_list(&mut snapshot);
+pub(crate) fn encode(snapshot: &mut Snapshot) -> Vec<u8> {
+    let mut encoder = Encoder::new(snapshot);
+    encoder.system(snapshot);
+    encoder.misc(snapshot);
+    let exception = encoder.exception(snapshot);
+    let list = encoder.thread_list(snapshot);
     let crash = usize::from(snapshot.exception.is_some());
     let mut regions = Vec::new();
-    encoder.contexts(&mut snapshot, list, 0..crash, exception);
-    encoder.first_stacks(&mut snapshot, list, crash, &mut regions);
-    encoder.modules(&mut snapshot);
-    encoder.annotations(&mut snapshot);
-    encoder.user_streams(&mut snapshot);
-    encoder.contexts(&mut snapshot, list, crash..list.count, exception);
-    encoder.thread_names(&mut snapshot);
-    encoder.linker(&mut snapshot);
-    if let Some(files) = snapshot.encode_files {
-        files(&mut encoder, &mut snapshot);
+    encoder.contexts(snapshot, list, 0..crash, exception);
+    encoder.first_stacks(snapshot, list, crash, &mut regions);
+    encoder.modules(snapshot);
+    encoder.annotations(snapshot);
+    encoder.user_streams(snapshot);
+    encoder.contexts(snapshot, list, crash..list.count, exception);
+    encoder.thread_names(snapshot);
+    if let Some(linker) = snapshot.encode_linker {
+        linker(&mut encoder, snapshot);
     }
-    encoder.memory_info(&mut snapshot);
-    encoder.texts(&mut snapshot);
-    encoder.other_stacks(&mut snapshot, list, crash, &mut regions);
+    if let Some(files) = snapshot.encode_files {
+        files(&mut encoder, snapshot);
+    }
+    encoder.memory_info(snapshot);
+    encoder.texts(snapshot);
+    encoder.other_stacks(snapshot, list, crash, &mut regions);
     encoder.out.raise_limit(STREAM_BYTES_MAX);
-    encoder.soft_errors(&snapshot);
+    encoder.soft_errors(snapshot);
     encoder.finish()
 }
 

@@ -1,7 +1,7 @@
-//! Modules, and the list that the dynamic linker keeps for debuggers.
+//! The mapped files.
 
 use super::writer::{Location, string_bytes};
-use super::{Encoder, LINUX_DSO_DEBUG, MODULE_LIST};
+use super::{Encoder, MODULE_LIST};
 use crate::heap;
 use crate::snapshot::{Module, Snapshot};
 use crate::soft_error::Object;
@@ -14,10 +14,6 @@ const VERSION_INFO_BYTES: usize = 52;
 
 /// `BpEL`: an ELF build id follows.
 const CV_SIGNATURE_ELF: u32 = 0x4270_454c;
-
-/// MDRawDebug and MDRawLinkMap with 64-bit pointers, packed to 4 bytes.
-const DEBUG_BYTES: usize = 36;
-pub(super) const LINK_BYTES: usize = 20;
 
 impl Encoder {
     /// MINIDUMP_MODULE_LIST.
@@ -62,37 +58,5 @@ impl Encoder {
         self.out.u32(CV_SIGNATURE_ELF);
         self.out.bytes(&module.build_id);
         self.out.since(start)
-    }
-
-    /// Breakpad's description of `r_debug`, with the dynamic section behind it.
-    pub(super) fn linker(&mut self, snapshot: &mut Snapshot) {
-        let Some(linker) = &snapshot.linker else { return };
-        let names: usize = linker.links.iter().map(|link| string_bytes(&heap::lossy(&link.name)) + 4).sum();
-        let needed = names + linker.links.len() * LINK_BYTES + DEBUG_BYTES + linker.dynamic.len() + 32;
-        if needed > self.out.room() {
-            snapshot.soft_errors.add("keep the linker's list within the file's limit", Object::Process, 0);
-            return;
-        }
-        let mut names: Vec<u32> = Vec::new();
-        for link in &linker.links {
-            heap::add(&mut names, self.out.string(&heap::lossy(&link.name)).unwrap_or(0));
-        }
-        self.out.align();
-        let map = self.out.rva();
-        for (link, name) in linker.links.iter().zip(names) {
-            self.out.u64(link.load_bias);
-            self.out.u32(name);
-            self.out.u64(link.dynamic);
-        }
-        self.out.align();
-        let start = self.out.rva();
-        self.out.u32(linker.version);
-        self.out.u32(map);
-        self.out.u32(linker.links.len() as u32);
-        self.out.u64(linker.breakpoint);
-        self.out.u64(linker.base);
-        self.out.u64(linker.dynamic_address);
-        self.out.bytes(&linker.dynamic);
-        self.stream(LINUX_DSO_DEBUG, self.out.since(start));
     }
 }

@@ -3,7 +3,7 @@
 //! An estimate from above: where it says yes, no part of the encoder finds its room too small.
 
 use super::memory::{DESCRIPTOR_BYTES, INFO_BYTES};
-use super::modules::{LINK_BYTES, MODULE_BYTES};
+use super::modules::MODULE_BYTES;
 use super::threads::{THREAD_BYTES, THREAD_NAME_BYTES};
 use crate::registers::CONTEXT_BYTES;
 use crate::snapshot::Snapshot;
@@ -20,18 +20,16 @@ const NAME_BYTES: usize = 32;
 /// Whether everything fits into `limit` bytes.
 ///
 /// Texts and mappings may have a quarter of what is left each, so they count four times.
-/// All names of modules are in the text of the mappings, and again in the linker's list, in half as many bytes as they have in UTF-16.
+/// All names of modules are in the text of the mappings, in half as many bytes as they have in UTF-16.
 pub(super) fn all_fits(snapshot: &Snapshot, limit: usize) -> bool {
     let texts: usize = snapshot.texts.iter().map(|(_, text)| text.len()).sum();
-    let links = snapshot.linker.as_ref().map_or(0, |linker| linker.links.len());
     let sum = FIXED_BYTES
         + snapshot.arena.len()
         + snapshot.threads.len() * (4 * THREAD_BYTES + CONTEXT_BYTES + DESCRIPTOR_BYTES + THREAD_NAME_BYTES + NAME_BYTES + ITEM_BYTES)
         + snapshot.memory.len() * DESCRIPTOR_BYTES
         + snapshot.modules.len() * (MODULE_BYTES + ITEM_BYTES)
-        + links * (LINK_BYTES + ITEM_BYTES)
         + snapshot.mappings.len() * 4 * INFO_BYTES
-        + texts * 8
+        + texts * 6
         + snapshot.added_bytes;
     sum <= limit
 }

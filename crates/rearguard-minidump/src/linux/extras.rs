@@ -4,6 +4,7 @@
 
 mod files;
 mod indirect;
+mod linker;
 mod scrub;
 mod strings;
 
@@ -15,6 +16,9 @@ use crate::snapshot::Snapshot;
 /// What reads more of a running target.
 pub(crate) type Beside = fn(Place<'_>, &mut Snapshot);
 
+/// What reads more out of the memory of a running target, as many items as that.
+pub(crate) type InMemory = fn(&mut TargetMemory<'_>, &Target, &mut Snapshot, usize);
+
 /// What reads memory of the held target, at most so many bytes; the first of the owners is the crashing thread.
 pub(crate) type Indirect = fn(&[Owner], &mut Copied, &mut TargetMemory<'_>, &Target, usize);
 
@@ -22,6 +26,7 @@ pub(crate) type Indirect = fn(&[Owner], &mut Copied, &mut TargetMemory<'_>, &Tar
 pub(crate) type Over = fn(&mut Copied, &mut Snapshot, &Target);
 
 pub(crate) const OPEN_FILES: Beside = files::read;
+pub(crate) const LINKER: InMemory = linker::add;
 pub(crate) const COMMAND_LINE: Beside = strings::command_line;
 pub(crate) const ENVIRONMENT: Beside = strings::environment;
 pub(crate) const INDIRECT: Indirect = indirect::read;

@@ -92,10 +92,9 @@ impl<'c> Freeze<'c> {
     /// The threads at the beginning, which the other thread is told too.
     pub(super) fn list_first(&mut self) -> &'c [i32] {
         if self.shared.first.get().is_none() {
-            let tids = self.proc.map(|proc| list(proc, self.request, &mut self.errors)).unwrap_or_default();
-            self.shared.first.set(tids);
+            self.shared.first.set(list(self.proc, self.request, &mut self.errors));
         }
-        self.shared.first.wait()
+        self.shared.first.get().map(Vec::as_slice).unwrap_or_default()
     }
 
     /// Everything, up to the copies; the threads are held when it returns.
@@ -168,7 +167,7 @@ impl<'c> Freeze<'c> {
 
     /// The threads that aren't known yet.
     fn list_new(&mut self) -> Vec<i32> {
-        let mut tids = self.proc.map(|proc| list(proc, self.request, &mut self.errors)).unwrap_or_default();
+        let mut tids = list(self.proc, self.request, &mut self.errors);
         tids.retain(|tid| self.known.binary_search(tid).is_err());
         tids
     }
@@ -299,7 +298,7 @@ impl<'c> Freeze<'c> {
 
     /// Copies the stacks of the stopped threads and of the crashing one, and what is around its instruction.
     fn copy_stacks(&mut self) {
-        let target = self.shared.target.wait();
+        let Some(target) = self.shared.target.get() else { return };
         let mut memory = TargetMemory::new(self.who, self.proc, &target.secrets);
         memory.set_stopped(self.stopped().next().map(|held| held.tid));
         let mut owners = Vec::new();
@@ -338,19 +337,20 @@ impl<'c> Freeze<'c> {
     }
 }
 
-/// The ids of the target's threads, as many as are wanted.
-pub(super) fn list(proc: &Proc, request: &Request<'_>, errors: &mut SoftErrors) -> Vec<i32> {
+/// The ids of the target's threads, as many as are wanted; that of the crashing one is among them.
+fn list(proc: Option<&Proc>, request: &Request<'_>, errors: &mut SoftErrors) -> Vec<i32> {
+    let limits = &request.limits;
     let near = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
-    match proc.threads(request.limits.threads_max, near) {
-        Ok((tids, complete)) => {
-            if !complete {
-                errors.add("describe more threads than", Object::Count(request.limits.threads_max as u64), 0);
-            }
-            tids
-        }
-        Err(errno) => {
-            errors.add("list threads", Object::Process, errno);
-            Vec::new()
-        }
+    let listed = proc.map_or(Ok((Vec::new(), true)), |proc| proc.threads(limits.threads_max, near));
+    let (mut tids, complete) = listed.unwrap_or_else(|errno| {
+        errors.add("list threads", Object::Process, errno);
+        (Vec::new(), true)
+    });
+    if !complete {
+        errors.add("describe more threads than", Object::Count(limits.threads_max as u64), 0);
     }
+    if request.crash.is_some() {
+        insert_sorted(&mut tids, near);
+    }
+    tids
 }

@@ -3,7 +3,7 @@
 use super::Target;
 use super::memory::TargetMemory;
 use super::stack::{self, Limit};
-use super::{linker, modules, sys};
+use super::{extras, modules, sys};
 use crate::encode;
 use crate::parse::auxv;
 use crate::parse::elf::SEGMENTS_MAX;
@@ -45,10 +45,10 @@ pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
     let (mappings, _) = maps::parse(text.as_bytes());
     let target = Target { maps: text.into_bytes(), mappings, auxiliary, ..Target::default() };
     modules::read(&mut memory, &target, MODULES_MAX, &mut snapshot);
-    snapshot.linker = linker::read(&mut memory, &target.auxiliary, MODULES_MAX);
+    extras::LINKER(&mut memory, &target, &mut snapshot, MODULES_MAX);
     assert!(snapshot.modules.len() <= count);
     assert!(snapshot.modules.iter().all(|module| module.start < module.end));
     assert!(snapshot.linker.as_ref().is_none_or(|linker| linker.links.len() <= MODULES_MAX));
     snapshot.file_bytes_max = 64 * 1024;
-    assert!(encode::encode(snapshot).len() <= 64 * 1024);
+    assert!(encode::encode(&mut snapshot).len() <= 64 * 1024);
 }

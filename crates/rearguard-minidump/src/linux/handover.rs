@@ -15,8 +15,7 @@ const THERE: u32 = 2;
 /// A place for one value.
 #[derive(Debug)]
 pub(super) struct Handover<T> {
-    /// 0, then [`WRITING`], then [`THERE`]; a futex.
-    state: AtomicU32,
+    state: State,
     value: UnsafeCell<Option<T>>,
 }
 
@@ -25,23 +24,21 @@ unsafe impl<T: Send + Sync> Sync for Handover<T> {}
 
 impl<T> Handover<T> {
     pub(super) const fn new() -> Handover<T> {
-        Handover { state: AtomicU32::new(0), value: UnsafeCell::new(None) }
+        Handover { state: State(AtomicU32::new(0)), value: UnsafeCell::new(None) }
     }
 
     /// Leaves the value; a second one is dropped.
     pub(super) fn set(&self, value: T) {
-        if self.state.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed).is_err() {
-            return;
+        if self.state.0.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+            // SAFETY: only the thread that made the state WRITING comes here, and nobody reads before it is THERE.
+            unsafe { *self.value.get() = Some(value) };
+            self.state.tell();
         }
-        // SAFETY: only the thread that made the state WRITING comes here, and nobody reads before it is THERE.
-        unsafe { *self.value.get() = Some(value) };
-        self.state.store(THERE, Ordering::Release);
-        self.futex(libc::FUTEX_WAKE, 1);
     }
 
     /// The value, if it is there.
     pub(super) fn get(&self) -> Option<&T> {
-        if self.state.load(Ordering::Acquire) != THERE {
+        if self.state.0.load(Ordering::Acquire) != THERE {
             return None;
         }
         // SAFETY: the value was written before the state became THERE, and nobody writes afterwards.
@@ -49,13 +46,34 @@ impl<T> Handover<T> {
     }
 
     /// Waits for the value, which the other thread leaves whatever happens to it.
-    pub(super) fn wait(&self) -> &T {
+    pub(super) fn wait(&self) -> Option<&T> {
+        self.state.wait();
+        self.get()
+    }
+
+    pub(super) fn into_inner(self) -> Option<T> {
+        self.value.into_inner()
+    }
+}
+
+/// 0, then [`WRITING`], then [`THERE`]; a futex.
+#[derive(Debug)]
+struct State(AtomicU32);
+
+impl State {
+    fn tell(&self) {
+        self.0.store(THERE, Ordering::Release);
+        self.futex(libc::FUTEX_WAKE, 1);
+    }
+
+    fn wait(&self) {
         loop {
-            if let Some(value) = self.get() {
-                return value;
+            let state = self.0.load(Ordering::Acquire);
+            if state == THERE {
+                return;
             }
-            // A state that has changed is looked at again at once.
-            self.futex(libc::FUTEX_WAIT, self.state.load(Ordering::Relaxed) & WRITING);
+            // One that has changed meanwhile is looked at again at once.
+            self.futex(libc::FUTEX_WAIT, state);
         }
     }
 
@@ -63,10 +81,6 @@ impl<T> Handover<T> {
         let operation = operation | libc::FUTEX_PRIVATE_FLAG;
         let no_time: *const u8 = ptr::null();
         // SAFETY: the call takes the address of a number that lives as long as `self`, and no time.
-        unsafe { libc::syscall(libc::SYS_futex, self.state.as_ptr(), operation, value, no_time) };
-    }
-
-    pub(super) fn into_inner(self) -> Option<T> {
-        self.value.into_inner()
+        unsafe { libc::syscall(libc::SYS_futex, self.0.as_ptr(), operation, value, no_time) };
     }
 }

@@ -13,7 +13,6 @@ mod freeze;
 pub(crate) mod fuzzing;
 mod handover;
 mod helper;
-mod linker;
 mod memory;
 mod modules;
 mod procfs;
@@ -75,9 +74,9 @@ impl Capture {
     }
 
     /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed.
-    pub fn encode(self) -> Vec<u8> {
+    pub fn encode(mut self) -> Vec<u8> {
         crate::heap::with_frame_pointer();
-        encode::encode(self.snapshot)
+        encode::encode(&mut self.snapshot)
     }
 
     /// Writes the bytes of the minidump.
@@ -242,13 +241,16 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
 
 /// What is read while the threads are stopped, and from the running process as well; returns the names of the threads that were there at the beginning.
 fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<Vec<u8>> {
+    crate::heap::with_frame_pointer();
     let (request, proc, who) = place;
     let limits = &request.limits;
     shared.target.set(Target::read(place, &mut snapshot.soft_errors));
-    let target = shared.target.wait();
+    let Some(target) = shared.target.get() else { return Vec::new() };
     let mut memory = TargetMemory::new(who, proc, &target.secrets);
     modules::read(&mut memory, target, limits.modules_max, snapshot);
-    snapshot.linker = linker::read(&mut memory, &target.auxiliary, limits.modules_max);
+    if let Some(linker) = request.extras.linker {
+        linker(&mut memory, target, snapshot, limits.modules_max);
+    }
     memory.tell_refusal(&mut snapshot.soft_errors);
     let fixed = system::fixed(limits.text_bytes_max);
     system::machine(&fixed, &mut snapshot.system);
@@ -258,7 +260,7 @@ fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<V
     for extra in [extras.open_files, extras.command_line, extras.environment].into_iter().flatten() {
         extra(place, snapshot);
     }
-    let first = shared.first.wait();
+    let first = shared.first.wait().map(Vec::as_slice).unwrap_or_default();
     let mut names = Vec::new();
     heap::reserve(&mut names, first.len());
     for tid in first {
@@ -305,29 +307,23 @@ fn exception(request: &Request<'_>) -> Option<Exception> {
     Some(Exception { tid: crash.tid, signal: crash.signal, code: crash.code, address: crash.address })
 }
 
-/// The threads in the order of the dump; the crashing one comes first, even if no list named it.
+/// The threads in the order of the dump, the crashing one first.
 ///
-/// The names are those of the first threads that were listed.
+/// The names are those of the threads that were listed at the beginning.
 fn threads(request: &Request<'_>, proc: Option<&Proc>, held: &mut [Held], names: &mut [Vec<u8>]) -> Vec<Thread> {
     let crash = request.crash.as_ref();
-    let first = crash.map_or(request.pid, |crash| crash.tid);
     let mut threads = Vec::new();
-    heap::reserve(&mut threads, held.len() + 1);
-    let mut push = |tid, registers, index: Option<usize>| {
-        let known = index.and_then(|index| names.get_mut(index)).map(core::mem::take);
-        let name = known.unwrap_or_else(|| name(proc, tid));
-        heap::add(&mut threads, Thread { tid, name, registers, stack: Memory::default() });
-    };
-    if let Some(crash) = crash {
-        let index = held.iter().position(|held| held.tid == crash.tid);
-        push(crash.tid, Some(crash.registers.clone()), index);
-    }
-    for index in nearest_first(held, first) {
+    heap::reserve(&mut threads, held.len());
+    for index in nearest_first(held, crash.map_or(request.pid, |crash| crash.tid)) {
         let Some(Held { tid, hold, registers }) = held.get_mut(index) else { continue };
-        if crash.is_some_and(|crash| crash.tid == *tid) || matches!(hold, Hold::Ended | Hold::Zombie) {
-            continue;
-        }
-        push(*tid, registers.take().or_else(|| pointers(proc, *tid)), Some(index));
+        let tid = *tid;
+        let registers = match crash {
+            Some(crash) if crash.tid == tid => Some(crash.registers.clone()),
+            _ if matches!(hold, Hold::Ended | Hold::Zombie) => continue,
+            _ => registers.take().or_else(|| pointers(proc, tid)),
+        };
+        let name = names.get_mut(index).map_or_else(|| name(proc, tid), core::mem::take);
+        heap::add(&mut threads, Thread { tid, name, registers, stack: Memory::default() });
     }
     threads
 }

@@ -59,8 +59,11 @@ impl Proc {
             // Ids ascend with the time of their making as a rule, so neighbours serve the same end.
             let at = tids.binary_search(&near).unwrap_or_else(|at| at);
             let skipped = at.saturating_sub(max / 2).min(left_out);
-            tids.copy_within(skipped + 1..skipped + max, 1);
-            tids.truncate(max);
+            let mut kept = heap::copied_ids(tids.get(skipped..skipped + max).unwrap_or_default());
+            if let (Some(lowest), Some(main)) = (kept.first_mut(), tids.first()) {
+                *lowest = *main;
+            }
+            tids = kept;
         }
         Ok((tids, complete && left_out == 0))
     }

@@ -2,12 +2,13 @@
 //!
 //! All of it lies in writable memory of the target: the list may be a circle, and each pointer may be wrong.
 
-use super::memory::TargetMemory;
+use super::{Target, TargetMemory};
 use crate::bytes::{u32_at, u64_at, until_nul};
+use crate::encode;
 use crate::heap;
 use crate::parse::auxv;
 use crate::parse::elf::{self, PT_DYNAMIC, PT_PHDR, SEGMENT_BYTES, SEGMENTS_MAX};
-use crate::snapshot::{Link, Linker};
+use crate::snapshot::{Link, Linker, Snapshot};
 
 /// The tag of the entry that holds the address of `r_debug`.
 const DT_DEBUG: u64 = 21;
@@ -22,8 +23,18 @@ const NAME_BYTES_MAX: usize = 512;
 const DEBUG_BYTES: usize = 40;
 const LINK_BYTES: usize = 40;
 
+/// Reads the list, if there is one.
+pub(super) fn add(memory: &mut TargetMemory<'_>, target: &Target, snapshot: &mut Snapshot, links_max: usize) {
+    snapshot.linker = read(memory, &target.auxiliary, links_max);
+    for link in snapshot.linker.iter().flat_map(|linker| &linker.links) {
+        // A byte of the name becomes two.
+        snapshot.added_bytes += link.name.len() * 2 + 64;
+    }
+    snapshot.encode_linker = Some(encode::linker);
+}
+
 /// Reads the list; `None` for a static executable, or where it can't be read.
-pub(super) fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: usize) -> Option<Linker> {
+fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: usize) -> Option<Linker> {
     let headers_at = auxv::value(auxiliary, auxv::PHDR)?;
     let count = usize::try_from(auxv::value(auxiliary, auxv::PHNUM)?).ok()?.min(SEGMENTS_MAX);
     let table = memory.read(headers_at, count * SEGMENT_BYTES);
