@@ -60,6 +60,12 @@ pub(crate) fn with_frame_pointer() {
     core::hint::black_box(&aligned);
 }
 
+/// Puts a list where an empty one is, which isn't given back since it has nothing.
+#[inline(always)]
+pub(crate) fn fill<T>(place: &mut Vec<T>, list: Vec<T>) {
+    core::mem::forget(core::mem::replace(place, list));
+}
+
 /// Adds an item to a list.
 pub(crate) fn add<T>(list: &mut Vec<T>, item: T) {
     if cfg!(panic = "unwind") {

@@ -1,45 +1,64 @@
 //! What a capture took from the target, before it has the form of a file.
 //!
-//! `linux` fills it, `encode` reads it; it holds no descriptor and no reference to the target.
+//! `linux` fills it, `encode` reads it; it holds no descriptor and no reference to the target, and what the caller gave stays the caller's.
 
 use core::ops::Range;
 
 use crate::encode::Encoder;
 use crate::parse::maps::Mapping;
 use crate::registers::Registers;
+use crate::request::Request;
 use crate::soft_error::SoftErrors;
 
 /// Everything of one capture.
-#[derive(Debug, Default)]
-pub(crate) struct Snapshot {
-    pub(crate) pid: i32,
+pub(crate) struct Snapshot<'r> {
+    pub(crate) request: &'r Request<'r>,
     /// In the order of the dump: the crashing thread first.
     pub(crate) threads: Vec<Thread>,
-    /// Memory that is no thread's stack.
-    pub(crate) memory: Vec<Memory>,
+    /// Memory that is no thread's stack; the thread that it was copied for.
+    pub(crate) memory: Vec<(i32, Memory)>,
     /// The bytes of all memory and stacks.
     pub(crate) arena: Vec<u8>,
-    pub(crate) exception: Option<Exception>,
     /// The main executable first.
     pub(crate) modules: Vec<Module>,
     pub(crate) mappings: Vec<Mapping>,
     pub(crate) linker: Option<Linker>,
     /// What writes the linker's list, where it was asked for.
-    pub(crate) encode_linker: Option<fn(&mut Encoder, &mut Snapshot)>,
+    pub(crate) encode_linker: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
     pub(crate) system: System,
     pub(crate) process: Process,
     /// Texts of the system, as pairs of stream type and contents; the most useful first.
     pub(crate) texts: Vec<(u32, Vec<u8>)>,
-    pub(crate) report_id: [u8; 16],
-    pub(crate) annotations: Vec<(String, String)>,
-    pub(crate) user_streams: Vec<(u32, Vec<u8>)>,
-    pub(crate) open_files: Vec<OpenFile>,
+    /// The descriptors of the target, and what they lead to in the kernel's words: a path, or a type and a number.
+    pub(crate) open_files: Vec<(u32, Vec<u8>)>,
     /// What writes the open files, where they were asked for.
-    pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot)>,
-    /// An upper limit of what annotations, streams of the caller's and what was asked for take.
+    pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
+    /// An upper limit of what was asked for takes.
     pub(crate) added_bytes: usize,
-    pub(crate) file_bytes_max: usize,
     pub(crate) soft_errors: SoftErrors,
+}
+
+impl<'r> Snapshot<'r> {
+    /// Nothing yet.
+    pub(crate) fn new(request: &'r Request<'r>) -> Snapshot<'r> {
+        Snapshot {
+            request,
+            threads: Vec::new(),
+            memory: Vec::new(),
+            arena: Vec::new(),
+            modules: Vec::new(),
+            mappings: Vec::new(),
+            linker: None,
+            encode_linker: None,
+            system: System::default(),
+            process: Process::default(),
+            texts: Vec::new(),
+            open_files: Vec::new(),
+            encode_files: None,
+            added_bytes: 0,
+            soft_errors: SoftErrors::default(),
+        }
+    }
 }
 
 /// One thread.
@@ -73,15 +92,6 @@ impl Memory {
     }
 }
 
-/// The crash.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Exception {
-    pub(crate) tid: i32,
-    pub(crate) signal: i32,
-    pub(crate) code: i32,
-    pub(crate) address: u64,
-}
-
 /// One mapped file.
 #[derive(Debug, Default)]
 pub(crate) struct Module {
@@ -90,14 +100,6 @@ pub(crate) struct Module {
     pub(crate) path: Vec<u8>,
     /// Empty when there is none, or when it couldn't be read.
     pub(crate) build_id: Vec<u8>,
-}
-
-/// One descriptor of the target.
-#[derive(Debug)]
-pub(crate) struct OpenFile {
-    pub(crate) number: u32,
-    /// What it leads to, in the kernel's words: a path, or a type and a number.
-    pub(crate) name: Vec<u8>,
 }
 
 /// What the dynamic linker tells a debugger.

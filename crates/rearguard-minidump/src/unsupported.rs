@@ -4,6 +4,7 @@
 //! `lib.rs` chooses it.
 
 use std::convert::Infallible;
+use std::marker::PhantomData;
 use std::io::{self, Write};
 
 use crate::{Error, Request, SoftError, Times};
@@ -31,18 +32,18 @@ impl Registers {
 
 /// What was taken from a process; on this system there is no such value.
 #[derive(Debug)]
-pub struct Capture(Infallible);
+pub struct Capture<'r>(Infallible, PhantomData<&'r ()>);
 
 /// Returns an error for which [`Error::is_unsupported`] is true.
 ///
 /// # Errors
 ///
 /// Always.
-pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
+pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
     Err(Error::unsupported(request.pid))
 }
 
-impl Capture {
+impl Capture<'_> {
     /// When the threads were stopped and released.
     pub fn times(&self) -> Times {
         match self.0 {}

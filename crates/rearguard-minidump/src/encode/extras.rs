@@ -14,11 +14,11 @@ const CRASHPAD_CLIENT_BYTES: usize = 16;
 impl Encoder {
     /// MinidumpCrashpadInfo with a dictionary of simple annotations.
     pub(super) fn annotations(&mut self, snapshot: &mut Snapshot) {
-        if snapshot.annotations.is_empty() && snapshot.report_id == [0; 16] {
+        if snapshot.request.annotations.is_empty() && snapshot.request.report_id == [0; 16] {
             return;
         }
         let mut entries = Vec::new();
-        for (key, value) in &snapshot.annotations {
+        for (key, value) in snapshot.request.annotations {
             let needed = key.len() + value.len() + 96 + (entries.len() + 1) * 8;
             if needed > self.out.room() {
                 break;
@@ -39,12 +39,12 @@ impl Encoder {
         self.out.align();
         let start = self.out.rva();
         self.out.u32(CRASHPAD_VERSION);
-        self.out.bytes(&as_guid(snapshot.report_id));
+        self.out.bytes(&as_guid(snapshot.request.report_id));
         self.out.zeros(CRASHPAD_CLIENT_BYTES);
         self.out.location(dictionary);
         self.out.zeros(8);
         self.stream(CRASHPAD_INFO, self.out.since(start));
-        let left_out = (snapshot.annotations.len() - entries.len()) as u64;
+        let left_out = (snapshot.request.annotations.len() - entries.len()) as u64;
         if left_out > 0 {
             snapshot.soft_errors.add("keep annotations within the file's limit", Object::Count(left_out), 0);
         }
@@ -52,8 +52,8 @@ impl Encoder {
 
     /// The caller's streams, as they are or not at all.
     pub(super) fn user_streams(&mut self, snapshot: &mut Snapshot) {
-        for (stream_type, bytes) in core::mem::take(&mut snapshot.user_streams) {
-            self.whole_stream(snapshot, stream_type, &bytes);
+        for stream in snapshot.request.user_streams {
+            self.whole_stream(snapshot, stream.stream_type, stream.bytes);
         }
     }
 

@@ -15,14 +15,14 @@ pub(crate) fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
     let limit = encoder.out.room() / 4;
     let mut used = HEADER_BYTES + 8;
     let mut entries: Vec<(u32, u32, u32)> = Vec::new();
-    for file in &snapshot.open_files {
-        let (kind, name) = (kind_of(&file.name), heap::lossy(&file.name));
+    for (number, name) in &snapshot.open_files {
+        let (kind, name) = (kind_of(name), heap::lossy(name));
         used += string_bytes(kind) + string_bytes(&name) + 8 + DESCRIPTOR_BYTES;
         if used > limit {
             break;
         }
         let (Some(kind), Some(name)) = (encoder.out.string(kind), encoder.out.string(&name)) else { break };
-        heap::add(&mut entries, (file.number, kind, name));
+        heap::add(&mut entries, (*number, kind, name));
     }
     encoder.out.align();
     let start = encoder.out.rva();

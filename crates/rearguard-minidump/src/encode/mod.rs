@@ -82,7 +82,7 @@ pub(crate) fn encode(snapshot: &mut Snapshot) -> Vec<u8> {
     encoder.misc(snapshot);
     let exception = encoder.exception(snapshot);
     let list = encoder.thread_list(snapshot);
-    let crash = usize::from(snapshot.exception.is_some());
+    let crash = usize::from(snapshot.request.crash.is_some());
     let mut regions = Vec::new();
     encoder.contexts(snapshot, list, 0..crash, exception);
     encoder.first_stacks(snapshot, list, crash, &mut regions);
@@ -108,8 +108,8 @@ pub(crate) fn encode(snapshot: &mut Snapshot) -> Vec<u8> {
 impl Encoder {
     fn new(snapshot: &mut Snapshot) -> Encoder {
         // What went wrong is known last and has to have a place all the same.
-        let limit = snapshot.file_bytes_max.max(FILE_BYTES_MIN) - STREAM_BYTES_MAX;
-        let user_streams = snapshot.user_streams.len();
+        let limit = snapshot.request.limits.file_bytes_max.max(FILE_BYTES_MIN) - STREAM_BYTES_MAX;
+        let user_streams = snapshot.request.user_streams.len();
         let in_place = size::all_fits(snapshot, limit);
         let mut out = if in_place {
             Writer::behind(core::mem::take(&mut snapshot.arena), limit)

@@ -1,6 +1,6 @@
 //! The mapped files.
 
-use super::writer::{Location, string_bytes};
+use super::writer::{Location, Rva, string_bytes};
 use super::{Encoder, MODULE_LIST};
 use crate::heap;
 use crate::snapshot::{Module, Snapshot};
@@ -18,7 +18,8 @@ const CV_SIGNATURE_ELF: u32 = 0x4270_454c;
 impl Encoder {
     /// MINIDUMP_MODULE_LIST.
     pub(super) fn modules(&mut self, snapshot: &mut Snapshot) {
-        let mut entries: Vec<(&Module, u32, Location)> = Vec::new();
+        // Where each name and each build id is.
+        let mut entries: Vec<(u64, Location)> = Vec::new();
         for module in &snapshot.modules {
             let path = heap::lossy(&module.path);
             // The list comes behind the names, so each name pays for its entry.
@@ -28,16 +29,16 @@ impl Encoder {
             }
             let Some(name) = self.out.string(&path) else { break };
             let build_id = self.build_id(module);
-            heap::add(&mut entries, (module, name, build_id));
+            heap::add(&mut entries, (u64::from(name), build_id));
         }
         self.out.align();
         let start = self.out.rva();
         self.out.u32(entries.len() as u32);
-        for (module, name, build_id) in &entries {
+        for (module, (name, build_id)) in snapshot.modules.iter().zip(&entries) {
             self.out.u64(module.start);
             self.out.u32(u32::try_from(module.end.saturating_sub(module.start)).unwrap_or(u32::MAX));
             self.out.zeros(8);
-            self.out.u32(*name);
+            self.out.u32(*name as Rva);
             self.out.zeros(VERSION_INFO_BYTES);
             self.out.location(*build_id);
             self.out.zeros(24);

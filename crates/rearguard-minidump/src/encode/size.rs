@@ -23,7 +23,9 @@ const NAME_BYTES: usize = 32;
 /// All names of modules are in the text of the mappings, in half as many bytes as they have in UTF-16.
 pub(super) fn all_fits(snapshot: &Snapshot, limit: usize) -> bool {
     let texts: usize = snapshot.texts.iter().map(|(_, text)| text.len()).sum();
-    let sum = FIXED_BYTES
+    let annotations: usize = snapshot.request.annotations.iter().map(|(key, value)| key.len() + value.len() + ITEM_BYTES).sum();
+    let streams: usize = snapshot.request.user_streams.iter().map(|stream| stream.bytes.len() + ITEM_BYTES).sum();
+    let sum = FIXED_BYTES + annotations + streams
         + snapshot.arena.len()
         + snapshot.threads.len() * (4 * THREAD_BYTES + CONTEXT_BYTES + DESCRIPTOR_BYTES + THREAD_NAME_BYTES + NAME_BYTES + ITEM_BYTES)
         + snapshot.memory.len() * DESCRIPTOR_BYTES

@@ -46,7 +46,7 @@ impl Encoder {
         let start = self.out.rva();
         self.out.u32(MISC_BYTES);
         self.out.u32(MISC_FLAGS);
-        self.out.u32(snapshot.pid as u32);
+        self.out.u32(snapshot.request.pid as u32);
         self.out.u32(snapshot.process.start_s);
         self.out.u32(snapshot.process.user_s);
         self.out.u32(snapshot.process.system_s);
@@ -55,15 +55,15 @@ impl Encoder {
 
     /// MINIDUMP_EXCEPTION_STREAM; returns where the location of the context belongs.
     pub(super) fn exception(&mut self, snapshot: &Snapshot) -> Option<Rva> {
-        let exception = snapshot.exception?;
+        let crash = snapshot.request.crash.as_ref()?;
         self.out.align();
         let start = self.out.rva();
-        self.out.u32(exception.tid as u32);
+        self.out.u32(crash.tid as u32);
         self.out.u32(0);
-        self.out.u32(exception.signal as u32);
-        self.out.u32(exception.code as u32);
+        self.out.u32(crash.signal as u32);
+        self.out.u32(crash.code as u32);
         self.out.u64(0);
-        self.out.u64(exception.address);
+        self.out.u64(crash.address);
         self.out.zeros(8 + EXCEPTION_PARAMETERS * 8);
         self.out.zeros(8);
         self.stream(EXCEPTION, self.out.since(start));

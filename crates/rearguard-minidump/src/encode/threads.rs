@@ -98,7 +98,7 @@ impl Encoder {
             // The list comes behind the names, so each name pays for its entry.
             let needed = string_bytes(&name) + 4 + (names.len() + 2) * THREAD_NAME_BYTES;
             match (needed <= self.out.room()).then(|| self.out.string(&name)).flatten() {
-                Some(at) => heap::add(&mut names, (thread.tid, at)),
+                Some(at) => heap::add(&mut names, (thread.tid as u32, at)),
                 None => left_out += 1,
             }
         }
@@ -106,7 +106,7 @@ impl Encoder {
         let start = self.out.rva();
         self.out.u32(names.len() as u32);
         for (tid, at) in names {
-            self.out.u32(tid as u32);
+            self.out.u32(tid);
             self.out.u64(u64::from(at));
         }
         self.stream(THREAD_NAMES, self.out.since(start));

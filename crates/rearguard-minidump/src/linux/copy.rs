@@ -48,8 +48,8 @@ pub(crate) struct Copied {
     pub(super) arena: Arena,
     /// The stacks by thread.
     pub(super) stacks: Vec<(i32, Memory)>,
-    /// Other memory.
-    pub(super) memory: Vec<Memory>,
+    /// Other memory, and the thread whose stack it belongs to, if any.
+    pub(super) memory: Vec<(i32, Memory)>,
 }
 
 impl Copied {
@@ -75,11 +75,11 @@ impl Copied {
             let [below, near, far] = stack else { continue };
             heap::add(&mut self.stacks, (owner.tid, joined(below, near)));
             if far.got > 0 {
-                heap::add(&mut self.memory, Memory { address: far.address, place: far.place() });
+                heap::add(&mut self.memory, (owner.tid, Memory { address: far.address, place: far.place() }));
             }
         }
         for piece in code.iter().filter(|piece| piece.got > 0) {
-            heap::add(&mut self.memory, Memory { address: piece.address, place: piece.place() });
+            heap::add(&mut self.memory, (0, Memory { address: piece.address, place: piece.place() }));
         }
     }
 

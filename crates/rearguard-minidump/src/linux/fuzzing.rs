@@ -8,6 +8,7 @@ use crate::encode;
 use crate::parse::auxv;
 use crate::parse::elf::SEGMENTS_MAX;
 use crate::parse::maps::{self, Mapping};
+use crate::request::Request;
 use crate::snapshot::Snapshot;
 
 /// Modules and links that are looked for.
@@ -35,7 +36,9 @@ pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
         let start = at + index * part;
         text += &format!("{start:x}-{:x} r-xp 00000000 fe:01 {} /lib/{index}\n", start + part, index / 2 + 1);
     }
-    let mut snapshot = Box::<Snapshot>::default();
+    let mut request = Request::new(1);
+    request.limits.file_bytes_max = 64 * 1024;
+    let mut snapshot = Snapshot::new(&request);
     let mut auxiliary = Vec::new();
     for word in [auxv::PHDR, at + 64, auxv::PHNUM, SEGMENTS_MAX as u64] {
         auxiliary.extend_from_slice(&word.to_le_bytes());
@@ -49,6 +52,5 @@ pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
     assert!(snapshot.modules.len() <= count);
     assert!(snapshot.modules.iter().all(|module| module.start < module.end));
     assert!(snapshot.linker.as_ref().is_none_or(|linker| linker.links.len() <= MODULES_MAX));
-    snapshot.file_bytes_max = 64 * 1024;
     assert!(encode::encode(&mut snapshot).len() <= 64 * 1024);
 }

@@ -21,11 +21,14 @@ pub(super) struct Piece {
     /// Set by [`TargetMemory::read_pieces`]: the offset in the buffer, and the bytes from the start of the piece.
     pub(super) at: usize,
     pub(super) got: usize,
+    /// Of a segment of notes: the module that it belongs to, and its alignment.
+    pub(super) module: usize,
+    pub(super) align: u64,
 }
 
 impl Piece {
     pub(super) fn new(address: u64, len: usize) -> Piece {
-        Piece { address, len, at: 0, got: 0 }
+        Piece { address, len, ..Piece::default() }
     }
 
     /// Where the bytes that came are in the buffer.
@@ -93,7 +96,7 @@ impl<'p> TargetMemory<'p> {
             let place = arena.bytes.get_mut(end..).unwrap_or_default();
             let result = match &self.way {
                 Way::Readv => batch(self.tid, rest, place),
-                Way::File(file) => first(rest, place, |address, place| sys::read_at(file, address, place)),
+                Way::File(file) => first(rest, place, &|address, place| sys::read_at(file, address, place)),
                 Way::Peek => self.peek_first(rest, place),
                 Way::None(_) => break,
             };
@@ -137,7 +140,7 @@ impl<'p> TargetMemory<'p> {
 
     fn peek_first(&self, pieces: &mut [Piece], place: &mut [u8]) -> Result<usize, Errno> {
         let Some(tid) = self.stopped else { return Ok(pieces.len()) };
-        first(pieces, place, |address, place| {
+        first(pieces, place, &|address, place| {
             let mut got = 0;
             for word in place.chunks_mut(8) {
                 let Ok(value) = ptrace::peek(tid, address.saturating_add(got as u64)) else { break };
@@ -243,7 +246,7 @@ fn no_memory_there(errno: Errno) -> bool {
 fn first(
     pieces: &mut [Piece],
     place: &mut [u8],
-    read: impl Fn(u64, &mut [u8]) -> Result<usize, Errno>,
+    read: &dyn Fn(u64, &mut [u8]) -> Result<usize, Errno>,
 ) -> Result<usize, Errno> {
     let Some(piece) = pieces.first_mut() else { return Ok(0) };
     // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.

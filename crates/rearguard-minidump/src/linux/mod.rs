@@ -21,6 +21,7 @@ mod stack;
 mod sys;
 mod system;
 
+use core::fmt;
 use core::ops::Range;
 use std::io::{self, Write};
 
@@ -38,7 +39,7 @@ use crate::parse::maps::{self, Mapping};
 use crate::parse::process::{self, Stat};
 use crate::registers::Registers;
 use crate::request::{Request, Step, Times};
-use crate::snapshot::{Exception, Memory, Snapshot, Thread};
+use crate::snapshot::{Memory, Snapshot, Thread};
 use crate::soft_error::{Object, SoftError, SoftErrors};
 
 /// Bytes of the auxiliary vector; the kernel gives about 350.
@@ -50,14 +51,19 @@ const LIVING_SEARCH_MAX: usize = 256;
 /// Bytes of a thread's name; the kernel keeps 16.
 const NAME_BYTES_MAX: usize = 64;
 
-/// What was taken from a process; the process isn't needed any more.
-#[derive(Debug)]
-pub struct Capture {
-    snapshot: Box<Snapshot>,
+/// What was taken from a process, which isn't needed any more; with the annotations and streams of the request.
+pub struct Capture<'r> {
+    snapshot: Box<Snapshot<'r>>,
     times: Times,
 }
 
-impl Capture {
+impl fmt::Debug for Capture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capture").field("times", &self.times).finish_non_exhaustive()
+    }
+}
+
+impl Capture<'_> {
     /// When the threads were stopped and released.
     pub fn times(&self) -> Times {
         self.times
@@ -101,7 +107,7 @@ impl Capture {
 ///
 /// The process is gone ([`Error::is_gone`]), the crashing thread isn't one of its threads (the same), or an id is no id.
 /// Everything else is a soft error.
-pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
+pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
         crate::heap::with_frame_pointer();
     let who = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
     if request.pid <= 0 || who <= 0 {
@@ -111,13 +117,13 @@ pub fn capture(request: &Request<'_>) -> Result<Capture, Error> {
     if !sys::thread_exists(request.pid, who) {
         return Err(Error::gone(request.pid));
     }
-    let mut capture = Capture { snapshot: Box::default(), times: Times::default() };
+    let mut capture = Capture { snapshot: Box::new(Snapshot::new(request)), times: Times::default() };
     take(request, if request.crash.is_none() { living_thread(who) } else { who }, &mut capture);
     Ok(capture)
 }
 
 /// Everything, through the directory of the thread `who`; without unwinding, as the functions of `heap`.
-extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture) {
+extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture<'_>) {
     crate::heap::with_frame_pointer();
     // On the heap and filled in place: it is large, and every step adds to it.
     let snapshot = &mut *capture.snapshot;
@@ -133,11 +139,13 @@ extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture) {
     step(request, Step::Released);
     let Freeze { mut held, copied, errors, .. } = freeze;
     snapshot.soft_errors.join(errors);
-    snapshot.threads = threads(request, proc, &mut held, &mut names);
+    heap::fill(&mut snapshot.threads, threads(request, proc, &mut held, &mut names));
     let target = shared.target.into_inner().unwrap_or_default();
     place_memory(snapshot, copied, place, &target);
     step(request, Step::ModulesRead);
-    finish(snapshot, request, target);
+    heap::fill(&mut snapshot.mappings, target.mappings);
+    heap::add(&mut snapshot.texts, (encode::LINUX_AUXV, target.auxiliary));
+    heap::add(&mut snapshot.texts, (encode::LINUX_MAPS, target.maps));
     step(request, Step::BeforeEncode);
 }
 
@@ -240,7 +248,7 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
 }
 
 /// What is read while the threads are stopped, and from the running process as well; returns the names of the threads that were there at the beginning.
-fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<Vec<u8>> {
+fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<(u32, Vec<u8>)> {
     crate::heap::with_frame_pointer();
     let (request, proc, who) = place;
     let limits = &request.limits;
@@ -255,7 +263,7 @@ fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<V
     let fixed = system::fixed(limits.text_bytes_max);
     system::machine(&fixed, &mut snapshot.system);
     snapshot.process = system::process(&target.stat);
-    snapshot.texts = system::texts(proc, request.pid, fixed, limits.text_bytes_max);
+    heap::fill(&mut snapshot.texts, system::texts(proc, request.pid, fixed, limits.text_bytes_max));
     let extras = &request.extras;
     for extra in [extras.open_files, extras.command_line, extras.environment].into_iter().flatten() {
         extra(place, snapshot);
@@ -264,7 +272,7 @@ fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<V
     let mut names = Vec::new();
     heap::reserve(&mut names, first.len());
     for tid in first {
-        heap::add(&mut names, name(proc, *tid));
+        heap::add(&mut names, (tid.unsigned_abs(), name(proc, *tid)));
     }
     names
 }
@@ -278,43 +286,19 @@ fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, t
     for extra in [request.extras.without_overlaps, request.extras.scrub].into_iter().flatten() {
         extra(&mut copied, snapshot, target);
     }
-    snapshot.memory = copied.memory;
-    snapshot.arena = copied.arena.into_bytes();
-}
-
-/// What was known from the beginning.
-fn finish(snapshot: &mut Snapshot, request: &Request<'_>, target: Target) {
-    snapshot.pid = request.pid;
-    snapshot.exception = exception(request);
-    snapshot.mappings = target.mappings;
-    heap::add(&mut snapshot.texts, (encode::LINUX_AUXV, target.auxiliary));
-    heap::add(&mut snapshot.texts, (encode::LINUX_MAPS, target.maps));
-    snapshot.report_id = request.report_id;
-    for (key, value) in request.annotations {
-        let entry = (heap::lossy(key.as_bytes()), heap::lossy(value.as_bytes()));
-        snapshot.added_bytes += entry.0.len() + entry.1.len() + 128;
-        heap::add(&mut snapshot.annotations, entry);
-    }
-    for stream in request.user_streams {
-        snapshot.added_bytes += stream.bytes.len() + 32;
-        heap::add(&mut snapshot.user_streams, (stream.stream_type, heap::copied(stream.bytes)));
-    }
-    snapshot.file_bytes_max = request.limits.file_bytes_max;
-}
-
-fn exception(request: &Request<'_>) -> Option<Exception> {
-    let crash = request.crash.as_ref()?;
-    Some(Exception { tid: crash.tid, signal: crash.signal, code: crash.code, address: crash.address })
+    heap::fill(&mut snapshot.memory, copied.memory);
+    heap::fill(&mut snapshot.arena, copied.arena.into_bytes());
 }
 
 /// The threads in the order of the dump, the crashing one first.
 ///
 /// The names are those of the threads that were listed at the beginning.
-fn threads(request: &Request<'_>, proc: Option<&Proc>, held: &mut [Held], names: &mut [Vec<u8>]) -> Vec<Thread> {
+fn threads(request: &Request<'_>, proc: Option<&Proc>, held: &mut [Held], names: &mut [(u32, Vec<u8>)]) -> Vec<Thread> {
     let crash = request.crash.as_ref();
     let mut threads = Vec::new();
     heap::reserve(&mut threads, held.len());
-    for index in nearest_first(held, crash.map_or(request.pid, |crash| crash.tid)) {
+    let mut nearest = Nearest::to(crash.map_or(request.pid, |crash| crash.tid), held);
+    while let Some(index) = nearest.next(held) {
         let Some(Held { tid, hold, registers }) = held.get_mut(index) else { continue };
         let tid = *tid;
         let registers = match crash {
@@ -322,32 +306,38 @@ fn threads(request: &Request<'_>, proc: Option<&Proc>, held: &mut [Held], names:
             _ if matches!(hold, Hold::Ended | Hold::Zombie) => continue,
             _ => registers.take().or_else(|| pointers(proc, tid)),
         };
-        let name = names.get_mut(index).map_or_else(|| name(proc, tid), core::mem::take);
+        let name = names.get_mut(index).map_or_else(|| name(proc, tid), |(_, name)| core::mem::take(name));
         heap::add(&mut threads, Thread { tid, name, registers, stack: Memory::default() });
     }
     threads
 }
 
-/// The places of the threads by the distance of their ids from one, as far as they are in ascending order.
+/// The places of threads by the distance of their ids from one, as far as they are in ascending order.
 ///
 /// Ids ascend with the time of their making as a rule, so neighbours serve the same end, and are worth most where not all have room.
-fn nearest_first(held: &[Held], tid: i32) -> Vec<usize> {
-    let mut order = Vec::new();
-    let mut high = held.partition_point(|held| held.tid < tid);
-    let mut low = high;
-    let distance = |index: usize| held.get(index).map(|held| held.tid.abs_diff(tid));
-    while order.len() < held.len() {
-        let below = low.checked_sub(1).and_then(distance);
-        let is_above = below.is_none_or(|below| distance(high).is_some_and(|above| above < below));
-        if is_above {
-            heap::add(&mut order, high);
-            high += 1;
-        } else {
-            low -= 1;
-            heap::add(&mut order, low);
-        }
+struct Nearest {
+    tid: i32,
+    /// What is below this place is still to come, and what is from `high` on.
+    low: usize,
+    high: usize,
+}
+
+impl Nearest {
+    fn to(tid: i32, held: &[Held]) -> Nearest {
+        let at = held.iter().take_while(|held| held.tid < tid).count();
+        Nearest { tid, low: at, high: at }
     }
-    order
+
+    fn next(&mut self, held: &[Held]) -> Option<usize> {
+        let distance = |index: usize| held.get(index).map_or(u32::MAX, |held| held.tid.abs_diff(self.tid));
+        let below = self.low.wrapping_sub(1);
+        if self.low > 0 && distance(below) <= distance(self.high) {
+            self.low = below;
+            return Some(below);
+        }
+        self.high += 1;
+        (self.high <= held.len()).then_some(self.high - 1)
+    }
 }
 
 fn name(proc: Option<&Proc>, tid: i32) -> Vec<u8> {
@@ -406,7 +396,7 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
         }
     }
     if unknown {
-        copied.memory.iter_mut().for_each(|memory| cut_strings(memory, &mut copied.arena));
+        copied.memory.iter_mut().for_each(|(_, memory)| cut_strings(memory, &mut copied.arena));
     }
 }
 
@@ -429,7 +419,8 @@ mod tests {
         let sorted = |tids: &[i32], tid| {
             let held: Vec<Held> =
                 tids.iter().map(|tid| Held { tid: *tid, hold: Hold::Stopped, registers: None }).collect();
-            nearest_first(&held, tid).iter().map(|index| tids[*index]).collect::<Vec<_>>()
+            let mut nearest = Nearest::to(tid, &held);
+            core::iter::from_fn(|| nearest.next(&held)).map(|index| tids[index]).collect::<Vec<_>>()
         };
         assert_eq!(sorted(&[1, 5, 18, 20, 21, 23, 90], 20), [20, 21, 18, 23, 5, 1, 90]);
         assert_eq!(sorted(&[1, 2], 20), [2, 1]);

@@ -40,12 +40,6 @@ struct Candidate<'t> {
     executable: bool,
 }
 
-/// A segment of notes that wasn't within the first bytes.
-struct Wanted {
-    module: usize,
-    align: u64,
-}
-
 /// The modules, with the main executable first.
 pub(super) fn read(
     memory: &mut TargetMemory<'_>,
@@ -68,7 +62,6 @@ pub(super) fn read(
     memory.read_pieces(&mut heads, &mut arena);
     heap::reserve(modules, candidates.len());
     let mut notes = Vec::new();
-    let mut wanted = Vec::new();
     let mut loaded_end = 0;
     for (candidate, head) in candidates.iter().zip(&heads) {
         let head = arena.get(head.place());
@@ -91,16 +84,16 @@ pub(super) fn read(
                     continue;
                 };
                 loaded_end = loaded_until(candidate.start, table);
-                note_pieces(candidate, table, modules.len(), &mut notes, &mut wanted);
+                note_pieces(candidate, table, modules.len(), &mut notes);
             }
         }
         heap::add(modules, module);
     }
     let mut arena = Arena::default();
     memory.read_pieces(&mut notes, &mut arena);
-    for (piece, wanted) in notes.iter().zip(&wanted) {
+    for piece in &notes {
         let bytes = arena.get(piece.place());
-        if let (Some(id), Some(module)) = (elf::build_id(bytes, wanted.align), modules.get_mut(wanted.module)) {
+        if let (Some(id), Some(module)) = (elf::build_id(bytes, piece.align), modules.get_mut(piece.module)) {
             module.build_id = heap::copied(id);
         }
     }
@@ -177,13 +170,12 @@ fn note_pieces(
     table: &[u8],
     module: usize,
     notes: &mut Vec<Piece>,
-    wanted: &mut Vec<Wanted>,
 ) {
     let bias = bias(candidate.start, table);
     for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
         let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
-        heap::add(notes, Piece::new(segment.address.wrapping_add(bias), len));
-        heap::add(wanted, Wanted { module, align: segment.align });
+        let piece = Piece { module, align: segment.align, ..Piece::new(segment.address.wrapping_add(bias), len) };
+        heap::add(notes, piece);
     }
 }
 

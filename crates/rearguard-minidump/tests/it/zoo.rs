@@ -145,7 +145,7 @@ impl Drop for Zoo {
 }
 
 /// Captures, one test at a time: the crate wants a process whose threads don't capture at once.
-pub(crate) fn capture(request: &Request<'_>) -> Result<Capture, Error> {
+pub(crate) fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap();
     rearguard_minidump::capture(request)

@@ -3,7 +3,7 @@
 use super::Place;
 use crate::encode;
 use crate::heap;
-use crate::snapshot::{OpenFile, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
 /// Bytes of what a descriptor leads to; PATH_MAX of the kernel.
@@ -29,7 +29,7 @@ pub(super) fn read((request, proc, _): Place<'_>, snapshot: &mut Snapshot) {
             let name = heap::copied(&link);
             // They may have a quarter of what is left, and a byte becomes two.
             snapshot.added_bytes += (name.len() * 2 + 128) * 4;
-            heap::add(&mut snapshot.open_files, OpenFile { number: number.unsigned_abs(), name });
+            heap::add(&mut snapshot.open_files, (number.unsigned_abs(), name));
         }
     }
     snapshot.encode_files = Some(encode::open_files);

@@ -32,14 +32,14 @@ pub(super) fn read(
     let mut pieces = wanted.pieces;
     memory.read_pieces(&mut pieces, &mut copied.arena);
     for piece in pieces.iter().filter(|piece| piece.got > 0) {
-        heap::add(&mut copied.memory, Memory { address: piece.address, place: piece.place() });
+        heap::add(&mut copied.memory, (0, Memory { address: piece.address, place: piece.place() }));
     }
 }
 
 /// Forgets what lies in stacks of threads that weren't held, which are copied later: readers take no region that overlaps another.
 pub(super) fn without_overlaps(copied: &mut Copied, snapshot: &mut Snapshot, _target: &Target) {
     let stacks = || snapshot.threads.iter().map(|thread| &thread.stack);
-    copied.memory.retain(|memory| !stacks().any(|stack| stack.overlaps(memory)));
+    copied.memory.retain(|(_, memory)| !stacks().any(|stack| stack.overlaps(memory)));
 }
 
 /// What is to be read.
@@ -72,8 +72,8 @@ impl Wanted<'_> {
         let (start, end) = (start.max(before), end.min(behind));
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0).min(self.room) & !7;
         let place = Memory { address: start, place: 0..len };
-        let mut copied = self.copied.stacks.iter().map(|(_, stack)| stack).chain(&self.copied.memory);
-        if len == 0 || copied.any(|memory| memory.overlaps(&place)) {
+        let mut copied = self.copied.stacks.iter().chain(&self.copied.memory);
+        if len == 0 || copied.any(|(_, memory)| memory.overlaps(&place)) {
             return;
         }
         self.room -= len;
