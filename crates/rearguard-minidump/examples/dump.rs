@@ -25,7 +25,8 @@ fn main() -> ExitCode {
 }
 
 fn dump(pid: i32, path: &str) -> Result<(), Box<dyn std::error::Error>> {
-    let capture = capture(&Request::new(pid))?;
+    let request = Request::new(pid);
+    let capture = capture(&request)?;
     let times = capture.times();
     println!("threads: {}", capture.thread_count());
     println!("to the stop: {} us", (times.threads_stopped_ns - times.first_stop_ns) / 1000);

@@ -242,11 +242,14 @@ fn no_memory_there(errno: Errno) -> bool {
     matches!(errno, libc::EFAULT | libc::EIO | libc::EINVAL)
 }
 
+/// One way of reading some bytes at an address.
+type Read<'r> = dyn Fn(u64, &mut [u8]) -> Result<usize, Errno> + 'r;
+
 /// Reads the first piece, as far as `read` goes in it; it is finished then, unless the way is refused.
 fn first(
     pieces: &mut [Piece],
     place: &mut [u8],
-    read: &dyn Fn(u64, &mut [u8]) -> Result<usize, Errno>,
+    read: &Read<'_>,
 ) -> Result<usize, Errno> {
     let Some(piece) = pieces.first_mut() else { return Ok(0) };
     // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.

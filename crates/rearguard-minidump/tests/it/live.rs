@@ -78,7 +78,8 @@ pub(crate) fn ping(zoo: &mut Zoo) {
 #[test]
 fn every_thread_has_name_registers_and_stack() {
     let (mut zoo, threads) = start(5);
-    let capture = zoo::capture(&Request::new(zoo.pid())).unwrap();
+    let request = Request::new(zoo.pid());
+    let capture = zoo::capture(&request).unwrap();
     let times = capture.times();
     assert!(0 < times.first_stop_ns && times.first_stop_ns <= times.threads_stopped_ns);
     assert!(times.threads_stopped_ns <= times.threads_released_ns);
