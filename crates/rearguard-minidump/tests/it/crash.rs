@@ -8,6 +8,7 @@ use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step};
 use crate::calls::{self, gettid};
 use crate::reading::Dump;
 use crate::zoo::{self, SECRET, Zoo, command, contains, say};
+use crate::{deep, registers};
 
 /// What the handler says.
 pub(crate) struct Published {
@@ -57,6 +58,7 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     let (code, address, general, fp) = calls::crash(info, context);
     let general: Vec<String> = general.iter().map(|word| format!("{word:x}")).collect();
     let fp: String = fp.iter().map(|byte| format!("{byte:02x}")).collect();
+    registers::say_crashed();
     say(&format!("crash {} {signal} {code} {address:x} {} {fp}", gettid(), general.join(",")));
     // The guard's answer, or the end of the test.
     assert_eq!(command(), "dumped");
@@ -75,11 +77,16 @@ pub(crate) fn target(way: &str) {
         };
         std::thread::Builder::new().name(format!("idle-{index}")).spawn(body).unwrap();
     }
+    if way == "registers" {
+        registers::start_circling();
+    }
     let way = way.to_owned();
     let crasher = move || {
         calls::large_signal_stack();
         match way.as_str() {
             "write" => calls::write_to(0xdead_0000),
+            "registers" => registers::crash(),
+            "deep" => deep::crash(),
             "jump" => calls::jump_to(0x1000),
             "overflow" => {
                 overflow(1);
@@ -108,7 +115,7 @@ fn dump_of(request: &Request<'_>) -> Dump {
 }
 
 /// The crashing thread gets its answer.
-fn release(zoo: &mut Zoo) {
+pub(crate) fn release(zoo: &mut Zoo) {
     zoo.assert_runs();
     zoo.tell("dumped");
     assert_eq!(zoo.answer(), ["released"]);

@@ -7,10 +7,13 @@
 
 mod calls;
 mod crash;
+mod deep;
 mod dumper;
 mod killed;
 mod limits;
 mod live;
 mod reading;
 mod refused;
+mod registers;
+mod truth;
 mod zoo;

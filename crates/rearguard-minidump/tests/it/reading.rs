@@ -1,4 +1,6 @@
 //! Shorthands over the reference reader.
+//!
+//! Every dump that a test reads is given to `minidump-processor` too, and is kept for the readers that `cargo xtask readers` starts.
 
 use minidump::system_info::Cpu;
 use minidump::{
@@ -6,6 +8,8 @@ use minidump::{
     MinidumpSoftErrors, MinidumpSystemInfo, MinidumpThreadList, MinidumpThreadNames,
     UnifiedMemoryList,
 };
+use readers::Processed;
+use serde_json::Value;
 
 /// A dump that was parsed; every stream that it must have is there.
 pub(crate) struct Dump {
@@ -15,6 +19,22 @@ pub(crate) struct Dump {
 
 impl Dump {
     pub(crate) fn parse(bytes: Vec<u8>) -> Dump {
+        Dump::parse_with(bytes, None)
+    }
+
+    /// The same for a dump about which the dumped program has told the truth: a part of a record as `readers` has it.
+    pub(crate) fn parse_with(bytes: Vec<u8>, truth: Option<&Value>) -> Dump {
+        readers::save(&bytes, truth).unwrap();
+        let record = readers::record_of(&bytes).unwrap();
+        let disagreements = Processed::of(&bytes).unwrap().disagreements(&record);
+        assert!(disagreements.is_empty(), "{disagreements:#?}");
+        if let Some(truth) = truth {
+            let mut truth = truth.clone();
+            // The stack needs the files and takes its time; whoever reads the kept dumps looks at it.
+            truth.as_object_mut().unwrap().retain(|field, _| field != "frames" && field != "root");
+            let disagreements = readers::disagreements(&record, &truth, readers::Reader::Truth);
+            assert!(disagreements.is_empty(), "{disagreements:#?}");
+        }
         let dump = Minidump::read(bytes.clone()).unwrap();
         let dump = Dump { bytes, dump };
         assert_eq!(
