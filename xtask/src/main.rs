@@ -4,6 +4,7 @@
 
 mod bench;
 mod leftovers;
+mod readers;
 mod shell;
 mod size;
 mod suite;
@@ -24,6 +25,7 @@ chores:
   test [--all]                     every check that this machine can run; says at its end what it didn't run
                                    --all installs what is missing, and fails rather than skips
   windows                          the zoo for Windows, under a Wine of its own
+  readers                          the dumps of the writer's tests, read by other people's readers, which must agree
   symbols                          compares the crash path's object code with its allow-list
   bench [--runs N] [--json FILE]   rearguard, minidumper-child and no handler at all, side by side
   bench writers [--runs N] [--json FILE] [--table FILE]
@@ -36,6 +38,7 @@ chores:
 enum Chore {
     Help,
     Test { all: bool },
+    Readers,
     Symbols,
     Windows,
     Bench { runs: usize, json: Option<PathBuf> },
@@ -57,6 +60,7 @@ fn main() -> ExitCode {
             Ok(())
         }
         Chore::Test { all } => test::run(all),
+        Chore::Readers => readers::run(),
         Chore::Symbols => symbols::run(),
         Chore::Windows => windows::run(),
         Chore::Bench { runs, json } => bench::run(runs, json.as_deref()),
@@ -83,6 +87,7 @@ fn parse() -> Result<Chore, lexopt::Error> {
             (None, Arg::Value(name)) => {
                 chore = Some(match name.to_str() {
                     Some("test") => Chore::Test { all: false },
+                    Some("readers") => Chore::Readers,
                     Some("symbols") => Chore::Symbols,
                     Some("windows") => Chore::Windows,
                     Some("bench") => Chore::Bench { runs: bench::RUNS_DEFAULT, json: None },

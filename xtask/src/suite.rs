@@ -7,8 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::leftovers;
 use crate::shell::{self, Artifact, find_program};
+use crate::{leftovers, readers};
 
 /// How long one test program may take. Afterwards it is ended and counts as failed.
 const PROGRAM_MAX: Duration = Duration::from_secs(15 * 60);
@@ -107,6 +107,9 @@ impl Stage {
         let mut stage = Stage { directory, programs: Vec::new() };
         fs::create_dir(stage.binaries()).map_err(|error| error.to_string())?;
         set_mode(&stage.binaries(), 0o755)?;
+        fs::create_dir(stage.dumps()).map_err(|error| error.to_string())?;
+        // Each user adds dumps there, and nobody takes another's away.
+        set_mode(&stage.dumps(), 0o1777)?;
         for artifact in artifacts {
             let Some(executable) = &artifact.executable else { continue };
             if !artifact.is_test && !matches!(artifact.kind.as_str(), "bin" | "example") {
@@ -129,6 +132,16 @@ impl Stage {
     /// Where the programs under test are, for `REARGUARD_BIN_DIR`.
     fn binaries(&self) -> PathBuf {
         self.directory.path().join("bin")
+    }
+
+    /// Where the tests keep the dumps that they read; each program a bounded number.
+    pub(crate) fn dumps(&self) -> PathBuf {
+        self.directory.path().join("dumps")
+    }
+
+    /// Where a program under test is.
+    pub(crate) fn binary(&self, name: &str) -> PathBuf {
+        self.binaries().join(name)
     }
 
     /// Runs every test program as `user`.
@@ -273,6 +286,7 @@ impl Place<'_> {
         command
             .env("HOME", self.home())
             .env("TMPDIR", self.temporary())
+            .env(readers::DUMPS, self.stage.dumps())
             .env("REARGUARD_BIN_DIR", self.stage.binaries());
         Ok(command)
     }

@@ -10,7 +10,7 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::shell::{self, cargo, find_program};
 use crate::suite::{self, Outcome, Stage, User};
-use crate::{leftovers, size, symbols, tools, windows};
+use crate::{leftovers, readers, size, symbols, tools, windows};
 
 /// The course of one run.
 struct Run {
@@ -189,6 +189,10 @@ impl Run {
             let name = "the suite as an unprivileged user";
             self.check(name, |run| run.suite(name, &stage, User::Nobody));
         }
+        self.check("other people's readers", |run| match readers::missing() {
+            None => readers::read(&stage.binary("readers"), &stage.dumps()),
+            Some(reason) => run.skip(&format!("other people's readers: {reason}")),
+        });
     }
 
     fn suite(&mut self, name: &str, stage: &Stage, user: User) -> Result<(), String> {

@@ -13,10 +13,14 @@ struct Tool {
     purpose: &'static str,
 }
 
-const PROGRAMS: [Tool; 4] = [
+const PROGRAMS: [Tool; 7] = [
     Tool { name: "cc", package: "gcc", purpose: "linking" },
     Tool { name: "nm", package: "binutils", purpose: "the crash path's symbols" },
     Tool { name: "setpriv", package: "util-linux", purpose: "the suite as an unprivileged user" },
+    Tool { name: "readelf", package: "binutils", purpose: "build ids, as others read them" },
+    Tool { name: "lldb", package: "lldb", purpose: "other people's readers" },
+    // It brings python3.
+    Tool { name: "pip3", package: "python3-pip", purpose: "other people's readers" },
     Tool { name: "curl", package: "curl", purpose: "delivery where libcurl isn't" },
 ];
 

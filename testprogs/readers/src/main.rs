@@ -1,6 +1,6 @@
 //! `readers plan DIRECTORY` and `readers compare DIRECTORY`: the two ends of a comparison.
 //!
-//! `plan` reads all dumps of a directory with the `minidump` crate and writes `plan.json`: for each dump the pieces of memory to sum up, and whether the stack is wanted.
+//! `plan` reads all dumps of a directory with the `minidump` crate and writes `plan.json`: for each dump the pieces of memory to sum up, the paths of the files, and whether the stack is wanted.
 //! In between whoever calls starts the scripts beside this source under lldb and Python, which write `lldb.json` and `pypi.json`.
 //! `compare` reads all dumps again, with `minidump-processor` too, and holds everything against it, the truth included; it prints what differs.
 
@@ -61,9 +61,14 @@ fn truth(dump: &Path) -> Result<Option<Value>, String> {
 fn plan(directory: &Path) -> Result<(), String> {
     let mut plan = Map::new();
     for (name, path) in dumps(directory)? {
-        let record = record_of(&read(&path)?).map_err(|error| format!("{name}: {error}"))?;
+        // What can't be read here is told by `compare`, beside what the others say of it.
+        let record = record_of(&read(&path)?).unwrap_or_default();
         let wants_frames = truth(&path)?.is_some_and(|truth| truth["frames"].is_array());
-        plan.insert(name, json!({ "memory": plan_of(&record), "frames": wants_frames }));
+        let modules = record["modules"].as_object();
+        let paths: Value =
+            modules.into_iter().flatten().map(|(_, at)| at["path"].clone()).collect();
+        let wanted = json!({ "memory": plan_of(&record), "paths": paths, "frames": wants_frames });
+        plan.insert(name, wanted);
     }
     let path = directory.join("plan.json");
     fs::write(&path, Value::from(plan).to_string())

@@ -66,10 +66,13 @@ extern "C" fn handler(signal: i32, info: *mut libc::siginfo_t, context: *mut lib
     command();
 }
 
-/// Three more threads, and one that crashes in one way.
+/// How many threads the target has that do nothing.
+pub(crate) const IDLE: usize = 3;
+
+/// Threads that do nothing, and one that crashes in one way.
 pub(crate) fn target(way: &str) {
     calls::on_crash(handler);
-    for index in 0..3 {
+    for index in 0..IDLE {
         let body = || {
             loop {
                 std::thread::park();

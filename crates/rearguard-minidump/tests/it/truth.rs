@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
+use std::time::Instant;
 
 use serde_json::{Map, Value, json};
 
@@ -68,8 +69,22 @@ fn memory(pid: i32, start: u64, size: usize) -> Vec<u8> {
     bytes
 }
 
+/// Waits until the threads that do nothing have the names that they give themselves as their first act, perhaps after the crash.
+fn wait_for_names(pid: i32) {
+    let start = Instant::now();
+    let has = |index: usize| {
+        let name = json!({ "name": format!("idle-{index}") });
+        threads(pid).values().any(|thread| *thread == name)
+    };
+    while !(0..crash::IDLE).all(has) {
+        assert!(start.elapsed() < zoo::DEADLINE, "{:?}", threads(pid));
+        std::thread::yield_now();
+    }
+}
+
 /// The truth about a crash whose thread waits for the answer; the handler runs on a stack of its own, so the thread's own is as it was.
 fn of(zoo: &Zoo, published: &Published) -> Value {
+    wait_for_names(zoo.pid());
     json!({
         "pid": hex(zoo.pid() as u64),
         "threads": threads(zoo.pid()),

@@ -13,7 +13,7 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Once;
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
 use minidump::{Minidump, Module};
@@ -414,16 +414,34 @@ pub(crate) fn reports_of(store: &Path) -> Vec<Report> {
             let uuid = &name[24..];
             let json = fs::read(entry.path().join(format!("{uuid}.json"))).expect("metadata");
             let dump = entry.path().join(format!("{uuid}.dmp"));
+            let dump = dump.exists().then_some(dump);
+            if let Some(dump) = &dump {
+                keep_dump(uuid, dump);
+            }
             reports.push(Report {
                 stage: stage.to_owned(),
                 directory: entry.path(),
                 json: serde_json::from_slice(&json).expect("metadata is JSON"),
-                dump: dump.exists().then_some(dump),
+                dump,
             });
         }
     }
     reports.sort_by_key(|report| report.directory.file_name().map(ToOwned::to_owned));
     reports
+}
+
+/// Keeps a dump for the readers that `cargo xtask readers` names, once however often its report is looked at.
+fn keep_dump(uuid: &str, dump: &Path) {
+    static KEPT: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut kept = KEPT.lock().unwrap_or_else(PoisonError::into_inner);
+    if kept.contains(uuid) {
+        return;
+    }
+    // The report may have been moved on since; the next look finds it elsewhere.
+    if let Ok(bytes) = fs::read(dump) {
+        readers::save(&bytes, None).expect("the directory is open to all");
+        kept.insert(uuid.to_owned());
+    }
 }
 
 impl Report {
