@@ -220,6 +220,23 @@ fn an_overflow_is_known_and_small() {
     assert!(module.ends_with("crashzoo"), "{module}");
 }
 
+// Goal: who has the dump of an overflow on the main thread, and the files, sees the recursion at one end of the stack and `main` at the other.
+#[test]
+fn an_overflow_shows_its_main_function() {
+    let (_scene, report) = dies_truly(&CRASHES[9], "main", "worker-first");
+    let bytes = std::fs::read(report.dump.as_ref().expect("a dump")).expect("the dump");
+    let processed = readers::Processed::with_files(&bytes).expect("other people read it");
+    let near = processed.crash_frames();
+    let is_recursion = |frame: &readers::Frame| frame.function == "crashzoo::ways::dig";
+    assert!(near.iter().filter(|frame| is_recursion(frame)).count() > 10, "{near:#?}");
+    // A walk that begins at the first return address of the far piece of the stack, since none crosses the hole.
+    let far = processed.far_frames(&bytes).expect("the far end");
+    let begun = far.iter().rposition(is_recursion).expect("the recursion's beginning");
+    let outer = |name: &str| far[begun..].iter().position(|frame| frame.function == name);
+    let places = ["crashzoo::ways::stack_overflow", "crashzoo::main", "main"].map(outer);
+    assert!(places[0].is_some() && places.is_sorted(), "{far:#?}");
+}
+
 // Goal: the application chooses how much of an endless stack its dump holds.
 #[test]
 fn the_size_of_a_dump_is_chosen() {

@@ -149,8 +149,10 @@ impl Processed {
         let near = memory.iter().filter(|piece| piece.base_address + piece.size > pointer);
         let near = near.min_by_key(|piece| piece.base_address).ok_or("no stack is dumped")?;
         let mapping = mappings.memory_info_at_address(near.base_address);
-        let end = mapping.and_then(|mapping| mapping.memory_range()).ok_or("no mapping")?.end;
-        let far = memory.memory_at_address(end).ok_or("the far end isn't dumped")?;
+        let mapping = mapping.and_then(|mapping| mapping.memory_range()).ok_or("no mapping")?;
+        // Of a main thread's stack the uppermost part isn't frames, and may be left out.
+        let far = memory.iter().filter(|piece| mapping.contains(piece.base_address));
+        let far = far.max_by_key(|piece| piece.base_address).ok_or("no stack is dumped")?;
         if far.base_address == near.base_address {
             return Err("the stack is in one piece".to_owned());
         }

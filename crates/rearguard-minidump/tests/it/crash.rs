@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicI32, Ordering};
 
 use minidump::Module;
+use readers::{Frame, Processed};
 use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step};
 
 use crate::calls::{self, gettid};
@@ -217,6 +218,29 @@ fn an_overflow_shows_both_ends_and_stays_small() {
         (low..high).contains(&start).then_some(high)
     });
     assert!(dump.has(end.unwrap() - 1) && dump.has(end.unwrap() - 30 * 1024));
+    release(&mut zoo);
+}
+
+/// Goal: from the two ends of an overflow's stack the recursion and who began it are seen by the readers that there are, the files being there.
+#[test]
+fn an_overflow_shows_the_recursion_and_its_root() {
+    let (mut zoo, published) = start("overflow");
+    let dump = dump_of(&published.request(&zoo));
+    let processed = Processed::with_files(&dump.bytes).unwrap();
+    let count = |frames: &[Frame], name: &str| {
+        frames.iter().filter(|frame| frame.function.contains(name)).count()
+    };
+    // The processor walks within one piece of memory: it sees the recursion and where it stands, and no root.
+    let near = processed.crash_frames();
+    assert_eq!(near[0].function, "it::crash::overflow");
+    assert!(count(&near, "it::crash::overflow") > 20, "{near:#?}");
+    assert_eq!(count(&near, "thread_start"), 0, "{near:#?}");
+    // A second walk from the first return address of the far end sees the root.
+    let far = processed.far_frames(&dump.bytes).unwrap();
+    assert!(count(&far, "it::crash::overflow") > 5, "{far:#?}");
+    let root = ["it::crash::overflow", "it::crash::target::", "thread_start"];
+    let places = root.map(|name| far.iter().rposition(|frame| frame.function.contains(name)));
+    assert!(places[0].is_some() && places.is_sorted(), "{far:#?}");
     release(&mut zoo);
 }
 
