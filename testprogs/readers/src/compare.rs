@@ -4,11 +4,11 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
-/// Somebody whose record is held against what the `minidump` crate sees.
+/// Who made a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reader {
-    /// The dumped program's own record; it tells a part, and the dump may have more.
-    Truth,
+    /// The `minidump` crate, which tells all that a record can have.
+    Minidump,
     /// lldb.
     Lldb,
     /// PyPI's `minidump`.
@@ -134,38 +134,48 @@ fn is_numbered(register: &str, prefix: &str) -> bool {
     number.is_some_and(|number| number.parse::<u8>().is_ok())
 }
 
-/// How two values of a record differ, a line each.
-///
-/// `reference` is the record that the `minidump` crate gives.
-pub fn disagreements(reference: &Value, other: &Value, reader: Reader) -> Vec<String> {
-    let [reference, other] = [reference, other].map(|record| {
-        let mut leaves = BTreeMap::new();
-        flatten(record, &mut Vec::new(), &mut leaves);
-        leaves
-    });
-    let mut lines = Vec::new();
-    for (path, value) in &reference {
-        let is_known_gap =
-            reader == Reader::Truth || GAPS.iter().any(|gap| gap.holds(reader, path));
-        match other.get(path) {
-            Some(seen) if seen == value => {}
-            None if is_known_gap => {}
-            seen => lines.push(format!(
-                "{}: {} for minidump, {} for {reader:?}",
-                path.join("/"),
-                value,
-                seen.map_or("nothing", String::as_str),
-            )),
+/// How a reader's record differs from that of the `minidump` crate, a line each.
+pub fn disagreements(reference: &Value, record: &Value, reader: Reader) -> Vec<String> {
+    let mut lines = contradictions("minidump", reference, record, reader);
+    let reference = leaves(reference);
+    for (path, value) in leaves(record) {
+        let is_invented = || INVENTIONS.iter().any(|one| one.holds(reader, &path, &value));
+        if !reference.contains_key(&path) && !is_invented() {
+            let path = path.join("/");
+            lines.push(format!("{path}: nothing for minidump, {value} for {reader:?}"));
         }
-    }
-    for (path, value) in other.iter().filter(|(path, _)| !reference.contains_key(*path)) {
-        if INVENTIONS.iter().any(|invention| invention.holds(reader, path, value)) {
-            continue;
-        }
-        let path = path.join("/");
-        lines.push(format!("{path}: nothing for minidump, {value} for {reader:?}"));
     }
     lines
+}
+
+/// How a reader's record differs from the truth, a line each. The truth may be a part of it.
+pub fn untruths(truth: &Value, record: &Value, reader: Reader) -> Vec<String> {
+    contradictions("the truth", truth, record, reader)
+}
+
+/// What is another value in a reader's record, or is missing there without being a known gap.
+fn contradictions(teller: &str, expected: &Value, record: &Value, reader: Reader) -> Vec<String> {
+    let seen = leaves(record);
+    let mut lines = Vec::new();
+    for (path, value) in leaves(expected) {
+        let is_gap = || GAPS.iter().any(|gap| gap.holds(reader, &path));
+        match seen.get(&path) {
+            Some(seen) if *seen == value => {}
+            None if is_gap() => {}
+            seen => {
+                let seen = seen.map_or("nothing", String::as_str);
+                let path = path.join("/");
+                lines.push(format!("{path}: {value} for {teller}, {seen} for {reader:?}"));
+            }
+        }
+    }
+    lines
+}
+
+fn leaves(record: &Value) -> BTreeMap<Vec<String>, String> {
+    let mut leaves = BTreeMap::new();
+    flatten(record, &mut Vec::new(), &mut leaves);
+    leaves
 }
 
 /// The values of a record with their paths. An object is a value too, so that an empty one isn't the same as none.
@@ -220,12 +230,14 @@ mod tests {
         );
         let truth = json!({ "threads": { "0x1": { "name": "b" } }, "pid": "0x7" });
         assert_eq!(
-            disagreements(&reference, &truth, Reader::Truth),
+            untruths(&truth, &reference, Reader::Minidump),
             [
-                "threads/0x1/name: a for minidump, b for Truth",
-                "pid: nothing for minidump, 0x7 for Truth",
+                "pid: 0x7 for the truth, nothing for Minidump",
+                "threads/0x1/name: b for the truth, a for Minidump",
             ]
         );
+        let told = json!({ "exception": null, "threads": { "0x1": { "name": "a" } } });
+        assert_eq!(untruths(&told, &reference, Reader::Minidump), [""; 0]);
         // A gap is for what isn't told, not for what is told wrongly.
         let wrong = json!({ "threads": { "0x1": { "name": "b" } } });
         let lines = disagreements(&reference, &wrong, Reader::Lldb);

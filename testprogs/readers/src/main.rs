@@ -9,7 +9,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use readers::{Frame, Processed, Reader, disagreements, plan_of, record_of, truth_of};
+use readers::{Frame, Processed, Reader, disagreements, plan_of, record_of, truth_of, untruths};
 use serde_json::{Map, Value, json};
 
 fn main() -> ExitCode {
@@ -119,7 +119,9 @@ fn compare_one(
     if let Some(mut truth) = truth {
         let expected = taken(&mut truth, "frames")
             .map(|frames| Stack { frames, root: taken(&mut truth, "root").unwrap_or_default() });
-        lines.extend(disagreements(&record, &truth, Reader::Truth));
+        lines.extend(untruths(&truth, &record, Reader::Minidump));
+        lines.extend(untruths(&truth, &lldb, Reader::Lldb));
+        lines.extend(untruths(&truth, pypi, Reader::Pypi));
         if let Some(expected) = expected {
             let processed = Processed::with_files(&bytes)?;
             let seen: Value = processed.crash_frames().iter().map(frame_value).collect();
