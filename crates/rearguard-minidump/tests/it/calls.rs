@@ -94,7 +94,17 @@ fn registers(context: &libc::ucontext_t) -> (Vec<u64>, Vec<u8>) {
     let machine = &context.uc_mcontext;
     let mut general = machine.regs.to_vec();
     general.extend([machine.sp, machine.pc, machine.pstate]);
-    (general, Vec::new())
+    // Records of the floating-point unit and others end the structure, in a field that not every C library names: 4096 bytes, of which this is the first record on every kernel.
+    let records = (&raw const *machine).cast::<u8>().wrapping_add(size_of_val(machine) - 4096);
+    // SAFETY: the kernel has filled the structure, to which the record belongs.
+    let record = unsafe { std::slice::from_raw_parts(records, 16 + 32 * 16) };
+    let word = |at: usize| u32::from_le_bytes(record[at..at + 4].try_into().unwrap());
+    // FPSIMD_MAGIC of asm/sigcontext.h; then come fpsr, fpcr, and the vector registers.
+    if word(0) != 0x4650_8001 {
+        return (general, Vec::new());
+    }
+    // In the order of ptrace: fpsr and fpcr are last.
+    (general, [&record[16..], &record[8..16]].concat())
 }
 
 /// Gives the thread a stack for signals on which a handler that allocates has room.
