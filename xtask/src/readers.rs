@@ -76,7 +76,8 @@ pub(crate) fn read(program: &Path, dumps: &Path) -> Result<(), String> {
 
 /// Runs one reader to its end, or to the deadline.
 fn end(command: &mut Command) -> Result<(), String> {
-    let name = command.get_program().to_string_lossy().into_owned();
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
+    let name = program.to_string_lossy().into_owned();
     let child = command.stdin(Stdio::null()).spawn();
     let mut child = child.map_err(|error| format!("{name}: {error}"))?;
     match suite::wait(&mut child, READER_MAX)? {

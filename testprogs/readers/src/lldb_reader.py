@@ -141,7 +141,7 @@ def __lldb_init_module(_debugger, _names):
     debugger.SetAsync(False)
     records = {}
     seen = set()
-    for name, wanted in plan.items():
+    for name, wanted in sorted(plan.items(), key=lambda item: sorted(item[1]["paths"])):
         # A file that lldb has in memory it shows for every other path with the same build id, so it begins anew with each new path.
         # Not with each dump: reading the larger files takes it a quarter of a second.
         if not seen.issuperset(wanted["paths"]):

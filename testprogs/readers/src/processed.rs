@@ -71,55 +71,22 @@ impl Processed {
     /// How the processor's view differs from the record of the same dump, a line each.
     pub fn disagreements(&self, record: &Value) -> Vec<String> {
         let state = &self.0;
-        let mut lines = Vec::new();
-        let mut compare = |what: &str, seen: String, expected: String| {
-            if seen != expected {
-                lines.push(format!("{what}: {expected} for minidump, {seen} for the processor"));
-            }
-        };
-        let text = |value: &Value| value.as_str().unwrap_or("nothing").to_owned();
-        let or_nothing = |value: Option<String>| value.unwrap_or_else(|| "nothing".to_owned());
-        compare(
-            "pid",
-            or_nothing(state.process_id.map(|pid| format!("{pid:#x}"))),
-            text(&record["pid"]),
-        );
+        let mut lines = Lines::default();
+        let pid = state.process_id.map(|pid| format!("{pid:#x}"));
+        lines.compare("pid", pid, &record["pid"]);
         let crashed = state.requesting_thread.and_then(|index| state.threads.get(index));
         let crashed = crashed.map(|thread| format!("{:#x}", thread.thread_id));
-        compare("exception/thread", or_nothing(crashed), text(&record["exception"]["thread"]));
-        let address = state.exception_info.as_ref();
-        let address = address.map(|info| format!("{:#x}", info.address.0));
-        compare("exception/address", or_nothing(address), text(&record["exception"]["address"]));
-        let threads = record["threads"].as_object();
-        let count = threads.map_or(0, serde_json::Map::len);
-        compare("threads", state.threads.len().to_string(), count.to_string());
-        let modules = record["modules"].as_object().map_or(0, serde_json::Map::len);
-        compare("modules", state.modules.iter().count().to_string(), modules.to_string());
+        lines.compare("exception/thread", crashed, &record["exception"]["thread"]);
+        let info = state.exception_info.as_ref();
+        let address = info.map(|info| format!("{:#x}", info.address.0));
+        lines.compare("exception/address", address, &record["exception"]["address"]);
+        let length = |field: &str| record[field].as_object().map_or(0, serde_json::Map::len);
+        lines.compare_counts("threads", state.threads.len(), length("threads"));
+        lines.compare_counts("modules", state.modules.iter().count(), length("modules"));
         for thread in &state.threads {
-            let id = format!("{:#x}", thread.thread_id);
-            let expected = &record["threads"][&id];
-            let path = format!("threads/{id}");
-            compare(
-                &format!("{path}/name"),
-                or_nothing(thread.thread_name.clone()),
-                text(&expected["name"]),
-            );
-            let has_context = expected["registers"].is_object();
-            let info = match thread.info {
-                CallStackInfo::Ok => true,
-                CallStackInfo::MissingContext
-                | CallStackInfo::MissingMemory
-                | CallStackInfo::UnsupportedCpu
-                | CallStackInfo::DumpThreadSkipped => false,
-            };
-            compare(&format!("{path}/registers"), info.to_string(), has_context.to_string());
-            if let Some(frame) = thread.frames.first() {
-                let name = if cfg!(target_arch = "x86_64") { "rip" } else { "pc" };
-                let seen = format!("{:#x}", frame.instruction);
-                compare(&format!("{path}/{name}"), seen, text(&expected["registers"][name]));
-            }
+            lines.compare_thread(thread, &record["threads"]);
         }
-        lines
+        lines.0
     }
 
     /// The frames of the thread that crashed, with names from the files that the dump names.
@@ -166,6 +133,50 @@ impl Processed {
         let piece = Some(UnifiedMemory::Memory(far));
         block_on(walk_stack(0, (), &mut stack, piece, modules, &self.0.system_info, &files))?;
         Ok(named(&stack))
+    }
+}
+
+/// What differs, a line each.
+#[derive(Default)]
+struct Lines(Vec<String>);
+
+impl Lines {
+    fn compare(&mut self, path: &str, seen: Option<String>, expected: &Value) {
+        let seen = seen.as_deref().unwrap_or("nothing");
+        let expected = expected.as_str().unwrap_or("nothing");
+        if seen != expected {
+            self.0.push(format!("{path}: {expected} for minidump, {seen} for the processor"));
+        }
+    }
+
+    fn compare_counts(&mut self, path: &str, seen: usize, expected: usize) {
+        if seen != expected {
+            self.0.push(format!("{path}: {expected} for minidump, {seen} for the processor"));
+        }
+    }
+
+    fn compare_thread(&mut self, thread: &CallStack, threads: &Value) {
+        let id = format!("{:#x}", thread.thread_id);
+        let expected = &threads[&id];
+        let path = format!("threads/{id}");
+        self.compare(&format!("{path}/name"), thread.thread_name.clone(), &expected["name"]);
+        let registers = &expected["registers"];
+        let is_walked = match thread.info {
+            CallStackInfo::Ok => true,
+            CallStackInfo::MissingContext
+            | CallStackInfo::MissingMemory
+            | CallStackInfo::UnsupportedCpu
+            | CallStackInfo::DumpThreadSkipped => false,
+        };
+        if is_walked != registers.is_object() {
+            let info = &thread.info;
+            self.0.push(format!("{path}: {info:?} for the processor, {registers} for minidump"));
+        }
+        if let Some(frame) = thread.frames.first() {
+            let name = if cfg!(target_arch = "x86_64") { "rip" } else { "pc" };
+            let seen = format!("{:#x}", frame.instruction);
+            self.compare(&format!("{path}/{name}"), Some(seen), &registers[name]);
+        }
     }
 }
 

@@ -35,13 +35,18 @@ impl Dump {
             let untruths = readers::untruths(&truth, &record, readers::Reader::Minidump);
             assert!(untruths.is_empty(), "{untruths:#?}");
         }
-        let dump = Minidump::read(bytes.clone()).unwrap();
-        let dump = Dump { bytes, dump };
+        let dump = Dump::open(bytes);
         assert_eq!(
             dump.system().cpu,
             if cfg!(target_arch = "x86_64") { Cpu::X86_64 } else { Cpu::Arm64 }
         );
         dump
+    }
+
+    /// Only the reference reader's view, for a look before the truth is whole.
+    pub(crate) fn open(bytes: Vec<u8>) -> Dump {
+        let dump = Minidump::read(bytes.clone()).unwrap();
+        Dump { bytes, dump }
     }
 
     pub(crate) fn system(&self) -> MinidumpSystemInfo {

@@ -100,7 +100,7 @@ fn of(zoo: &Zoo, published: &Published) -> Value {
 
 /// Adds what is in the memory that a dump has of the crashed thread's stack.
 fn add_stack(truth: &mut Value, zoo: &Zoo, published: &Published, bytes: &[u8]) {
-    let (start, stack) = Dump::parse(bytes.to_vec()).stack(published.tid).unwrap();
+    let (start, stack) = Dump::open(bytes.to_vec()).stack(published.tid).unwrap();
     let sum = readers::sum(&memory(zoo.pid(), start, stack.len()));
     truth["memory"] = json!({ hex(start): { "size": hex(stack.len() as u64), "sum": sum } });
 }
