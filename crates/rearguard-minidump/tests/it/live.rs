@@ -230,6 +230,8 @@ fn environment_and_command_line_stay_out() {
 #[test]
 fn an_exempt_thread_keeps_running() {
     let (mut zoo, threads) = start(2);
+    // On their way to where they wait they still run.
+    zoo.wait_states('S');
     let exempt = threads[0].0;
     let pid = zoo.pid();
     let probe = |step: Step| {
