@@ -8,6 +8,9 @@ use crate::soft_error::Object;
 /// The version of MinidumpCrashpadInfo that has all fields written here.
 const CRASHPAD_VERSION: u32 = 1;
 
+/// MinidumpCrashpadInfo, the length of its dictionary, and what aligning them takes.
+const ANNOTATIONS_BYTES_MIN: usize = 72;
+
 /// The client's id, which isn't told.
 const CRASHPAD_CLIENT_BYTES: usize = 16;
 
@@ -28,7 +31,9 @@ impl Encoder {
                 (None, _) | (_, None) => break,
             }
         }
-        self.out.align();
+        if !self.begin(snapshot, CRASHPAD_INFO, ANNOTATIONS_BYTES_MIN + entries.len() * 8) {
+            return;
+        }
         let start = self.out.rva();
         self.out.u32(entries.len() as u32);
         for (key, value) in &entries {

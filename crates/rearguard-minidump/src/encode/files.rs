@@ -24,7 +24,9 @@ pub(crate) fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
         let (Some(kind), Some(name)) = (encoder.out.string(kind), encoder.out.string(&name)) else { break };
         heap::add(&mut entries, (*number, kind, name));
     }
-    encoder.out.align();
+    if !encoder.begin(snapshot, HANDLE_DATA, HEADER_BYTES) {
+        return;
+    }
     let start = encoder.out.rva();
     encoder.out.u32(HEADER_BYTES as u32);
     encoder.out.u32(DESCRIPTOR_BYTES as u32);

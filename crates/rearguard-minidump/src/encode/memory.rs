@@ -23,6 +23,11 @@ const MAPPED: u32 = 0x4_0000;
 /// The least of a stack that is worth its place: a few frames.
 const STACK_BYTES_MIN: usize = 2048;
 
+/// The size of the list of all memory, with what aligning it takes.
+pub(super) fn list_bytes(snapshot: &Snapshot) -> usize {
+    16 + (snapshot.threads.len() + snapshot.memory.len()) * DESCRIPTOR_BYTES
+}
+
 /// A region that is in the file.
 pub(super) type Region = (u64, Location);
 
@@ -120,7 +125,9 @@ impl Encoder {
 
     /// MINIDUMP_MEMORY_INFO_LIST: at most a quarter of what is left.
     pub(super) fn memory_info(&mut self, snapshot: &mut Snapshot) {
-        self.out.align();
+        if !self.begin(snapshot, MEMORY_INFO_LIST, INFO_HEADER_BYTES) {
+            return;
+        }
         let fit = (self.out.room() / 4).saturating_sub(INFO_HEADER_BYTES) / INFO_BYTES;
         let count = snapshot.mappings.len().min(fit);
         let start = self.out.rva();

@@ -68,6 +68,8 @@ pub(crate) struct Encoder {
     streams_max: usize,
     /// The memory is in the file already, at the places that the snapshot names.
     in_place: bool,
+    /// Bytes that are held back for the list of memory.
+    reserve: usize,
 }
 
 /// Bytes of header and directory, which come first: a multiple of 8.
@@ -99,6 +101,7 @@ pub(crate) fn encode(snapshot: &mut Snapshot) -> Vec<u8> {
     }
     encoder.memory_info(snapshot);
     encoder.texts(snapshot);
+    encoder.out.raise_limit(encoder.reserve);
     encoder.other_stacks(snapshot, list, crash, &mut regions);
     encoder.out.raise_limit(STREAM_BYTES_MAX);
     encoder.soft_errors(snapshot);
@@ -111,10 +114,12 @@ impl Encoder {
         let limit = snapshot.request.limits.file_bytes_max.max(FILE_BYTES_MIN) - STREAM_BYTES_MAX;
         let user_streams = snapshot.request.user_streams.len();
         let in_place = size::all_fits(snapshot, limit);
+        // So has the list of memory, which is written behind all that it could tell of.
+        let reserve = if in_place { 0 } else { memory::list_bytes(snapshot).min(limit / 8) };
         let mut out = if in_place {
             Writer::behind(core::mem::take(&mut snapshot.arena), limit)
         } else {
-            Writer::new(limit)
+            Writer::new(limit - reserve)
         };
         let beginning = beginning_bytes(user_streams);
         if out.len() < beginning {
@@ -124,7 +129,17 @@ impl Encoder {
         for (at, value) in [(0, SIGNATURE), (4, VERSION), (12, HEADER_BYTES as u32), (20, snapshot.system.now_s)] {
             out.patch_u32(at, value);
         }
-        Encoder { out, streams: 0, streams_max: OWN_STREAMS_MAX + user_streams, in_place }
+        Encoder { out, streams: 0, streams_max: OWN_STREAMS_MAX + user_streams, in_place, reserve }
+    }
+
+    /// Goes to where a list may begin; false, and told, where not even its first bytes have room.
+    fn begin(&mut self, snapshot: &mut Snapshot, stream_type: u32, bytes: usize) -> bool {
+        self.out.align();
+        let fits = bytes <= self.out.room();
+        if !fits {
+            snapshot.soft_errors.add("keep stream within the file's limit", Object::Count(u64::from(stream_type)), 0);
+        }
+        fits
     }
 
     /// Puts a stream into the directory.
@@ -140,9 +155,7 @@ impl Encoder {
 
     /// Writes `bytes` as a whole stream, or notes that there was no room for it.
     fn whole_stream(&mut self, snapshot: &mut Snapshot, stream_type: u32, bytes: &[u8]) {
-        self.out.align();
-        if bytes.len() > self.out.room() {
-            snapshot.soft_errors.add("keep stream within the file's limit", Object::Count(u64::from(stream_type)), 0);
+        if !self.begin(snapshot, stream_type, bytes.len()) {
             return;
         }
         let start = self.out.rva();

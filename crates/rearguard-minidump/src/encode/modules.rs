@@ -31,7 +31,9 @@ impl Encoder {
             let build_id = self.build_id(module);
             heap::add(&mut entries, (u64::from(name), build_id));
         }
-        self.out.align();
+        if !self.begin(snapshot, MODULE_LIST, 4) {
+            return;
+        }
         let start = self.out.rva();
         self.out.u32(entries.len() as u32);
         for (module, (name, build_id)) in snapshot.modules.iter().zip(&entries) {

@@ -102,7 +102,9 @@ impl Encoder {
                 None => left_out += 1,
             }
         }
-        self.out.align();
+        if !self.begin(snapshot, THREAD_NAMES, 4) {
+            return;
+        }
         let start = self.out.rva();
         self.out.u32(names.len() as u32);
         for (tid, at) in names {
