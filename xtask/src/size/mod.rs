@@ -18,12 +18,18 @@ use table::{Column, Found, Table};
 /// The most that an executable may grow over hello world, in bytes of the stripped file; 1 KB is 1,000 bytes.
 const GROWTH_BYTES_MAX: u64 = 200_000;
 
+/// The most that it may grow by the dump writer alone.
+const WRITER_BYTES_MAX: u64 = 50_000;
+
 /// How panics end in the measured programs.
 const PANICS: [&str; 2] = ["unwind", "abort"];
 
 /// The measured programs: each without and with rearguard.
 const HELLO: [&str; 2] = ["hello", "hello-guarded"];
 const BASE: [&str; 2] = ["base", "base-guarded"];
+
+/// Hello world with the dump writer alone, on the systems that it is for.
+const DUMP: &str = "hello-dump";
 
 /// Whether the file is what a vendor ships, or has its symbols left.
 #[derive(Clone, Copy)]
@@ -62,7 +68,8 @@ pub(crate) fn run(all: bool, json: Option<&Path>) -> Result<(), String> {
             .map_err(|error| format!("{}: {error}", path.display()))?;
         println!("written to {}", path.display());
     }
-    problems.extend(table.above(GROWTH_BYTES_MAX));
+    problems.extend(table.above("rearguard", GROWTH_BYTES_MAX, |sizes| Some(sizes.hello)));
+    problems.extend(table.above("the dump writer alone", WRITER_BYTES_MAX, |sizes| sizes.writer));
     if problems.is_empty() { Ok(()) } else { Err(problems.join("\n")) }
 }
 
@@ -82,7 +89,9 @@ fn measure(target: &str, panic: &str) -> Result<table::Sizes, String> {
     let hello = [read(&shipped, HELLO[0])?, read(&shipped, HELLO[1])?];
     let twins = [read(&twins, HELLO[0])?, read(&twins, HELLO[1])?];
     let base = [read(&shipped, BASE[0])?, read(&shipped, BASE[1])?];
+    let writer = target.contains("linux").then(|| read(&shipped, DUMP)).transpose()?;
     Ok(table::Sizes {
+        writer: writer.map(|writer| [hello[0].bytes, writer.bytes]),
         hello: [hello[0].bytes, hello[1].bytes],
         base: [base[0].bytes, base[1].bytes],
         rows: parts::of_growth(&hello, &twins),
