@@ -1,51 +1,264 @@
-//! Bytes, texts and lists on the heap, by functions that end the process where there is no memory for them.
+//! Lists and texts on the heap, by functions that end the process where there is no memory for them.
 //!
-//! The standard library's own may unwind, by their type, and whoever holds anything needs a landing pad around each call of theirs.
+//! The standard library's lists are code for each kind of item, which may unwind and gives back each item by itself; they were a quarter of the crate.
+//! Here every item is plain data, and one function for all kinds makes room and one gives it back.
 //! Nobody here could go on without memory.
-//! In a program whose panics unwind, the pads and their tables were a tenth of the crate.
 
-#![expect(improper_ctypes_definitions, reason = "nothing of C calls these; the ABI is the one that doesn't unwind")]
+#![expect(unsafe_code, reason = "lists of the crate's own")]
+
+use core::fmt;
+use core::marker::PhantomData;
+use core::ops::{Deref, DerefMut};
+use core::ptr::{self, NonNull};
+use core::slice;
+use std::alloc::{self, Layout};
+
+/// Where something is in a list of bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Span {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
+}
+
+impl Span {
+    pub(crate) fn len(self) -> usize {
+        self.end.saturating_sub(self.start)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.start >= self.end
+    }
+
+    /// The bytes there, or nothing where there is no such place.
+    pub(crate) fn of(self, bytes: &[u8]) -> &[u8] {
+        bytes.get(self.start..self.end).unwrap_or_default()
+    }
+
+    pub(crate) fn of_mut(self, bytes: &mut [u8]) -> &mut [u8] {
+        bytes.get_mut(self.start..self.end).unwrap_or_default()
+    }
+}
+
+/// A list that grows.
+pub(crate) struct List<T: Copy> {
+    raw: Raw,
+    of: PhantomData<T>,
+}
+
+/// What a list is without the kind of its items.
+struct Raw {
+    /// Aligned for the items; the memory of `room` items where that isn't 0.
+    start: NonNull<u8>,
+    len: usize,
+    room: usize,
+}
+
+// SAFETY: a list owns its items, and shares nothing else.
+unsafe impl<T: Copy + Send> Send for List<T> {}
+// SAFETY: as above; whoever has a shared list can only read it.
+unsafe impl<T: Copy + Sync> Sync for List<T> {}
+
+impl<T: Copy> List<T> {
+    pub(crate) const fn new() -> List<T> {
+        List { raw: Raw { start: NonNull::<T>::dangling().cast(), len: 0, room: 0 }, of: PhantomData }
+    }
+
+    /// Forgets the items from a place on.
+    pub(crate) fn truncate(&mut self, len: usize) {
+        self.raw.len = self.raw.len.min(len);
+    }
+
+    /// Keeps the items that are wanted.
+    pub(crate) fn retain(&mut self, mut wanted: impl FnMut(&T) -> bool) {
+        let mut kept = 0;
+        for index in 0..self.len() {
+            let Some(item) = self.get(index).copied() else { break };
+            if wanted(&item) {
+                if let Some(place) = self.get_mut(kept) {
+                    *place = item;
+                }
+                kept += 1;
+            }
+        }
+        self.truncate(kept);
+    }
+}
+
+impl<T: Copy> Default for List<T> {
+    fn default() -> List<T> {
+        List::new()
+    }
+}
+
+impl<T: Copy> Deref for List<T> {
+    type Target = [T];
+
+    #[inline(always)]
+    fn deref(&self) -> &[T] {
+        // SAFETY: `start` is aligned, and `len` items were written there, of which nobody else has a unique reference.
+        unsafe { slice::from_raw_parts(self.raw.start.as_ptr().cast(), self.raw.len) }
+    }
+}
+
+impl<T: Copy> DerefMut for List<T> {
+    #[inline(always)]
+    fn deref_mut(&mut self) -> &mut [T] {
+        // SAFETY: as above, and nobody else has any reference.
+        unsafe { slice::from_raw_parts_mut(self.raw.start.as_ptr().cast(), self.raw.len) }
+    }
+}
+
+impl<'l, T: Copy> IntoIterator for &'l List<T> {
+    type Item = &'l T;
+    type IntoIter = slice::Iter<'l, T>;
+
+    fn into_iter(self) -> slice::Iter<'l, T> {
+        self.iter()
+    }
+}
+
+impl<T: Copy + fmt::Debug> fmt::Debug for List<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<T: Copy> Drop for List<T> {
+    #[inline(always)]
+    fn drop(&mut self) {
+        give_back(&mut self.raw, size_of::<T>(), align_of::<T>());
+    }
+}
+
+impl From<List<u8>> for Vec<u8> {
+    fn from(list: List<u8>) -> Vec<u8> {
+        let list = core::mem::ManuallyDrop::new(list);
+        // SAFETY: the memory is the global allocator's, of `room` bytes that are aligned to 1, and `len` of them were written; the list is never dropped.
+        unsafe { Vec::from_raw_parts(list.raw.start.as_ptr(), list.raw.len, list.raw.room) }
+    }
+}
+
+/// Makes room for more items; ends the process where there is none.
+#[inline(never)]
+extern "C" fn make_room(raw: &mut Raw, more: usize, size: usize, align: usize) {
+    let needed = raw.len.saturating_add(more);
+    if needed <= raw.room {
+        return;
+    }
+    let room = needed.max(raw.room.saturating_mul(2)).max(4);
+    let Some(layout) = room.checked_mul(size).and_then(|bytes| Layout::from_size_align(bytes, align).ok()) else {
+        std::process::abort();
+    };
+    let start = if raw.room == 0 {
+        // SAFETY: no item has no size, so the layout hasn't either.
+        unsafe { alloc::alloc(layout) }
+    } else {
+        // SAFETY: the same product and alignment were a layout when the memory was got.
+        let old = unsafe { Layout::from_size_align_unchecked(raw.room * size, align) };
+        // SAFETY: the memory was got with that layout, and the new size is a layout's.
+        unsafe { alloc::realloc(raw.start.as_ptr(), old, layout.size()) }
+    };
+    let Some(start) = NonNull::new(start) else { std::process::abort() };
+    raw.start = start;
+    raw.room = room;
+}
+
+/// Gives back the memory of a list that nobody uses any more.
+#[inline(never)]
+extern "C" fn give_back(raw: &mut Raw, size: usize, align: usize) {
+    if raw.room > 0 {
+        // SAFETY: the same product and alignment were a layout when the memory was got.
+        let layout = unsafe { Layout::from_size_align_unchecked(raw.room * size, align) };
+        // SAFETY: the memory was got with that layout, and only the drop of its list comes here.
+        unsafe { alloc::dealloc(raw.start.as_ptr(), layout) };
+    }
+}
+
+/// Makes room for more items, so that the list isn't moved for each of them.
+pub(crate) fn reserve<T: Copy>(list: &mut List<T>, more: usize) {
+    make_room(&mut list.raw, more, size_of::<T>(), align_of::<T>());
+}
+
+/// Adds an item to a list.
+#[inline(always)]
+pub(crate) fn add<T: Copy>(list: &mut List<T>, item: T) {
+    if list.raw.len == list.raw.room {
+        reserve(list, 1);
+    }
+    let start: *mut T = list.raw.start.as_ptr().cast();
+    // SAFETY: there is room for one more item than there are.
+    let place = unsafe { start.add(list.raw.len) };
+    // SAFETY: the place is aligned, the list's own, and holds no item yet.
+    unsafe { place.write(item) };
+    list.raw.len += 1;
+}
 
 /// Appends bytes.
+#[expect(improper_ctypes_definitions, reason = "nothing of C calls it; the ABI is the one that doesn't unwind")]
 #[inline(never)]
-pub(crate) extern "C" fn append(bytes: &mut Vec<u8>, part: &[u8]) {
-    bytes.extend_from_slice(part);
+pub(crate) extern "C" fn append(bytes: &mut List<u8>, part: &[u8]) {
+    reserve(bytes, part.len());
+    // SAFETY: there is room for all of `part` behind the bytes that there are.
+    let place = unsafe { bytes.raw.start.as_ptr().add(bytes.raw.len) };
+    // SAFETY: both have the length, and no list's room lies in another's.
+    unsafe { ptr::copy_nonoverlapping(part.as_ptr(), place, part.len()) };
+    bytes.raw.len += part.len();
+}
+
+/// Appends bytes, and says where they are.
+pub(crate) fn put(bytes: &mut List<u8>, part: &[u8]) -> Span {
+    let start = bytes.len();
+    append(bytes, part);
+    Span { start, end: bytes.len() }
 }
 
 /// Makes bytes longer, by copies of one, or shorter.
 #[inline(never)]
-pub(crate) extern "C" fn resize(bytes: &mut Vec<u8>, len: usize, byte: u8) {
-    bytes.resize(len, byte);
+pub(crate) extern "C" fn resize(bytes: &mut List<u8>, len: usize, byte: u8) {
+    let more = len.saturating_sub(bytes.len());
+    reserve(bytes, more);
+    // SAFETY: there is room for so many more bytes behind those that there are.
+    let place = unsafe { bytes.raw.start.as_ptr().add(bytes.raw.len) };
+    // SAFETY: as above.
+    unsafe { ptr::write_bytes(place, byte, more) };
+    bytes.raw.len = len;
 }
 
 /// Bytes of one's own.
-#[inline(never)]
-pub(crate) extern "C" fn copied(bytes: &[u8]) -> Vec<u8> {
-    bytes.to_vec()
+pub(crate) fn copied(bytes: &[u8]) -> List<u8> {
+    let mut list = List::new();
+    append(&mut list, bytes);
+    list
 }
 
 /// Ids of one's own.
-#[inline(never)]
-pub(crate) extern "C" fn copied_ids(ids: &[i32]) -> Vec<i32> {
-    ids.to_vec()
+pub(crate) fn copied_ids(ids: &[i32]) -> List<i32> {
+    let mut list = List::new();
+    reserve(&mut list, ids.len());
+    for id in ids {
+        add(&mut list, *id);
+    }
+    list
+}
+
+/// Puts an item into a list, before those from a place on.
+pub(crate) fn insert<T: Copy>(list: &mut List<T>, at: usize, item: T) {
+    add(list, item);
+    let Some(last) = list.len().checked_sub(1).filter(|last| at < *last) else { return };
+    let start: *mut T = list.raw.start.as_ptr().cast();
+    // SAFETY: `at` is before the last of the items.
+    let place = unsafe { start.add(at) };
+    // SAFETY: the items from `at` to the one before the last move up by one, over the last.
+    unsafe { ptr::copy(place, place.add(1), last - at) };
+    // SAFETY: the place is the list's, and its item has a copy above.
+    unsafe { place.write(item) };
 }
 
 /// A text of one's own; what is no UTF-8 becomes U+FFFD.
+#[expect(improper_ctypes_definitions, reason = "nothing of C calls it; the ABI is the one that doesn't unwind")]
 #[inline(never)]
 pub(crate) extern "C" fn lossy(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
-}
-
-/// Makes room for more items, so that the list isn't moved for each of them.
-#[inline(never)]
-pub(crate) extern "C" fn reserve<T>(list: &mut Vec<T>, more: usize) {
-    list.reserve(more);
-}
-
-/// Puts an id into a list.
-#[inline(never)]
-pub(crate) extern "C" fn insert(ids: &mut Vec<i32>, at: usize, id: i32) {
-    ids.insert(at, id);
 }
 
 /// Makes the compiler give the calling function a frame pointer.
@@ -60,20 +273,42 @@ pub(crate) fn with_frame_pointer() {
     core::hint::black_box(&aligned);
 }
 
-/// Puts a list where an empty one is, which isn't given back since it has nothing.
-#[inline(always)]
-pub(crate) fn fill<T>(place: &mut Vec<T>, list: Vec<T>) {
-    core::mem::forget(core::mem::replace(place, list));
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// Adds an item to a list.
-pub(crate) fn add<T>(list: &mut Vec<T>, item: T) {
-    if cfg!(panic = "unwind") {
-        reserve(list, 1);
-        // Never; it tells the compiler that `push` has nothing left that could fail.
-        if list.len() == list.capacity() {
-            std::process::abort();
+    #[test]
+    fn lists_grow_and_shrink() {
+        let mut list = List::new();
+        assert!(list.is_empty());
+        for number in 0..1000_u64 {
+            add(&mut list, number);
         }
+        insert(&mut list, 3, 77);
+        insert(&mut list, 1001, 78);
+        assert_eq!((list.len(), list[2], list[3], list[4], list[1001]), (1002, 2, 77, 3, 78));
+        list.retain(|number| number % 2 == 1);
+        assert_eq!(&list[..4], [1, 77, 3, 5]);
+        list.truncate(1);
+        assert_eq!(*list, [1]);
     }
-    list.push(item);
+
+    #[test]
+    fn bytes_become_a_vector() {
+        let mut bytes = copied(b"abc");
+        resize(&mut bytes, 5, b'x');
+        assert_eq!(put(&mut bytes, b"yz"), Span { start: 5, end: 7 });
+        resize(&mut bytes, 6, 0);
+        assert_eq!(Vec::from(bytes), b"abcxxy");
+        assert_eq!(Vec::from(List::new()), b"");
+        assert_eq!(&*copied_ids(&[3, 1]), [3, 1]);
+    }
+
+    #[test]
+    fn a_place_outside_is_empty() {
+        let span = Span { start: 2, end: 9 };
+        assert_eq!((span.of(b"abc"), span.len(), span.is_empty()), (&b""[..], 7, false));
+        assert_eq!(Span { start: 1, end: 3 }.of(b"abc"), b"bc");
+        assert!(Span { start: 3, end: 1 }.is_empty());
+    }
 }

@@ -2,9 +2,8 @@
 //!
 //! `linux` fills it, `encode` reads it; it holds no descriptor and no reference to the target, and what the caller gave stays the caller's.
 
-use core::ops::Range;
-
 use crate::encode::Encoder;
+use crate::heap::{self, List, Span};
 use crate::parse::maps::Mapping;
 use crate::registers::Registers;
 use crate::request::Request;
@@ -14,23 +13,28 @@ use crate::soft_error::SoftErrors;
 pub(crate) struct Snapshot<'r> {
     pub(crate) request: &'r Request<'r>,
     /// In the order of the dump: the crashing thread first.
-    pub(crate) threads: Vec<Thread>,
+    pub(crate) threads: List<Thread>,
     /// Memory that is no thread's stack; the thread that it was copied for.
-    pub(crate) memory: Vec<(i32, Memory)>,
+    pub(crate) memory: List<(i32, Memory)>,
     /// The bytes of all memory and stacks.
-    pub(crate) arena: Vec<u8>,
+    pub(crate) arena: List<u8>,
     /// The main executable first.
-    pub(crate) modules: Vec<Module>,
-    pub(crate) mappings: Vec<Mapping>,
+    pub(crate) modules: List<Module>,
+    pub(crate) mappings: List<Mapping>,
     pub(crate) linker: Option<Linker>,
     /// What writes the linker's list, where it was asked for.
     pub(crate) encode_linker: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
     pub(crate) system: System,
     pub(crate) process: Process,
+    /// The texts of the mappings, in which the modules' paths are, and of the auxiliary vector.
+    pub(crate) maps: List<u8>,
+    pub(crate) auxiliary: List<u8>,
+    /// The bytes of all other texts, names and build ids.
+    pub(crate) strings: List<u8>,
     /// Texts of the system, as pairs of stream type and contents; the most useful first.
-    pub(crate) texts: Vec<(u32, Vec<u8>)>,
+    pub(crate) texts: List<(u32, Span)>,
     /// The descriptors of the target, and what they lead to in the kernel's words: a path, or a type and a number.
-    pub(crate) open_files: Vec<(u32, Vec<u8>)>,
+    pub(crate) open_files: List<(u32, Span)>,
     /// What writes the open files, where they were asked for.
     pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
     /// An upper limit of what was asked for takes.
@@ -39,21 +43,30 @@ pub(crate) struct Snapshot<'r> {
 }
 
 impl<'r> Snapshot<'r> {
+    /// Adds a text of the system; one that is empty is left out when the file is made.
+    pub(crate) fn add_text(&mut self, stream_type: u32, text: &[u8]) {
+        let text = heap::put(&mut self.strings, text);
+        heap::add(&mut self.texts, (stream_type, text));
+    }
+
     /// Nothing yet.
     pub(crate) fn new(request: &'r Request<'r>) -> Snapshot<'r> {
         Snapshot {
             request,
-            threads: Vec::new(),
-            memory: Vec::new(),
-            arena: Vec::new(),
-            modules: Vec::new(),
-            mappings: Vec::new(),
+            threads: List::new(),
+            memory: List::new(),
+            arena: List::new(),
+            modules: List::new(),
+            mappings: List::new(),
             linker: None,
             encode_linker: None,
             system: System::default(),
             process: Process::default(),
-            texts: Vec::new(),
-            open_files: Vec::new(),
+            maps: List::new(),
+            auxiliary: List::new(),
+            strings: List::new(),
+            texts: List::new(),
+            open_files: List::new(),
             encode_files: None,
             added_bytes: 0,
             soft_errors: SoftErrors::default(),
@@ -62,10 +75,11 @@ impl<'r> Snapshot<'r> {
 }
 
 /// One thread.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Thread {
     pub(crate) tid: i32,
-    pub(crate) name: Vec<u8>,
+    /// Among the strings.
+    pub(crate) name: Span,
     /// Unknown when the thread couldn't be stopped and the kernel tells no pointers.
     pub(crate) registers: Option<Registers>,
     /// Empty when it couldn't be read.
@@ -73,11 +87,11 @@ pub(crate) struct Thread {
 }
 
 /// Bytes of the target at an address.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Memory {
     pub(crate) address: u64,
     /// Where the bytes are in the arena.
-    pub(crate) place: Range<usize>,
+    pub(crate) place: Span,
 }
 
 impl Memory {
@@ -93,13 +107,14 @@ impl Memory {
 }
 
 /// One mapped file.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Module {
     pub(crate) start: u64,
     pub(crate) end: u64,
-    pub(crate) path: Vec<u8>,
-    /// Empty when there is none, or when it couldn't be read.
-    pub(crate) build_id: Vec<u8>,
+    /// In the text of the mappings.
+    pub(crate) path: Span,
+    /// Among the strings; empty when there is none, or when it couldn't be read.
+    pub(crate) build_id: Span,
 }
 
 /// What the dynamic linker tells a debugger.
@@ -110,16 +125,17 @@ pub(crate) struct Linker {
     pub(crate) base: u64,
     /// Address and bytes of the dynamic section of the executable.
     pub(crate) dynamic_address: u64,
-    pub(crate) dynamic: Vec<u8>,
-    pub(crate) links: Vec<Link>,
+    pub(crate) dynamic: List<u8>,
+    pub(crate) links: List<Link>,
 }
 
 /// One loaded object in the linker's list.
-#[derive(Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Link {
     pub(crate) load_bias: u64,
     pub(crate) dynamic: u64,
-    pub(crate) name: Vec<u8>,
+    /// Among the strings.
+    pub(crate) name: Span,
 }
 
 /// The machine.
@@ -132,7 +148,7 @@ pub(crate) struct System {
     /// Major, minor and patch of the kernel's release.
     pub(crate) release: [u32; 3],
     /// The kernel in words.
-    pub(crate) description: Vec<u8>,
+    pub(crate) description: List<u8>,
     /// Seconds since 1970 at the time of the capture.
     pub(crate) now_s: u32,
 }

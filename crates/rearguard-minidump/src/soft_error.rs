@@ -5,11 +5,11 @@
 
 use core::fmt;
 
-use crate::heap::{add, append, copied, lossy};
+use crate::heap::{List, add, append, copied, lossy};
 use crate::text::{push_decimal, push_hex, push_id};
 
 /// One thing that could not be read or done.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SoftError {
     operation: &'static str,
     object: Object,
@@ -65,7 +65,7 @@ impl SoftError {
     }
 
     /// Appends `,"key":value` for the object.
-    fn push_object(&self, out: &mut Vec<u8>) {
+    fn push_object(&self, out: &mut List<u8>) {
         match self.object {
             Object::Process => {}
             Object::Thread(tid) => {
@@ -120,7 +120,7 @@ impl fmt::Display for SoftError {
 /// The soft errors of one capture.
 #[derive(Debug, Default)]
 pub(crate) struct SoftErrors {
-    kept: Vec<SoftError>,
+    kept: List<SoftError>,
     left_out: u64,
 }
 
@@ -136,8 +136,8 @@ impl SoftErrors {
 
     /// Adds those of another that aren't there yet.
     pub(crate) fn join(&mut self, others: SoftErrors) {
-        for error in others.kept {
-            if self.kept.contains(&error) {
+        for error in &others.kept {
+            if self.kept.contains(error) {
                 continue;
             }
             self.add(error.operation, error.object, error.errno);
@@ -154,8 +154,8 @@ impl SoftErrors {
     }
 
     /// The JSON array for the dump.
-    pub(crate) fn to_json(&self) -> Vec<u8> {
-        let mut out = Vec::new();
+    pub(crate) fn to_json(&self) -> List<u8> {
+        let mut out = List::new();
         append(&mut out, b"[");
         for (index, error) in self.kept.iter().enumerate() {
             if index > 0 {
@@ -199,7 +199,7 @@ mod tests {
         }
         let json = errors.to_json();
         assert!(json.len() <= STREAM_BYTES_MAX);
-        let text = String::from_utf8(json).unwrap();
+        let text = String::from_utf8(json.into()).unwrap();
         assert!(text.starts_with(
             "[{\"operation\":\"stop thread within the limit of time\",\"thread\":0,\"errno\":110},"
         ));

@@ -3,10 +3,10 @@
 //! The formatting machinery of the standard library costs kilobytes in the guard, and `str::parse` accepts signs and spaces that no file of the kernel has.
 //! Nothing here panics or allocates without a bound given by its caller.
 
-use crate::heap::append;
+use crate::heap::{List, append};
 
 /// Appends a number in decimal.
-pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn push_decimal(out: &mut List<u8>, value: u64) {
     if value >= 10 {
         push_decimal(out, value / 10);
     }
@@ -14,12 +14,12 @@ pub(crate) fn push_decimal(out: &mut Vec<u8>, value: u64) {
 }
 
 /// The same without regard to the sign: an id that a kernel gave, which is never negative.
-pub(crate) fn push_id(out: &mut Vec<u8>, id: i32) {
+pub(crate) fn push_id(out: &mut List<u8>, id: i32) {
     push_decimal(out, u64::from(id.unsigned_abs()));
 }
 
 /// Appends `0x` and the hexadecimal digits.
-pub(crate) fn push_hex(out: &mut Vec<u8>, value: u64) {
+pub(crate) fn push_hex(out: &mut List<u8>, value: u64) {
     append(out, b"0x");
     let digits = (u64::BITS - value.leading_zeros()).div_ceil(4).max(1);
     for place in (0..digits).rev() {
@@ -59,10 +59,10 @@ mod tests {
     #[test]
     fn numbers_survive_a_round_trip() {
         for value in [0, 1, 9, 10, 4096, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
-            let mut text = Vec::new();
+            let mut text = List::new();
             push_decimal(&mut text, value);
             assert_eq!(decimal(&text), Some(value));
-            text.clear();
+            text.truncate(0);
             push_hex(&mut text, value);
             assert_eq!(hex(&text[2..]), Some(value));
         }

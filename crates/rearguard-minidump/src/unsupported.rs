@@ -10,7 +10,7 @@ use std::io::{self, Write};
 use crate::{Error, Request, SoftError, Times};
 
 /// The registers of one thread; on this system there is no such value.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Registers(Infallible);
 
 impl Registers {

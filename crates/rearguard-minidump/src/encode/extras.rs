@@ -1,9 +1,9 @@
 //! Annotations, the caller's streams, texts of the system, and what went wrong.
 
-use super::{CRASHPAD_INFO, Encoder, MOZ_SOFT_ERRORS};
-use crate::heap;
+use super::{CRASHPAD_INFO, Encoder, LINUX_AUXV, LINUX_MAPS, MOZ_SOFT_ERRORS};
+use crate::heap::{self, List};
 use crate::snapshot::Snapshot;
-use crate::soft_error::Object;
+use crate::soft_error::{Object, SoftErrors};
 
 /// The version of MinidumpCrashpadInfo that has all fields written here.
 const CRASHPAD_VERSION: u32 = 1;
@@ -20,7 +20,7 @@ impl Encoder {
         if snapshot.request.annotations.is_empty() && snapshot.request.report_id == [0; 16] {
             return;
         }
-        let mut entries = Vec::new();
+        let mut entries = List::new();
         for (key, value) in snapshot.request.annotations {
             let needed = key.len() + value.len() + 96 + (entries.len() + 1) * 8;
             if needed > self.out.room() {
@@ -31,7 +31,7 @@ impl Encoder {
                 (None, _) | (_, None) => break,
             }
         }
-        if !self.begin(snapshot, CRASHPAD_INFO, ANNOTATIONS_BYTES_MIN + entries.len() * 8) {
+        if !self.begin(&mut snapshot.soft_errors, CRASHPAD_INFO, ANNOTATIONS_BYTES_MIN + entries.len() * 8) {
             return;
         }
         let start = self.out.rva();
@@ -58,22 +58,27 @@ impl Encoder {
     /// The caller's streams, as they are or not at all.
     pub(super) fn user_streams(&mut self, snapshot: &mut Snapshot) {
         for stream in snapshot.request.user_streams {
-            self.whole_stream(snapshot, stream.stream_type, stream.bytes);
+            self.whole_stream(&mut snapshot.soft_errors, stream.stream_type, stream.bytes);
         }
     }
 
     /// The texts; each has at most a quarter of what is left and ends with a whole line.
     pub(super) fn texts(&mut self, snapshot: &mut Snapshot) {
-        for (stream_type, text) in core::mem::take(&mut snapshot.texts) {
-            let limit = self.out.room() / 4;
-            let kept = whole_lines(&text, limit);
-            if kept.len() < text.len() {
-                let object = Object::Count(u64::from(stream_type));
-                snapshot.soft_errors.add("keep text within the file's limit", object, 0);
-            }
-            if !kept.is_empty() {
-                self.whole_stream(snapshot, stream_type, kept);
-            }
+        let errors = &mut snapshot.soft_errors;
+        for (stream_type, text) in &snapshot.texts {
+            self.text(errors, *stream_type, text.of(&snapshot.strings));
+        }
+        self.text(errors, LINUX_AUXV, &snapshot.auxiliary);
+        self.text(errors, LINUX_MAPS, &snapshot.maps);
+    }
+
+    fn text(&mut self, errors: &mut SoftErrors, stream_type: u32, text: &[u8]) {
+        let kept = whole_lines(text, self.out.room() / 4);
+        if kept.len() < text.len() {
+            errors.add("keep text within the file's limit", Object::Count(u64::from(stream_type)), 0);
+        }
+        if !kept.is_empty() {
+            self.whole_stream(errors, stream_type, kept);
         }
     }
 

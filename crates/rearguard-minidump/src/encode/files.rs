@@ -2,7 +2,7 @@
 
 use super::writer::string_bytes;
 use super::{Encoder, HANDLE_DATA};
-use crate::heap;
+use crate::heap::{self, List};
 use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
@@ -14,17 +14,17 @@ const DESCRIPTOR_BYTES: usize = 32;
 pub(crate) fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
     let limit = encoder.out.room() / 4;
     let mut used = HEADER_BYTES + 8;
-    let mut entries: Vec<(u32, u32, u32)> = Vec::new();
+    let mut entries: List<(u32, u32, u32)> = List::new();
     for (number, name) in &snapshot.open_files {
-        let (kind, name) = (kind_of(name), heap::lossy(name));
-        used += string_bytes(kind) + string_bytes(&name) + 8 + DESCRIPTOR_BYTES;
+        let (kind, name) = (kind_of(name.of(&snapshot.strings)).as_bytes(), name.of(&snapshot.strings));
+        used += string_bytes(kind) + string_bytes(name) + 8 + DESCRIPTOR_BYTES;
         if used > limit {
             break;
         }
-        let (Some(kind), Some(name)) = (encoder.out.string(kind), encoder.out.string(&name)) else { break };
+        let (Some(kind), Some(name)) = (encoder.out.string(kind), encoder.out.string(name)) else { break };
         heap::add(&mut entries, (*number, kind, name));
     }
-    if !encoder.begin(snapshot, HANDLE_DATA, HEADER_BYTES) {
+    if !encoder.begin(&mut snapshot.soft_errors, HANDLE_DATA, HEADER_BYTES) {
         return;
     }
     let start = encoder.out.rva();

@@ -2,7 +2,7 @@
 
 use super::writer::string_bytes;
 use super::{Encoder, LINUX_DSO_DEBUG};
-use crate::heap;
+use crate::heap::{self, List};
 use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
@@ -13,21 +13,21 @@ pub(super) const LINK_BYTES: usize = 20;
 /// Breakpad's description of `r_debug`, with the dynamic section behind it.
 pub(crate) fn linker(encoder: &mut Encoder, snapshot: &mut Snapshot) {
     let Some(linker) = &snapshot.linker else { return };
-    let names: usize = linker.links.iter().map(|link| string_bytes(&heap::lossy(&link.name)) + 4).sum();
+    let names: usize = linker.links.iter().map(|link| string_bytes(link.name.of(&snapshot.strings)) + 4).sum();
     let needed = names + linker.links.len() * LINK_BYTES + DEBUG_BYTES + linker.dynamic.len() + 32;
     if needed > encoder.out.room() {
         snapshot.soft_errors.add("keep the linker's list within the file's limit", Object::Process, 0);
         return;
     }
-    let mut names: Vec<u32> = Vec::new();
+    let mut names: List<u32> = List::new();
     for link in &linker.links {
-        heap::add(&mut names, encoder.out.string(&heap::lossy(&link.name)).unwrap_or(0));
+        heap::add(&mut names, encoder.out.string(link.name.of(&snapshot.strings)).unwrap_or(0));
     }
     encoder.out.align();
     let map = encoder.out.rva();
-    for (link, name) in linker.links.iter().zip(names) {
+    for (link, name) in linker.links.iter().zip(&names) {
         encoder.out.u64(link.load_bias);
-        encoder.out.u32(name);
+        encoder.out.u32(*name);
         encoder.out.u64(link.dynamic);
     }
     encoder.out.align();

@@ -3,7 +3,7 @@
 use super::threads::ThreadList;
 use super::writer::Location;
 use super::{Encoder, MEMORY_INFO_LIST, MEMORY_LIST};
-use crate::heap;
+use crate::heap::{self, List};
 use crate::parse::maps::Mapping;
 use crate::snapshot::{Memory, Snapshot};
 use crate::soft_error::Object;
@@ -38,7 +38,7 @@ impl Encoder {
         snapshot: &mut Snapshot,
         list: ThreadList,
         crash: usize,
-        regions: &mut Vec<Region>,
+        regions: &mut List<Region>,
     ) {
         let mut cut = false;
         for (index, thread) in snapshot.threads.iter().enumerate().take(crash.min(list.count)) {
@@ -64,7 +64,7 @@ impl Encoder {
         snapshot: &mut Snapshot,
         list: ThreadList,
         crash: usize,
-        regions: &mut Vec<Region>,
+        regions: &mut List<Region>,
     ) {
         let others = || snapshot.threads.iter().enumerate().take(list.count).skip(crash);
         let lengths = others().map(|(_, thread)| thread.stack.place.len());
@@ -89,7 +89,7 @@ impl Encoder {
     }
 
     /// Writes at most `limit` bytes of one region, from its lowest address.
-    fn region(&mut self, memory: &Memory, arena: &[u8], limit: usize, regions: &mut Vec<Region>) -> Option<Location> {
+    fn region(&mut self, memory: &Memory, arena: &[u8], limit: usize, regions: &mut List<Region>) -> Option<Location> {
         if self.in_place {
             if memory.place.is_empty() {
                 return None;
@@ -98,7 +98,7 @@ impl Encoder {
             heap::add(regions, (memory.address, location));
             return Some(location);
         }
-        let bytes = arena.get(memory.place.clone())?;
+        let bytes = memory.place.of(arena);
         self.out.align();
         let descriptors = (regions.len() + 1) * DESCRIPTOR_BYTES;
         let length = bytes.len().min(limit).min(self.out.room().saturating_sub(descriptors + 16));
@@ -125,7 +125,7 @@ impl Encoder {
 
     /// MINIDUMP_MEMORY_INFO_LIST: at most a quarter of what is left.
     pub(super) fn memory_info(&mut self, snapshot: &mut Snapshot) {
-        if !self.begin(snapshot, MEMORY_INFO_LIST, INFO_HEADER_BYTES) {
+        if !self.begin(&mut snapshot.soft_errors, MEMORY_INFO_LIST, INFO_HEADER_BYTES) {
             return;
         }
         let fit = (self.out.room() / 4).saturating_sub(INFO_HEADER_BYTES) / INFO_BYTES;

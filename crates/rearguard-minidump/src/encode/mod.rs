@@ -21,9 +21,11 @@ pub(crate) use extras::whole_lines;
 pub(crate) use files::open_files;
 pub(crate) use linker::linker;
 pub(crate) use memory::fair_share;
+pub(crate) use modules::VDSO;
 
+use crate::heap::List;
 use crate::snapshot::Snapshot;
-use crate::soft_error::{Object, STREAM_BYTES_MAX};
+use crate::soft_error::{Object, STREAM_BYTES_MAX, SoftErrors};
 use writer::{Location, Rva, Writer};
 
 /// Types of streams.
@@ -78,14 +80,14 @@ pub(crate) fn beginning_bytes(user_streams: usize) -> usize {
 }
 
 /// The bytes of the minidump.
-pub(crate) fn encode(snapshot: &mut Snapshot) -> Vec<u8> {
+pub(crate) fn encode(snapshot: &mut Snapshot) -> List<u8> {
     let mut encoder = Encoder::new(snapshot);
     encoder.system(snapshot);
     encoder.misc(snapshot);
     let exception = encoder.exception(snapshot);
     let list = encoder.thread_list(snapshot);
     let crash = usize::from(snapshot.request.crash.is_some());
-    let mut regions = Vec::new();
+    let mut regions = List::new();
     encoder.contexts(snapshot, list, 0..crash, exception);
     encoder.first_stacks(snapshot, list, crash, &mut regions);
     encoder.modules(snapshot);
@@ -133,11 +135,11 @@ impl Encoder {
     }
 
     /// Goes to where a list may begin; false, and told, where not even its first bytes have room.
-    fn begin(&mut self, snapshot: &mut Snapshot, stream_type: u32, bytes: usize) -> bool {
+    fn begin(&mut self, errors: &mut SoftErrors, stream_type: u32, bytes: usize) -> bool {
         self.out.align();
         let fits = bytes <= self.out.room();
         if !fits {
-            snapshot.soft_errors.add("keep stream within the file's limit", Object::Count(u64::from(stream_type)), 0);
+            errors.add("keep stream within the file's limit", Object::Count(u64::from(stream_type)), 0);
         }
         fits
     }
@@ -154,8 +156,8 @@ impl Encoder {
     }
 
     /// Writes `bytes` as a whole stream, or notes that there was no room for it.
-    fn whole_stream(&mut self, snapshot: &mut Snapshot, stream_type: u32, bytes: &[u8]) {
-        if !self.begin(snapshot, stream_type, bytes.len()) {
+    fn whole_stream(&mut self, errors: &mut SoftErrors, stream_type: u32, bytes: &[u8]) {
+        if !self.begin(errors, stream_type, bytes.len()) {
             return;
         }
         let start = self.out.rva();
@@ -163,7 +165,7 @@ impl Encoder {
         self.stream(stream_type, self.out.since(start));
     }
 
-    fn finish(mut self) -> Vec<u8> {
+    fn finish(mut self) -> List<u8> {
         self.out.patch_u32(8, self.streams as u32);
         self.out.into_bytes()
     }

@@ -2,8 +2,8 @@
 
 use super::writer::{Location, Rva, string_bytes};
 use super::{Encoder, MODULE_LIST};
-use crate::heap;
-use crate::snapshot::{Module, Snapshot};
+use crate::heap::{self, List};
+use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
 /// MINIDUMP_MODULE.
@@ -12,6 +12,10 @@ pub(super) const MODULE_BYTES: usize = 108;
 /// VS_FIXEDFILEINFO, which Linux doesn't have.
 const VERSION_INFO_BYTES: usize = 52;
 
+/// What the kernel calls the vDSO, and the name that debuggers know it by.
+pub(crate) const VDSO: &[u8] = b"[vdso]";
+const VDSO_NAME: &[u8] = b"linux-gate.so";
+
 /// `BpEL`: an ELF build id follows.
 const CV_SIGNATURE_ELF: u32 = 0x4270_454c;
 
@@ -19,19 +23,21 @@ impl Encoder {
     /// MINIDUMP_MODULE_LIST.
     pub(super) fn modules(&mut self, snapshot: &mut Snapshot) {
         // Where each name and each build id is.
-        let mut entries: Vec<(u64, Location)> = Vec::new();
+        let mut entries: List<(u64, Location)> = List::new();
         for module in &snapshot.modules {
-            let path = heap::lossy(&module.path);
+            let path = module.path.of(&snapshot.maps);
+            let path = if path == VDSO { VDSO_NAME } else { path };
+            let build_id = module.build_id.of(&snapshot.strings);
             // The list comes behind the names, so each name pays for its entry.
-            let needed = string_bytes(&path) + module.build_id.len() + 16 + (entries.len() + 1) * MODULE_BYTES;
+            let needed = string_bytes(path) + build_id.len() + 16 + (entries.len() + 1) * MODULE_BYTES;
             if needed > self.out.room() {
                 break;
             }
-            let Some(name) = self.out.string(&path) else { break };
-            let build_id = self.build_id(module);
+            let Some(name) = self.out.string(path) else { break };
+            let build_id = self.build_id(build_id);
             heap::add(&mut entries, (u64::from(name), build_id));
         }
-        if !self.begin(snapshot, MODULE_LIST, 4) {
+        if !self.begin(&mut snapshot.soft_errors, MODULE_LIST, 4) {
             return;
         }
         let start = self.out.rva();
@@ -52,14 +58,14 @@ impl Encoder {
         }
     }
 
-    fn build_id(&mut self, module: &Module) -> Location {
-        if module.build_id.is_empty() {
+    fn build_id(&mut self, build_id: &[u8]) -> Location {
+        if build_id.is_empty() {
             return Location::default();
         }
         self.out.zeros(self.out.len().next_multiple_of(4) - self.out.len());
         let start = self.out.rva();
         self.out.u32(CV_SIGNATURE_ELF);
-        self.out.bytes(&module.build_id);
+        self.out.bytes(build_id);
         self.out.since(start)
     }
 }

@@ -2,7 +2,6 @@
 
 use super::writer::Rva;
 use super::{EXCEPTION, Encoder, MISC_INFO, SYSTEM_INFO};
-use crate::heap;
 use crate::registers::PROCESSOR_ARCHITECTURE;
 use crate::snapshot::Snapshot;
 
@@ -23,7 +22,7 @@ impl Encoder {
     /// MINIDUMP_SYSTEM_INFO.
     pub(super) fn system(&mut self, snapshot: &Snapshot) {
         let system = &snapshot.system;
-        let description = self.out.string(&heap::lossy(&system.description));
+        let description = self.out.string(&system.description);
         self.out.align();
         let start = self.out.rva();
         self.out.u16(PROCESSOR_ARCHITECTURE);

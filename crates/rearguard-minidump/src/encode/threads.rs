@@ -4,7 +4,7 @@ use core::ops::Range;
 
 use super::writer::{Location, Rva, string_bytes};
 use super::{Encoder, THREAD_LIST, THREAD_NAMES};
-use crate::heap;
+use crate::heap::{self, List};
 use crate::registers::CONTEXT_BYTES;
 use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
@@ -91,25 +91,25 @@ impl Encoder {
 
     /// MINIDUMP_THREAD_NAME_LIST, with the threads that have a name.
     pub(super) fn thread_names(&mut self, snapshot: &mut Snapshot) {
-        let mut names = Vec::new();
+        let mut names = List::new();
         let mut left_out = 0;
         for thread in snapshot.threads.iter().filter(|thread| !thread.name.is_empty()) {
-            let name = heap::lossy(&thread.name);
+            let name = thread.name.of(&snapshot.strings);
             // The list comes behind the names, so each name pays for its entry.
-            let needed = string_bytes(&name) + 4 + (names.len() + 2) * THREAD_NAME_BYTES;
-            match (needed <= self.out.room()).then(|| self.out.string(&name)).flatten() {
+            let needed = string_bytes(name) + 4 + (names.len() + 2) * THREAD_NAME_BYTES;
+            match (needed <= self.out.room()).then(|| self.out.string(name)).flatten() {
                 Some(at) => heap::add(&mut names, (thread.tid as u32, at)),
                 None => left_out += 1,
             }
         }
-        if !self.begin(snapshot, THREAD_NAMES, 4) {
+        if !self.begin(&mut snapshot.soft_errors, THREAD_NAMES, 4) {
             return;
         }
         let start = self.out.rva();
         self.out.u32(names.len() as u32);
-        for (tid, at) in names {
-            self.out.u32(tid);
-            self.out.u64(u64::from(at));
+        for (tid, at) in &names {
+            self.out.u32(*tid);
+            self.out.u64(u64::from(*at));
         }
         self.stream(THREAD_NAMES, self.out.since(start));
         if left_out > 0 {

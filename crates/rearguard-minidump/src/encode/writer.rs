@@ -2,8 +2,13 @@
 //!
 //! What would go over the limit isn't written and marks the file as full; callers ask for room first where a part may be left out.
 
+use core::str::Utf8Chunk;
+
 use crate::bytes::copy;
-use crate::heap;
+use crate::heap::{self, List};
+
+/// U+FFFD.
+const REPLACEMENT: u16 = 0xfffd;
 
 /// The offset of something in the file.
 pub(crate) type Rva = u32;
@@ -18,18 +23,18 @@ pub(crate) struct Location {
 /// The file.
 #[derive(Debug)]
 pub(crate) struct Writer {
-    out: Vec<u8>,
+    out: List<u8>,
     limit: usize,
 }
 
 impl Writer {
     pub(crate) fn new(limit: usize) -> Writer {
         // Offsets in the format have 32 bits.
-        Writer { out: Vec::new(), limit: limit.min(u32::MAX as usize) }
+        Writer { out: List::new(), limit: limit.min(u32::MAX as usize) }
     }
 
     /// One that goes on behind bytes which are in the file already.
-    pub(crate) fn behind(bytes: Vec<u8>, limit: usize) -> Writer {
+    pub(crate) fn behind(bytes: List<u8>, limit: usize) -> Writer {
         Writer { out: bytes, ..Writer::new(limit) }
     }
 
@@ -110,19 +115,20 @@ impl Writer {
         self.patch_u32(at.saturating_add(4), location.rva);
     }
 
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
+    pub(crate) fn into_bytes(self) -> List<u8> {
         self.out
     }
 }
 
 /// The size of a string of the format: length, UTF-16 units, and a terminator.
-pub(crate) fn string_bytes(text: &str) -> usize {
-    4 + (text.encode_utf16().count() + 1) * 2
+pub(crate) fn string_bytes(text: &[u8]) -> usize {
+    let units = |chunk: Utf8Chunk<'_>| chunk.valid().encode_utf16().count() + usize::from(!chunk.invalid().is_empty());
+    4 + (text.utf8_chunks().map(units).sum::<usize>() + 1) * 2
 }
 
 impl Writer {
-    /// A string of the format in UTF-16; `None` when there is no room.
-    pub(crate) fn string(&mut self, text: &str) -> Option<Rva> {
+    /// A string of the format in UTF-16, where what is no UTF-8 becomes U+FFFD; `None` when there is no room.
+    pub(crate) fn string(&mut self, text: &[u8]) -> Option<Rva> {
         // Four bytes may go into the alignment.
         if string_bytes(text) + 4 > self.room() {
             return None;
@@ -130,8 +136,13 @@ impl Writer {
         self.zeros(self.out.len().next_multiple_of(4) - self.out.len());
         let at = self.rva();
         self.u32(0);
-        for unit in text.encode_utf16() {
-            self.u16(unit);
+        for chunk in text.utf8_chunks() {
+            for unit in chunk.valid().encode_utf16() {
+                self.u16(unit);
+            }
+            if !chunk.invalid().is_empty() {
+                self.u16(REPLACEMENT);
+            }
         }
         self.patch_u32(at, self.rva().saturating_sub(at + 4));
         self.u16(0);
@@ -163,12 +174,15 @@ mod tests {
         out.u32(2);
         assert_eq!((out.len(), out.room()), (8, 2));
         out.zeros(3);
-        assert!(out.string("x").is_none());
+        assert!(out.string(b"x").is_none());
         assert!(out.utf8("x").is_none());
         out.patch_u32(6, 9);
         out.patch_u32(u32::MAX, 9);
         out.raise_limit(100);
-        assert_eq!(out.string("aé"), Some(8));
-        assert_eq!(&out.into_bytes()[8..], [4, 0, 0, 0, b'a', 0, 0xe9, 0, 0, 0]);
+        assert_eq!(out.string("aé".as_bytes()), Some(8));
+        assert_eq!(out.string(b"a\xffb"), Some(20));
+        let bytes = out.into_bytes();
+        assert_eq!(&bytes[8..18], [4, 0, 0, 0, b'a', 0, 0xe9, 0, 0, 0]);
+        assert_eq!(&bytes[20..], [6, 0, 0, 0, b'a', 0, 0xfd, 0xff, b'b', 0, 0, 0]);
     }
 }

@@ -6,7 +6,7 @@ use super::Target;
 use super::memory::{Arena, Piece, TargetMemory};
 use super::stack::{self, Limit, Plan};
 use crate::encode::{self, fair_share};
-use crate::heap;
+use crate::heap::{self, List, Span};
 use crate::parse::maps::{self, Mapping};
 use crate::registers::{GENERAL_REGISTERS, Registers};
 use crate::request::{Limits, Request};
@@ -16,6 +16,7 @@ use crate::snapshot::Memory;
 const CODE_BYTES: u64 = 128;
 
 /// A thread whose stack is copied.
+#[derive(Clone, Copy)]
 pub(crate) struct Owner {
     tid: i32,
     /// The general registers, in no order that matters.
@@ -47,16 +48,16 @@ impl Owner {
 pub(crate) struct Copied {
     pub(super) arena: Arena,
     /// The stacks by thread.
-    pub(super) stacks: Vec<(i32, Memory)>,
+    pub(super) stacks: List<(i32, Memory)>,
     /// Other memory, and the thread whose stack it belongs to, if any.
-    pub(super) memory: Vec<(i32, Memory)>,
+    pub(super) memory: List<(i32, Memory)>,
 }
 
 impl Copied {
     /// Nothing yet, with room in front for the beginning of the file.
     pub(super) fn new(request: &Request<'_>) -> Copied {
         let arena = Arena::behind(encode::beginning_bytes(request.user_streams.len()));
-        Copied { arena, stacks: Vec::new(), memory: Vec::new() }
+        Copied { arena, stacks: List::new(), memory: List::new() }
     }
 
     /// Copies for all `owners` in as few calls as possible.
@@ -91,8 +92,8 @@ impl Copied {
 }
 
 /// The pieces of all owners; together they are no more than the file may have.
-fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limits) -> Vec<Piece> {
-    let mut pieces = Vec::new();
+fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limits) -> List<Piece> {
+    let mut pieces = List::new();
     heap::reserve(&mut pieces, owners.len() * 3 + 1);
     for owner in owners {
         let limit = if owner.instruction.is_some() {
@@ -107,7 +108,7 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
         }
     }
     let share = fair_share(pieces.iter().map(|piece| piece.len), limits.file_bytes_max);
-    for piece in &mut pieces {
+    for piece in pieces.iter_mut() {
         // Whole words, so that each piece begins at one in the arena.
         piece.len = piece.len.min(share) & !7;
     }
@@ -131,7 +132,7 @@ fn code(instruction: u64, mappings: &[Mapping]) -> Option<Piece> {
 fn joined(below: &Piece, near: &Piece) -> Memory {
     let touches = below.address.checked_add(below.len as u64) == Some(near.address);
     if below.got > 0 && below.got == below.len && touches && below.place().end == near.at {
-        return Memory { address: below.address, place: below.at..near.at + near.got };
+        return Memory { address: below.address, place: Span { start: below.at, end: near.at + near.got } };
     }
     Memory { address: near.address, place: near.place() }
 }

@@ -13,7 +13,7 @@ use super::memory::TargetMemory;
 use super::procfs::{Proc, insert_sorted};
 use super::ptrace;
 use super::sys::{self, Errno, Event};
-use crate::heap;
+use crate::heap::{self, List};
 use crate::registers::{Registers, TRACE_WORDS};
 use crate::request::{Request, Step, Times};
 use crate::soft_error::{Object, SoftErrors};
@@ -48,7 +48,7 @@ pub(super) enum Hold {
 }
 
 /// One thread that the frozen phase knows.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(super) struct Held {
     pub(super) tid: i32,
     pub(super) hold: Hold,
@@ -63,9 +63,9 @@ pub(super) struct Freeze<'c> {
     who: i32,
     shared: &'c Shared,
     /// All threads, the crashing one too.
-    pub(super) held: Vec<Held>,
+    pub(super) held: List<Held>,
     /// Their ids, in ascending order.
-    pub(super) known: Vec<i32>,
+    pub(super) known: List<i32>,
     pub(super) copied: Copied,
     pub(super) times: Times,
     pub(super) errors: SoftErrors,
@@ -80,8 +80,8 @@ impl<'c> Freeze<'c> {
             proc,
             who,
             shared,
-            held: Vec::new(),
-            known: Vec::new(),
+            held: List::new(),
+            known: List::new(),
             copied: Copied::new(request),
             times: Times::default(),
             errors: SoftErrors::default(),
@@ -94,7 +94,7 @@ impl<'c> Freeze<'c> {
         if self.shared.first.get().is_none() {
             self.shared.first.set(list(self.proc, self.request, &mut self.errors));
         }
-        self.shared.first.get().map(Vec::as_slice).unwrap_or_default()
+        self.shared.first.get().map(|first| &**first).unwrap_or_default()
     }
 
     /// Everything, up to the copies; the threads are held when it returns.
@@ -127,10 +127,10 @@ impl<'c> Freeze<'c> {
             if new.is_empty() && round > 0 {
                 return;
             }
-            let mut group = Vec::new();
+            let mut group = List::new();
             heap::reserve(&mut group, new.len());
-            for tid in new {
-                heap::add(&mut group, self.seize(tid));
+            for tid in &new {
+                heap::add(&mut group, self.seize(*tid));
             }
             if round == 0 {
                 // Only now is there time to wait, for another tracer or for memory: nothing is stopped yet.
@@ -154,9 +154,9 @@ impl<'c> Freeze<'c> {
             for held in group.iter_mut().rev().filter(|held| held.hold == Hold::Seized) {
                 self.wait_stop(held, deadline, alarm.is_some());
             }
-            for held in group {
+            for held in &group {
                 insert_sorted(&mut self.known, held.tid);
-                heap::add(&mut self.held, held);
+                heap::add(&mut self.held, *held);
             }
             if self.all_known() {
                 return;
@@ -166,7 +166,7 @@ impl<'c> Freeze<'c> {
     }
 
     /// The threads that aren't known yet.
-    fn list_new(&mut self) -> Vec<i32> {
+    fn list_new(&mut self) -> List<i32> {
         let mut tids = list(self.proc, self.request, &mut self.errors);
         tids.retain(|tid| self.known.binary_search(tid).is_err());
         tids
@@ -301,7 +301,7 @@ impl<'c> Freeze<'c> {
         let Some(target) = self.shared.target.get() else { return };
         let mut memory = TargetMemory::new(self.who, self.proc, &target.secrets);
         memory.set_stopped(self.stopped().next().map(|held| held.tid));
-        let mut owners = Vec::new();
+        let mut owners = List::new();
         heap::reserve(&mut owners, self.held.len() + 1);
         if let Some(crash) = &self.request.crash {
             heap::add(&mut owners, Owner::crash(crash.tid, &crash.registers));
@@ -338,13 +338,13 @@ impl<'c> Freeze<'c> {
 }
 
 /// The ids of the target's threads, as many as are wanted; that of the crashing one is among them.
-fn list(proc: Option<&Proc>, request: &Request<'_>, errors: &mut SoftErrors) -> Vec<i32> {
+fn list(proc: Option<&Proc>, request: &Request<'_>, errors: &mut SoftErrors) -> List<i32> {
     let limits = &request.limits;
     let near = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
-    let listed = proc.map_or(Ok((Vec::new(), true)), |proc| proc.threads(limits.threads_max, near));
+    let listed = proc.map_or(Ok((List::new(), true)), |proc| proc.threads(limits.threads_max, near));
     let (mut tids, complete) = listed.unwrap_or_else(|errno| {
         errors.add("list threads", Object::Process, errno);
-        (Vec::new(), true)
+        (List::new(), true)
     });
     if !complete {
         errors.add("describe more threads than", Object::Count(limits.threads_max as u64), 0);

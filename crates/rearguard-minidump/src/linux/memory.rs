@@ -10,11 +10,11 @@ use super::procfs::Proc;
 use super::ptrace;
 use super::sys::{self, Errno, REMOTES_MAX};
 use crate::bytes::copy;
-use crate::heap;
+use crate::heap::{self, List, Span};
 use crate::soft_error::{Object, SoftErrors};
 
 /// A piece to read, where it goes in the buffer, and how much of it came.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Piece {
     pub(super) address: u64,
     pub(super) len: usize,
@@ -32,8 +32,8 @@ impl Piece {
     }
 
     /// Where the bytes that came are in the buffer.
-    pub(super) fn place(&self) -> Range<usize> {
-        self.at..self.at + self.got
+    pub(super) fn place(&self) -> Span {
+        Span { start: self.at, end: self.at + self.got }
     }
 }
 
@@ -116,7 +116,7 @@ impl<'p> TargetMemory<'p> {
     }
 
     /// Reads one piece; shorter than asked for where the memory ends.
-    pub(super) fn read(&mut self, address: u64, len: usize) -> Vec<u8> {
+    pub(super) fn read(&mut self, address: u64, len: usize) -> List<u8> {
         let mut piece = [Piece::new(address, len)];
         let mut arena = Arena::default();
         self.read_pieces(&mut piece, &mut arena);
@@ -156,7 +156,7 @@ impl<'p> TargetMemory<'p> {
 /// Bytes of the target behind each other, and room that was got for more.
 #[derive(Debug, Default)]
 pub(super) struct Arena {
-    bytes: Vec<u8>,
+    bytes: List<u8>,
     used: usize,
 }
 
@@ -183,24 +183,24 @@ impl Arena {
     }
 
     /// Puts bytes behind the others, and says where.
-    pub(super) fn append(&mut self, bytes: &[u8]) -> Range<usize> {
-        let place = self.used..self.used + bytes.len();
+    pub(super) fn append(&mut self, bytes: &[u8]) -> Span {
+        let place = Span { start: self.used, end: self.used + bytes.len() };
         self.make_room(bytes.len().next_multiple_of(8));
-        copy(self.bytes.get_mut(place.clone()).unwrap_or_default(), bytes);
+        copy(place.of_mut(&mut self.bytes), bytes);
         self.used = place.end.next_multiple_of(8);
         place
     }
 
-    pub(super) fn get(&self, place: Range<usize>) -> &[u8] {
-        self.bytes.get(place).unwrap_or_default()
+    pub(super) fn get(&self, place: Span) -> &[u8] {
+        place.of(&self.bytes)
     }
 
-    pub(super) fn get_mut(&mut self, place: Range<usize>) -> &mut [u8] {
-        self.bytes.get_mut(place).unwrap_or_default()
+    pub(super) fn get_mut(&mut self, place: Span) -> &mut [u8] {
+        place.of_mut(&mut self.bytes)
     }
 
     /// The bytes alone.
-    pub(super) fn into_bytes(mut self) -> Vec<u8> {
+    pub(super) fn into_bytes(mut self) -> List<u8> {
         self.bytes.truncate(self.used);
         self.bytes
     }

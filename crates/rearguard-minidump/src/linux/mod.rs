@@ -33,7 +33,7 @@ use procfs::Proc;
 
 use crate::encode;
 use crate::error::Error;
-use crate::heap;
+use crate::heap::{self, List, Span};
 use crate::parse::auxv;
 use crate::parse::maps::{self, Mapping};
 use crate::parse::process::{self, Stat};
@@ -82,7 +82,7 @@ impl Capture<'_> {
     /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed.
     pub fn encode(mut self) -> Vec<u8> {
         crate::heap::with_frame_pointer();
-        encode::encode(&mut self.snapshot)
+        encode::encode(&mut self.snapshot).into()
     }
 
     /// Writes the bytes of the minidump.
@@ -134,18 +134,18 @@ extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture<'_>) {
     let place = (request, proc, who);
     let shared = Shared { first: Handover::new(), target: Handover::new() };
     let mut freeze = Freeze::new(place, &shared);
-    let mut names = Vec::new();
+    let mut names = List::new();
     capture.times = both(&mut freeze, || names = describe(snapshot, place, &shared));
     step(request, Step::Released);
-    let Freeze { mut held, copied, errors, .. } = freeze;
+    let Freeze { held, copied, errors, .. } = freeze;
     snapshot.soft_errors.join(errors);
-    heap::fill(&mut snapshot.threads, threads(request, proc, &mut held, &mut names));
+    snapshot.threads = threads(place, &held, &names, &mut snapshot.strings);
     let target = shared.target.into_inner().unwrap_or_default();
     place_memory(snapshot, copied, place, &target);
     step(request, Step::ModulesRead);
-    heap::fill(&mut snapshot.mappings, target.mappings);
-    heap::add(&mut snapshot.texts, (encode::LINUX_AUXV, target.auxiliary));
-    heap::add(&mut snapshot.texts, (encode::LINUX_MAPS, target.maps));
+    snapshot.mappings = target.mappings;
+    snapshot.auxiliary = target.auxiliary;
+    snapshot.maps = target.maps;
     step(request, Step::BeforeEncode);
 }
 
@@ -165,7 +165,7 @@ fn living_thread(pid: i32) -> i32 {
         return pid;
     }
     let (tids, _) = proc.threads(LIVING_SEARCH_MAX, pid).unwrap_or_default();
-    tids.into_iter().find(|tid| !ended(*tid)).unwrap_or(pid)
+    tids.iter().copied().find(|tid| !ended(*tid)).unwrap_or(pid)
 }
 
 /// Whether the crashing thread and the exempt ones are all that there are: then nobody has to be held.
@@ -203,7 +203,7 @@ pub(crate) type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
 /// What the two threads tell each other.
 struct Shared {
     /// From the one that stops to the one that reads: the threads at the beginning.
-    first: Handover<Vec<i32>>,
+    first: Handover<List<i32>>,
     /// The other way.
     target: Handover<Target>,
 }
@@ -211,9 +211,9 @@ struct Shared {
 /// What has to be known of the target to copy from it.
 #[derive(Default)]
 pub(crate) struct Target {
-    maps: Vec<u8>,
-    mappings: Vec<Mapping>,
-    auxiliary: Vec<u8>,
+    maps: List<u8>,
+    mappings: List<Mapping>,
+    auxiliary: List<u8>,
     stat: Stat,
     /// Where the strings of arguments and environment are.
     secrets: [Range<u64>; 3],
@@ -248,31 +248,29 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
 }
 
 /// What is read while the threads are stopped, and from the running process as well; returns the names of the threads that were there at the beginning.
-fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> Vec<(u32, Vec<u8>)> {
+fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> List<Span> {
     crate::heap::with_frame_pointer();
     let (request, proc, who) = place;
     let limits = &request.limits;
     shared.target.set(Target::read(place, &mut snapshot.soft_errors));
-    let Some(target) = shared.target.get() else { return Vec::new() };
+    let Some(target) = shared.target.get() else { return List::new() };
     let mut memory = TargetMemory::new(who, proc, &target.secrets);
     modules::read(&mut memory, target, limits.modules_max, snapshot);
     if let Some(linker) = request.extras.linker {
         linker(&mut memory, target, snapshot, limits.modules_max);
     }
     memory.tell_refusal(&mut snapshot.soft_errors);
-    let fixed = system::fixed(limits.text_bytes_max);
-    system::machine(&fixed, &mut snapshot.system);
     snapshot.process = system::process(&target.stat);
-    heap::fill(&mut snapshot.texts, system::texts(proc, request.pid, fixed, limits.text_bytes_max));
+    system::describe(proc, request.pid, limits.text_bytes_max, snapshot);
     let extras = &request.extras;
     for extra in [extras.open_files, extras.command_line, extras.environment].into_iter().flatten() {
         extra(place, snapshot);
     }
-    let first = shared.first.wait().map(Vec::as_slice).unwrap_or_default();
-    let mut names = Vec::new();
+    let first = shared.first.wait().map(|first| &**first).unwrap_or_default();
+    let mut names = List::new();
     heap::reserve(&mut names, first.len());
     for tid in first {
-        heap::add(&mut names, (tid.unsigned_abs(), name(proc, *tid)));
+        heap::add(&mut names, name(proc, *tid, &mut snapshot.strings));
     }
     names
 }
@@ -286,27 +284,26 @@ fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, t
     for extra in [request.extras.without_overlaps, request.extras.scrub].into_iter().flatten() {
         extra(&mut copied, snapshot, target);
     }
-    heap::fill(&mut snapshot.memory, copied.memory);
-    heap::fill(&mut snapshot.arena, copied.arena.into_bytes());
+    snapshot.memory = copied.memory;
+    snapshot.arena = copied.arena.into_bytes();
 }
 
 /// The threads in the order of the dump, the crashing one first.
 ///
 /// The names are those of the threads that were listed at the beginning.
-fn threads(request: &Request<'_>, proc: Option<&Proc>, held: &mut [Held], names: &mut [(u32, Vec<u8>)]) -> Vec<Thread> {
+fn threads((request, proc, _): Place<'_>, held: &[Held], names: &[Span], strings: &mut List<u8>) -> List<Thread> {
     let crash = request.crash.as_ref();
-    let mut threads = Vec::new();
+    let mut threads = List::new();
     heap::reserve(&mut threads, held.len());
     let mut nearest = Nearest::to(crash.map_or(request.pid, |crash| crash.tid), held);
     while let Some(index) = nearest.next(held) {
-        let Some(Held { tid, hold, registers }) = held.get_mut(index) else { continue };
-        let tid = *tid;
+        let Some(Held { tid, hold, registers }) = held.get(index).copied() else { continue };
         let registers = match crash {
-            Some(crash) if crash.tid == tid => Some(crash.registers.clone()),
+            Some(crash) if crash.tid == tid => Some(crash.registers),
             _ if matches!(hold, Hold::Ended | Hold::Zombie) => continue,
-            _ => registers.take().or_else(|| pointers(proc, tid)),
+            _ => registers.or_else(|| pointers(proc, tid)),
         };
-        let name = names.get_mut(index).map_or_else(|| name(proc, tid), |(_, name)| core::mem::take(name));
+        let name = names.get(index).copied().unwrap_or_else(|| name(proc, tid, strings));
         heap::add(&mut threads, Thread { tid, name, registers, stack: Memory::default() });
     }
     threads
@@ -340,12 +337,10 @@ impl Nearest {
     }
 }
 
-fn name(proc: Option<&Proc>, tid: i32) -> Vec<u8> {
-    let mut name = proc.and_then(|proc| proc.read_thread(tid, b"/comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
-    if name.last() == Some(&b'\n') {
-        name.pop();
-    }
-    name
+/// The name of a thread, put among the strings.
+fn name(proc: Option<&Proc>, tid: i32, strings: &mut List<u8>) -> Span {
+    let name = proc.and_then(|proc| proc.read_thread(tid, b"/comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
+    heap::put(strings, name.strip_suffix(b"\n").unwrap_or(&name))
 }
 
 /// Stack and instruction pointer of a thread that isn't stopped, as the kernel shows them while it waits.
@@ -364,7 +359,7 @@ fn copy_left(
     request: &Request<'_>,
 ) {
     let done = |tid: i32| copied.stacks.iter().any(|(owner, _)| *owner == tid);
-    let mut owners = Vec::new();
+    let mut owners = List::new();
     for thread in snapshot.threads.iter().filter(|thread| !done(thread.tid)) {
         if let Some(registers) = &thread.registers {
             heap::add(&mut owners, Owner::new(thread.tid, registers));
@@ -379,7 +374,7 @@ fn copy_left(
 fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<'_>, target: &Target) {
     // Where the kernel doesn't tell where the strings are, the auxiliary vector below them does.
     let unknown = target.stat.stack_start == 0;
-    for thread in &mut snapshot.threads {
+    for thread in snapshot.threads.iter_mut() {
         thread.stack = copied.take_stack(thread.tid);
         if unknown {
             cut_strings(&mut thread.stack, &mut copied.arena);
@@ -402,10 +397,10 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
 
 /// Ends a piece of memory where an auxiliary vector stands in it, and forgets what is behind.
 fn cut_strings(memory: &mut Memory, arena: &mut Arena) {
-    let bytes = arena.get(memory.place.clone());
+    let bytes = arena.get(memory.place);
     if let Some(at) = auxv::find_on_stack(bytes, memory.address) {
         let end = memory.place.start + at;
-        arena.get_mut(end..memory.place.end).fill(0);
+        arena.get_mut(Span { start: end, ..memory.place }).fill(0);
         memory.place.end = end;
     }
 }

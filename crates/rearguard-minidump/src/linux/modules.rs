@@ -6,7 +6,8 @@
 use super::Target;
 use super::memory::{Arena, Piece, TargetMemory};
 use crate::bytes::slice_at;
-use crate::heap;
+use crate::encode::VDSO;
+use crate::heap::{self, List, Span};
 use crate::parse::auxv;
 use crate::parse::elf::{self, Header, PT_LOAD, PT_NOTE, SEGMENT_BYTES, Segment};
 use crate::parse::maps::Mapping;
@@ -25,17 +26,17 @@ const NOTE_SEGMENTS_MAX: usize = 4;
 /// The smallest page of the supported processors.
 const PAGE_BYTES: u64 = 4096;
 
-/// The name that debuggers know the vDSO by.
-const VDSO_NAME: &[u8] = b"linux-gate.so";
-
 /// Files that were replaced or removed while they run have this behind their names.
 const DELETED: &[u8] = b" (deleted)";
 
 /// Mappings of one file that belong together.
+#[derive(Clone, Copy)]
 struct Candidate<'t> {
     start: u64,
     end: u64,
     file: (u64, u64),
+    /// Where the name is in the text of the mappings, and the name.
+    path: Span,
     name: &'t [u8],
     executable: bool,
 }
@@ -53,7 +54,7 @@ pub(super) fn read(
         errors.add("list modules", Object::Count(candidates.len() as u64), 0);
         candidates.truncate(max);
     }
-    let mut heads = Vec::new();
+    let mut heads = List::new();
     heap::reserve(&mut heads, candidates.len());
     for module in &candidates {
         heap::add(&mut heads, Piece::new(module.start, head_bytes(module)));
@@ -61,9 +62,9 @@ pub(super) fn read(
     let mut arena = Arena::default();
     memory.read_pieces(&mut heads, &mut arena);
     heap::reserve(modules, candidates.len());
-    let mut notes = Vec::new();
+    let mut notes = List::new();
     let mut loaded_end = 0;
-    for (candidate, head) in candidates.iter().zip(&heads) {
+    for (candidate, head) in candidates.iter().zip(heads.iter()) {
         let head = arena.get(head.place());
         let module = module(candidate);
         match elf::header(head) {
@@ -94,18 +95,18 @@ pub(super) fn read(
     for piece in &notes {
         let bytes = arena.get(piece.place());
         if let (Some(id), Some(module)) = (elf::build_id(bytes, piece.align), modules.get_mut(piece.module)) {
-            module.build_id = heap::copied(id);
+            module.build_id = heap::put(&mut snapshot.strings, id);
         }
     }
     main_first(modules, &target.auxiliary);
 }
 
 /// Files from which code is mapped, and the vDSO.
-fn candidates<'t>(mappings: &[Mapping], maps: &'t [u8]) -> Vec<Candidate<'t>> {
-    let mut candidates: Vec<Candidate<'t>> = Vec::new();
+fn candidates<'t>(mappings: &[Mapping], maps: &'t [u8]) -> List<Candidate<'t>> {
+    let mut candidates: List<Candidate<'t>> = List::new();
     for mapping in mappings {
         let name = mapping.name(maps);
-        let vdso = name == b"[vdso]";
+        let vdso = name == VDSO;
         if mapping.file.1 == 0 && !vdso {
             continue;
         }
@@ -120,7 +121,8 @@ fn candidates<'t>(mappings: &[Mapping], maps: &'t [u8]) -> Vec<Candidate<'t>> {
                     start: mapping.start,
                     end: mapping.end,
                     file: mapping.file,
-                    name: if vdso { VDSO_NAME } else { name },
+                    path: mapping.name,
+                    name,
                     executable: mapping.executable,
                 };
                 heap::add(&mut candidates, candidate);
@@ -138,11 +140,11 @@ fn head_bytes(candidate: &Candidate<'_>) -> usize {
 }
 
 fn module(candidate: &Candidate<'_>) -> Module {
-    let mut path = candidate.name;
-    if path.ends_with(DELETED) {
-        path = path.get(..path.len() - DELETED.len()).unwrap_or_default();
+    let mut path = candidate.path;
+    if candidate.name.ends_with(DELETED) {
+        path.end -= DELETED.len();
     }
-    Module { start: candidate.start, end: candidate.end, path: heap::copied(path), build_id: Vec::new() }
+    Module { start: candidate.start, end: candidate.end, path, build_id: Span::default() }
 }
 
 /// What has to be added to the addresses in the file, given where its header is mapped.
@@ -169,7 +171,7 @@ fn note_pieces(
     candidate: &Candidate<'_>,
     table: &[u8],
     module: usize,
-    notes: &mut Vec<Piece>,
+    notes: &mut List<Piece>,
 ) {
     let bias = bias(candidate.start, table);
     for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
@@ -213,7 +215,7 @@ e000-f000 r-xp 00000000 00:00 0 [vdso]\n";
         assert_eq!(damaged, 0);
         let found: Vec<(u64, u64, Vec<u8>)> = candidates(&mappings, text)
             .iter()
-            .map(|candidate| (candidate.start, candidate.end, module(candidate).path))
+            .map(|candidate| (candidate.start, candidate.end, module(candidate).path.of(text).to_vec()))
             .collect();
         assert_eq!(
             found,
@@ -221,7 +223,7 @@ e000-f000 r-xp 00000000 00:00 0 [vdso]\n";
                 (0x1000, 0x6000, b"/bin/x".to_vec()),
                 (0x8000, 0xa000, b"/lib/a".to_vec()),
                 (0xa000, 0xc000, b"/lib/a".to_vec()),
-                (0xe000, 0xf000, VDSO_NAME.to_vec()),
+                (0xe000, 0xf000, VDSO.to_vec()),
             ]
         );
     }

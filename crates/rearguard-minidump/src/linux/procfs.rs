@@ -7,7 +7,7 @@ use core::ffi::CStr;
 use std::os::fd::OwnedFd;
 
 use super::sys::{self, Errno};
-use crate::heap;
+use crate::heap::{self, List};
 use crate::parse::{directory, process};
 use crate::text::push_id;
 
@@ -33,14 +33,14 @@ impl Proc {
     }
 
     /// Reads a file of the directory, and at most `max` bytes of it.
-    pub(super) fn read(&self, name: &CStr, max: usize) -> Result<Vec<u8>, Errno> {
+    pub(super) fn read(&self, name: &CStr, max: usize) -> Result<List<u8>, Errno> {
         read_file(&sys::open(Some(&self.directory), name, 0)?, max)
     }
 
     /// Reads a file of one of the target's threads.
     ///
     /// `name` begins with a slash.
-    pub(super) fn read_thread(&self, tid: i32, name: &[u8], max: usize) -> Result<Vec<u8>, Errno> {
+    pub(super) fn read_thread(&self, tid: i32, name: &[u8], max: usize) -> Result<List<u8>, Errno> {
         let path = numbered(b"", tid, name);
         read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max)
     }
@@ -51,7 +51,7 @@ impl Proc {
     }
 
     /// The ids of the threads in ascending order, and whether that is all: of more than `max`, the main thread and those nearest to `near`.
-    pub(super) fn threads(&self, max: usize, near: i32) -> Result<(Vec<i32>, bool), Errno> {
+    pub(super) fn threads(&self, max: usize, near: i32) -> Result<(List<i32>, bool), Errno> {
         let (mut tids, complete) = self.numbers(c"task")?;
         let max = max.max(1);
         let left_out = tids.len().saturating_sub(max);
@@ -69,13 +69,13 @@ impl Proc {
     }
 
     /// The names in a directory that are numbers, in ascending order, and whether they are all.
-    pub(super) fn numbers(&self, name: &CStr) -> Result<(Vec<i32>, bool), Errno> {
+    pub(super) fn numbers(&self, name: &CStr) -> Result<(List<i32>, bool), Errno> {
         crate::heap::with_frame_pointer();
         // A descriptor of its own, so that each list begins at the start.
         let directory = sys::open(Some(&self.directory), name, libc::O_DIRECTORY)?;
-        let mut buffer = Vec::new();
+        let mut buffer = List::new();
         heap::resize(&mut buffer, CHUNK_BYTES, 0);
-        let mut numbers = Vec::new();
+        let mut numbers = List::new();
         for _ in 0..LIST_READS_MAX {
             let got = sys::entries(&directory, &mut buffer)?;
             if got == 0 {
@@ -87,7 +87,7 @@ impl Proc {
     }
 
     /// Where a link in a directory of the target's leads.
-    pub(super) fn link(&self, directory: &[u8], number: i32, max: usize) -> Result<Vec<u8>, Errno> {
+    pub(super) fn link(&self, directory: &[u8], number: i32, max: usize) -> Result<List<u8>, Errno> {
         sys::read_link(&self.directory, as_c_str(&numbered(directory, number, b"")), max)
     }
 
@@ -113,20 +113,20 @@ impl Proc {
 /// Puts an id where it belongs, once; the kernel lists nearly in order, so this is nearly an append.
 ///
 /// The sort of the standard library costs the guard 6 KB.
-pub(super) fn insert_sorted(ids: &mut Vec<i32>, id: i32) {
+pub(super) fn insert_sorted(ids: &mut List<i32>, id: i32) {
     if let Err(at) = ids.binary_search(&id) {
         heap::insert(ids, at, id);
     }
 }
 
 /// Reads a file of the system, and at most `max` bytes of it.
-pub(super) fn read_path(path: &CStr, max: usize) -> Result<Vec<u8>, Errno> {
+pub(super) fn read_path(path: &CStr, max: usize) -> Result<List<u8>, Errno> {
     read_file(&sys::open(None, path, 0)?, max)
 }
 
 /// Reads until the end or until there are `max` bytes.
-fn read_file(file: &OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
-    let mut bytes = Vec::new();
+fn read_file(file: &OwnedFd, max: usize) -> Result<List<u8>, Errno> {
+    let mut bytes = List::new();
     loop {
         let filled = bytes.len();
         let chunk = CHUNK_BYTES.min(max.saturating_sub(filled));
@@ -145,7 +145,7 @@ fn read_file(file: &OwnedFd, max: usize) -> Result<Vec<u8>, Errno> {
 }
 
 /// What is before a number, the number, and what is behind it; with a NUL.
-fn numbered(before: &[u8], number: i32, behind: &[u8]) -> Vec<u8> {
+fn numbered(before: &[u8], number: i32, behind: &[u8]) -> List<u8> {
     let mut path = heap::copied(before);
     push_id(&mut path, number);
     heap::append(&mut path, behind);

@@ -27,7 +27,7 @@ pub(super) struct Limit {
 }
 
 /// The pieces of one stack; `below` ends where `near` begins, and an empty piece has no meaning.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Plan {
     /// From the stack pointer to the mapping above it, in case the stack has grown since the mappings were read.
     pub(super) below: Piece,

@@ -10,7 +10,7 @@ use core::ops::Range;
 use core::ptr;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use crate::heap;
+use crate::heap::{self, List};
 
 /// An error number.
 pub(super) type Errno = i32;
@@ -41,8 +41,8 @@ pub(super) fn open(directory: Option<&OwnedFd>, path: &CStr, flags: c_int) -> Re
 }
 
 /// Where a link leads, as far as `max` bytes tell.
-pub(super) fn read_link(directory: &OwnedFd, path: &CStr, max: usize) -> Result<Vec<u8>, Errno> {
-    let mut link = Vec::new();
+pub(super) fn read_link(directory: &OwnedFd, path: &CStr, max: usize) -> Result<List<u8>, Errno> {
+    let mut link = List::new();
     heap::resize(&mut link, max, 0);
     // SAFETY: the path ends with NUL, and the kernel writes at most `link.len()` bytes.
     let got = unsafe { libc::readlinkat(directory.as_raw_fd(), path.as_ptr(), link.as_mut_ptr().cast(), link.len()) };
@@ -184,12 +184,12 @@ pub(super) fn processors() -> u8 {
 }
 
 /// System, release, version and machine of the kernel in one text; and where the release stands in it.
-pub(super) fn kernel() -> (Vec<u8>, Range<usize>) {
+pub(super) fn kernel() -> (List<u8>, Range<usize>) {
     // SAFETY: all bytes of the structure may be zero.
     let mut names: libc::utsname = unsafe { core::mem::zeroed() };
     // SAFETY: the kernel writes one such structure.
     unsafe { libc::uname(&raw mut names) };
-    let mut text = Vec::new();
+    let mut text = List::new();
     let mut release = 0..0;
     for (index, name) in [&names.sysname, &names.release, &names.version, &names.machine].into_iter().enumerate() {
         if index > 0 {

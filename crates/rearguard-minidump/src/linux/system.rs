@@ -4,57 +4,46 @@ use super::handover::Handover;
 use super::procfs::{self, Proc};
 use super::sys;
 use crate::encode::{LINUX_CPU_INFO, LINUX_LSB_RELEASE, LINUX_PROC_STATUS, whole_lines};
-use crate::heap;
+use crate::heap::List;
 use crate::parse::process::{self, Stat};
 use crate::registers::processor_info;
-use crate::snapshot::{Process, System};
+use crate::snapshot::{Process, Snapshot, System};
 use crate::text;
 
-/// The texts of the system for the dump, the short ones first.
+/// Adds the texts of the system and what kind of machine it is, the short ones first.
 ///
 /// `status` is that of the whole process as long as its main thread lives, since readers take the process id from it.
-pub(super) fn texts(
-    proc: Option<&Proc>,
-    pid: i32,
-    fixed: Fixed,
-    max: usize,
-) -> Vec<(u32, Vec<u8>)> {
+pub(super) fn describe(proc: Option<&Proc>, pid: i32, max: usize, snapshot: &mut Snapshot) {
     let of_process = proc.and_then(|proc| proc.read_thread(pid, b"/status", max).ok());
     let alive = of_process.filter(|text| !text.windows(8).any(|window| window == b"State:\tZ"));
     let status = alive.or_else(|| proc.and_then(|proc| proc.read(c"status", max).ok()));
-    // Those that are empty are left out when the file is made.
-    let mut texts = Vec::new();
-    heap::add(&mut texts, (LINUX_PROC_STATUS, status.unwrap_or_default()));
-    heap::add(&mut texts, (LINUX_LSB_RELEASE, fixed.release));
-    heap::add(&mut texts, (LINUX_CPU_INFO, fixed.cpuinfo));
-    texts
+    snapshot.add_text(LINUX_PROC_STATUS, &status.unwrap_or_default());
+    // Read once: the kernel takes longer to describe its processors than a small process is stopped for.
+    if let Some(kept) = FIXED.get().filter(|kept| kept.limit == max) {
+        return kept.tell(snapshot);
+    }
+    let fixed = Fixed::read(max);
+    fixed.tell(snapshot);
+    FIXED.set(fixed);
 }
 
 /// What doesn't change while this process lives, and the limit that its texts were read with.
-pub(super) struct Fixed {
+struct Fixed {
     limit: usize,
     /// How many processors there are; the C library opens a file for it.
     processors: u8,
     /// The kernel's description of the processors: as many whole lines as the limit allows.
-    cpuinfo: Vec<u8>,
-    release: Vec<u8>,
+    cpuinfo: List<u8>,
+    release: List<u8>,
 }
 
 static FIXED: Handover<Fixed> = Handover::new();
 
-/// Reads it once: the kernel takes longer to describe its processors than a small process is stopped for.
-pub(super) fn fixed(max: usize) -> Fixed {
-    let Some(kept) = FIXED.get().filter(|kept| kept.limit == max) else {
-        let fixed = Fixed::read(max);
-        FIXED.set(fixed.copied());
-        return fixed;
-    };
-    kept.copied()
-}
-
 impl Fixed {
-    fn copied(&self) -> Fixed {
-        Fixed { cpuinfo: heap::copied(&self.cpuinfo), release: heap::copied(&self.release), ..*self }
+    fn tell(&self, snapshot: &mut Snapshot) {
+        snapshot.add_text(LINUX_LSB_RELEASE, &self.release);
+        snapshot.add_text(LINUX_CPU_INFO, &self.cpuinfo);
+        machine(self, &mut snapshot.system);
     }
 
     #[inline(never)]
@@ -71,7 +60,7 @@ impl Fixed {
 }
 
 /// What kind of machine this is.
-pub(super) fn machine(fixed: &Fixed, system: &mut System) {
+fn machine(fixed: &Fixed, system: &mut System) {
     let (description, release) = sys::kernel();
     (system.level, system.revision, system.processor_info) = processor_info(&fixed.cpuinfo);
     let release_text = description.get(release).unwrap_or_default();
@@ -104,7 +93,7 @@ pub(super) fn process(stat: &Stat) -> Process {
 /// The main thread's line is enough while that thread lives; the kernel adds up all threads for each line, so a second is read only without it.
 pub(super) fn stat(proc: Option<&Proc>, pid: i32, max: usize) -> Stat {
     let parse =
-        |line: Option<Vec<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
+        |line: Option<List<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
     let of_main = parse(proc.and_then(|proc| proc.read_thread(pid, b"/stat", max).ok()));
     if of_main.stack_start != 0 {
         return of_main;

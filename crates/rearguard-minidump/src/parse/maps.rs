@@ -2,13 +2,11 @@
 //!
 //! The text comes from the kernel, but names in it come from the target, and a read may have cut it anywhere.
 
-use core::ops::Range;
-
-use crate::heap;
+use crate::heap::{self, List, Span};
 use crate::text;
 
 /// One line of the file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Mapping {
     pub(crate) start: u64,
     pub(crate) end: u64,
@@ -21,13 +19,13 @@ pub(crate) struct Mapping {
     /// Device and inode of the mapped file; the inode is 0 when there is none.
     pub(crate) file: (u64, u64),
     /// Where the name stands in the text.
-    name: Range<usize>,
+    pub(crate) name: Span,
 }
 
 impl Mapping {
     /// The name in the text that the mapping was parsed from; empty for anonymous memory.
     pub(crate) fn name<'t>(&self, text: &'t [u8]) -> &'t [u8] {
-        text.get(self.name.clone()).unwrap_or_default()
+        self.name.of(text)
     }
 
     pub(crate) fn contains(&self, address: u64) -> bool {
@@ -38,8 +36,8 @@ impl Mapping {
 /// The mappings in `text`, in ascending order, and the number of lines that are damaged or out of order.
 ///
 /// The last line counts only when it ends with a newline: a cut line has a cut name.
-pub(crate) fn parse(text: &[u8]) -> (Vec<Mapping>, u64) {
-    let mut mappings = Vec::new();
+pub(crate) fn parse(text: &[u8]) -> (List<Mapping>, u64) {
+    let mut mappings = List::new();
     heap::reserve(&mut mappings, text.len() / 80);
     let mut damaged = 0;
     let mut at = 0;
@@ -87,7 +85,7 @@ fn mapping(line: &[u8], at: usize) -> Option<Mapping> {
         shared: share == b's',
         offset,
         file: (major << 32 | minor & 0xffff_ffff, inode),
-        name: name_end.checked_sub(name.len())?..name_end,
+        name: Span { start: name_end.checked_sub(name.len())?, end: name_end },
     })
 }
 

@@ -25,7 +25,7 @@ const FLAG_CONTROL: u32 = 0x0040_0001;
 const FLAG_INTEGER: u32 = 0x0040_0002;
 const FLAG_FLOATING_POINT: u32 = 0x0040_0004;
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
     /// x0 to x30.
     general: [u64; GENERAL_REGISTERS],

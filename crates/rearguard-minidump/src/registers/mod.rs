@@ -18,7 +18,7 @@ pub(crate) use processor::{CONTEXT_BYTES, GENERAL_REGISTERS, PROCESSOR_ARCHITECT
 use crate::encode::writer::Writer;
 
 /// The registers of one thread: general, floating point as far as known.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Registers(processor::Registers);
 
 impl Registers {

@@ -27,7 +27,7 @@ const FLAG_INTEGER: u32 = 0x0010_0002;
 const FLAG_SEGMENTS: u32 = 0x0010_0004;
 const FLAG_FLOATING_POINT: u32 = 0x0010_0008;
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Registers {
     /// In the order of CONTEXT_AMD64: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15, rip.
     general: [u64; GENERAL_REGISTERS],
@@ -41,7 +41,7 @@ pub(crate) struct Registers {
     fp: Option<Fxsave>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 struct Fxsave([u8; FXSAVE_BYTES]);
 
 const RSP: usize = 4;
@@ -210,7 +210,7 @@ mod tests {
         from_trace.write(&mut b);
         let [a, b] = [a.into_bytes(), b.into_bytes()];
         assert_eq!(a.len(), CONTEXT_BYTES);
-        assert_eq!(a, b);
+        assert_eq!(*a, *b);
         assert_eq!((from_signal.stack_pointer(), from_signal.instruction_pointer()), (115, 116));
         assert_eq!((from_signal.thread_pointer(), from_trace.thread_pointer()), (None, Some(0x7f00)));
     }

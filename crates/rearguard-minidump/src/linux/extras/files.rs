@@ -23,10 +23,10 @@ pub(super) fn read((request, proc, _): Place<'_>, snapshot: &mut Snapshot) {
         snapshot.soft_errors.add("list more open files than", Object::Count(max as u64), 0);
         numbers.truncate(max);
     }
-    for number in numbers {
+    for number in &numbers {
         // One that was closed meanwhile is no loss.
-        if let Ok(link) = proc.link(b"fd/", number, LINK_BYTES_MAX) {
-            let name = heap::copied(&link);
+        if let Ok(link) = proc.link(b"fd/", *number, LINK_BYTES_MAX) {
+            let name = heap::put(&mut snapshot.strings, &link);
             // They may have a quarter of what is left, and a byte becomes two.
             snapshot.added_bytes += (name.len() * 2 + 128) * 4;
             heap::add(&mut snapshot.open_files, (number.unsigned_abs(), name));

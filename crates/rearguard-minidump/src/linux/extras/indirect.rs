@@ -2,7 +2,7 @@
 
 use super::{Copied, Owner, Target, TargetMemory};
 use crate::bytes::u64_at;
-use crate::heap;
+use crate::heap::{self, List, Span};
 use crate::linux::memory::Piece;
 use crate::parse::maps;
 use crate::snapshot::{Memory, Snapshot};
@@ -18,13 +18,14 @@ pub(super) fn read(
     target: &Target,
     bytes_max: usize,
 ) {
-    let mut wanted = Wanted { target, copied, pieces: Vec::new(), room: bytes_max };
+    let mut wanted = Wanted { target, copied, pieces: List::new(), room: bytes_max };
     if let Some(first) = owners.first() {
         wanted.add_all(&first.registers);
-        let stack = wanted.copied.stacks.first().map(|(_, stack)| stack.place.clone()).unwrap_or_default();
-        let words: Vec<u64> =
-            wanted.copied.arena.get(stack).chunks_exact(8).filter_map(|word| u64_at(word, 0)).collect();
-        wanted.add_all(&words);
+        let stack = wanted.copied.stacks.first().map(|(_, stack)| stack.place).unwrap_or_default();
+        let copied = wanted.copied;
+        for word in copied.arena.get(stack).chunks_exact(8) {
+            wanted.add(u64_at(word, 0).unwrap_or(0));
+        }
     }
     for owner in owners.iter().skip(1) {
         wanted.add_all(&owner.registers);
@@ -47,7 +48,7 @@ struct Wanted<'w> {
     target: &'w Target,
     copied: &'w Copied,
     /// In ascending order, without overlaps.
-    pieces: Vec<Piece>,
+    pieces: List<Piece>,
     room: usize,
 }
 
@@ -71,14 +72,13 @@ impl Wanted<'_> {
         // What neighbours have already isn't read again: two regions of a dump must not overlap.
         let (start, end) = (start.max(before), end.min(behind));
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0).min(self.room) & !7;
-        let place = Memory { address: start, place: 0..len };
+        let place = Memory { address: start, place: Span { start: 0, end: len } };
         let mut copied = self.copied.stacks.iter().chain(&self.copied.memory);
         if len == 0 || copied.any(|(_, memory)| memory.overlaps(&place)) {
             return;
         }
         self.room -= len;
-        heap::reserve(&mut self.pieces, 1);
-        self.pieces.insert(at, Piece::new(start, len));
+        heap::insert(&mut self.pieces, at, Piece::new(start, len));
     }
 }
 

@@ -5,7 +5,7 @@
 use super::{Target, TargetMemory};
 use crate::bytes::{u32_at, u64_at, until_nul};
 use crate::encode;
-use crate::heap;
+use crate::heap::{self, List};
 use crate::parse::auxv;
 use crate::parse::elf::{self, PT_DYNAMIC, PT_PHDR, SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::snapshot::{Link, Linker, Snapshot};
@@ -25,7 +25,7 @@ const LINK_BYTES: usize = 40;
 
 /// Reads the list, if there is one.
 pub(super) fn add(memory: &mut TargetMemory<'_>, target: &Target, snapshot: &mut Snapshot, links_max: usize) {
-    snapshot.linker = read(memory, &target.auxiliary, links_max);
+    snapshot.linker = read(memory, &target.auxiliary, links_max, &mut snapshot.strings);
     for link in snapshot.linker.iter().flat_map(|linker| &linker.links) {
         // A byte of the name becomes two.
         snapshot.added_bytes += link.name.len() * 2 + 64;
@@ -34,7 +34,7 @@ pub(super) fn add(memory: &mut TargetMemory<'_>, target: &Target, snapshot: &mut
 }
 
 /// Reads the list; `None` for a static executable, or where it can't be read.
-fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: usize) -> Option<Linker> {
+fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: usize, strings: &mut List<u8>) -> Option<Linker> {
     let headers_at = auxv::value(auxiliary, auxv::PHDR)?;
     let count = usize::try_from(auxv::value(auxiliary, auxv::PHNUM)?).ok()?.min(SEGMENTS_MAX);
     let table = memory.read(headers_at, count * SEGMENT_BYTES);
@@ -50,12 +50,12 @@ fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: usize) -> Op
         base: u64_at(&debug, 32)?,
         dynamic_address,
         dynamic,
-        links: Vec::new(),
+        links: List::new(),
     };
     let mut next = u64_at(&debug, 8)?;
     while next != 0 && linker.links.len() < links_max {
         let entry = memory.read(next, LINK_BYTES);
-        let Some((link, after)) = link(memory, &entry) else { break };
+        let Some((link, after)) = link(memory, &entry, strings) else { break };
         heap::add(&mut linker.links, link);
         next = after;
     }
@@ -69,8 +69,8 @@ fn debug_address(dynamic: &[u8]) -> Option<u64> {
 }
 
 /// One object, and the address of the next.
-fn link(memory: &mut TargetMemory<'_>, entry: &[u8]) -> Option<(Link, u64)> {
+fn link(memory: &mut TargetMemory<'_>, entry: &[u8], strings: &mut List<u8>) -> Option<(Link, u64)> {
     let name = memory.read(u64_at(entry, 8)?, NAME_BYTES_MAX);
-    let link = Link { load_bias: u64_at(entry, 0)?, dynamic: u64_at(entry, 16)?, name: heap::copied(until_nul(&name)) };
+    let link = Link { load_bias: u64_at(entry, 0)?, dynamic: u64_at(entry, 16)?, name: heap::put(strings, until_nul(&name)) };
     Some((link, u64_at(entry, 24)?))
 }

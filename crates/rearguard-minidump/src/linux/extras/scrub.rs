@@ -20,7 +20,7 @@ pub(super) fn scrub(copied: &mut Copied, snapshot: &mut Snapshot, target: &Targe
             continue;
         }
         let own = mapping.map_or(memory.address..memory.end(), |mapping| mapping.start..mapping.end);
-        for word in copied.arena.get_mut(memory.place.clone()).chunks_mut(8) {
+        for word in copied.arena.get_mut(memory.place).chunks_mut(8) {
             let mut bytes = [0; 8];
             copy(&mut bytes, word);
             let value = u64::from_le_bytes(bytes);

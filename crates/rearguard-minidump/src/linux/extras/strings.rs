@@ -4,7 +4,6 @@ use core::ffi::CStr;
 
 use super::Place;
 use crate::encode::{LINUX_CMD_LINE, LINUX_ENVIRON};
-use crate::heap;
 use crate::snapshot::Snapshot;
 use crate::soft_error::Object;
 
@@ -23,7 +22,7 @@ fn strings((request, proc, _): Place<'_>, snapshot: &mut Snapshot, file: &CStr, 
         Ok(mut text) => {
             let whole = text.iter().rposition(|byte| *byte == 0).map_or(0, |at| at + 1);
             text.truncate(whole);
-            heap::add(&mut snapshot.texts, (stream_type, text));
+            snapshot.add_text(stream_type, &text);
         }
         Err(errno) => snapshot.soft_errors.add("read command line or environment", Object::Process, errno),
     }
