@@ -248,8 +248,10 @@ pub(crate) fn insert<T: Copy>(list: &mut List<T>, at: usize, item: T) {
     let start: *mut T = list.raw.start.as_ptr().cast();
     // SAFETY: `at` is before the last of the items.
     let place = unsafe { start.add(at) };
+    // SAFETY: it isn't the last, so there is one behind it.
+    let behind = unsafe { place.add(1) };
     // SAFETY: the items from `at` to the one before the last move up by one, over the last.
-    unsafe { ptr::copy(place, place.add(1), last - at) };
+    unsafe { ptr::copy(place, behind, last - at) };
     // SAFETY: the place is the list's, and its item has a copy above.
     unsafe { place.write(item) };
 }
