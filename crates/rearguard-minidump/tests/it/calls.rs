@@ -3,7 +3,7 @@
 #![expect(unsafe_code, reason = "signals, filters and crashes")]
 
 use std::mem;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -178,4 +178,69 @@ pub(crate) fn deny(numbers: &[libc::c_long]) {
     let result =
         unsafe { libc::prctl(libc::PR_SET_SECCOMP, libc::SECCOMP_MODE_FILTER, &raw const filter) };
     assert_eq!(result, 0);
+}
+
+/// A descriptor that is neither a file nor a pipe nor a socket.
+pub(crate) fn event_counter() -> OwnedFd {
+    // SAFETY: the call takes numbers.
+    let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
+    assert!(fd >= 0);
+    // SAFETY: the descriptor was just made, and nobody else closes it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+pub(crate) fn page_bytes() -> usize {
+    // SAFETY: the call takes a number.
+    unsafe { libc::sysconf(libc::_SC_PAGESIZE) as usize }
+}
+
+/// Maps that many bytes of a file, or of nothing; the memory is never given back.
+pub(crate) fn map(file: Option<BorrowedFd<'_>>, bytes: usize, protection: i32) -> usize {
+    let anonymous = if file.is_none() { libc::MAP_ANONYMOUS } else { 0 };
+    let flags = libc::MAP_PRIVATE | libc::MAP_NORESERVE | anonymous;
+    let fd = file.map_or(-1, |file| file.as_raw_fd());
+    // SAFETY: the kernel chooses a place where nothing is.
+    let place = unsafe { libc::mmap(ptr::null_mut(), bytes, protection, flags, fd, 0) };
+    assert_ne!(place, libc::MAP_FAILED, "{}", std::io::Error::last_os_error());
+    place.addr()
+}
+
+/// Takes the access to every second page of memory from [`map`] that was never used, so that each page is a mapping of its own.
+pub(crate) fn alternate(start: usize, pages: usize) {
+    for page in (1..pages).step_by(2) {
+        let place = ptr::without_provenance_mut(start + page * page_bytes());
+        // SAFETY: nobody uses the memory.
+        let result = unsafe { libc::mprotect(place, page_bytes(), libc::PROT_NONE) };
+        assert_eq!(result, 0, "page {page}: {}", std::io::Error::last_os_error());
+    }
+}
+
+/// Makes a ring of the linker's list of objects; the process can't exit in order afterwards.
+pub(crate) fn loop_the_linkers_list() -> bool {
+    /// The part that debuggers know (link.h).
+    #[repr(C)]
+    struct Link {
+        base: usize,
+        name: *const u8,
+        dynamic: *const u8,
+        next: *mut Link,
+        previous: *mut Link,
+    }
+    // SAFETY: no name and a known flag; it loads nothing.
+    let first: *mut Link = unsafe { libc::dlopen(ptr::null(), libc::RTLD_NOW) }.cast();
+    if first.is_null() {
+        return false;
+    }
+    let mut last = first;
+    loop {
+        // SAFETY: the linker's handle of the program is the first entry of its list, which nobody changes meanwhile.
+        let next = unsafe { (*last).next };
+        if next.is_null() {
+            break;
+        }
+        last = next;
+    }
+    // SAFETY: the entry is the linker's own, and nobody follows the list before the process is killed.
+    unsafe { (*last).next = first };
+    true
 }

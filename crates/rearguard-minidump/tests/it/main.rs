@@ -6,9 +6,11 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that can't go on fails")]
 
 mod calls;
+mod choices;
 mod crash;
 mod deep;
 mod dumper;
+mod extremes;
 mod killed;
 mod limits;
 mod live;

@@ -32,6 +32,8 @@ fn child_role() {
         ["vfork"] => crate::live::vfork_target(),
         ["crash", way] => crate::crash::target(way),
         ["dumper", ..] => crate::dumper::run(&words[1..]),
+        ["choice", ..] => crate::choices::target(&words[1..]),
+        ["extreme", ..] => crate::extremes::target(&words[1..]),
         _ => panic!("no such role: {role}"),
     }
     std::process::exit(0);
@@ -46,7 +48,12 @@ pub(crate) struct Zoo {
 
 impl Zoo {
     pub(crate) fn start(role: &str) -> Zoo {
-        let mut child = Command::new(std::env::current_exe().unwrap())
+        Zoo::start_program(&std::env::current_exe().unwrap(), role)
+    }
+
+    /// The same from a copy of the program.
+    pub(crate) fn start_program(program: &std::path::Path, role: &str) -> Zoo {
+        let mut child = Command::new(program)
             .args(["--exact", "zoo::child_role", "--nocapture", "--test-threads=1"])
             .env(ROLE, role)
             .env("ZOO_TOKEN", SECRET)
@@ -79,6 +86,11 @@ impl Zoo {
         let mut line = String::new();
         self.answers.read_line(&mut line).unwrap();
         line.split_whitespace().map(str::to_owned).collect()
+    }
+
+    /// Whether the child has said something that wasn't asked for yet.
+    pub(crate) fn has_answered(&self) -> bool {
+        calls::readable(self.answers.get_ref().as_fd(), Duration::ZERO)
     }
 
     /// Ends the child with SIGKILL.
