@@ -667,7 +667,8 @@ fn a_limited_file_keeps_the_crash_and_who_is_near() {
 /// Dumps a process with ptrace refused, and tells what the soft errors want.
 fn refused_dumper(pid: i32) {
     calls::deny(&[libc::SYS_ptrace]);
-    let capture = capture(&Request::new(pid)).unwrap();
+    let request = Request::new(pid);
+    let capture = capture(&request).unwrap();
     for error in capture.soft_errors() {
         say(&format!("{} {} {}", error.operation(), error.errno(), error.grant().unwrap_or("-")));
     }

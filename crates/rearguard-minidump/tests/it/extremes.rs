@@ -68,28 +68,10 @@ impl Random {
     }
 }
 
-fn capture_in_time(request: &Request<'_>) -> Capture {
-    // The wait for other tests doesn't count, so the time is taken within the capture.
-    let begun = Mutex::new(None);
-    let probe = |step: Step| {
-        if step == Step::BeforeSeize {
-            *begun.lock().unwrap() = Some(Instant::now());
-        }
-    };
-    let capture = zoo::capture(&Request { probe: Some(&probe), ..copy(request) });
-    let took = begun.lock().unwrap().unwrap().elapsed();
+fn capture_in_time<'r>(request: &'r Request<'r>) -> Capture<'r> {
+    let (captured, took) = zoo::capture_timed(request);
     assert!(took < CAPTURE_TIME_MAX, "{took:?}");
-    capture.unwrap()
-}
-
-/// The same request once more.
-fn copy<'a>(request: &Request<'a>) -> Request<'a> {
-    Request {
-        crash: request.crash.clone(),
-        exempt: request.exempt,
-        limits: request.limits,
-        ..Request::new(request.pid)
-    }
+    captured.unwrap()
 }
 
 fn operations(capture: &Capture) -> Vec<&'static str> {
@@ -532,7 +514,8 @@ fn lying_headers_cost_nothing_but_themselves() {
     let cut_start = map_file(&mut zoo, cut.path(), 2 * calls::page_bytes());
     std::fs::write(&cut.0, b"").unwrap();
 
-    let capture = capture_in_time(&Request::new(zoo.pid()));
+    let request = Request::new(zoo.pid());
+    let capture = capture_in_time(&request);
     let told: BTreeSet<String> = capture.soft_errors().iter().map(ToString::to_string).collect();
     for (start, (lie, _)) in &mapped {
         let expected = format!("read module header {start:#x}");
@@ -554,7 +537,8 @@ fn lying_headers_cost_nothing_but_themselves() {
     zoo.tell("loop");
     let words = zoo.answer();
     if words == ["looped", "true"] && !cfg!(target_feature = "crt-static") {
-        let dump = Dump::parse(capture_in_time(&Request::new(zoo.pid())).encode());
+        let request = Request::new(zoo.pid());
+        let dump = Dump::parse(capture_in_time(&request).encode());
         let debug = dump.dump.get_raw_stream(0x4767_000a).unwrap();
         assert_eq!(u32::from_le_bytes(debug[8..12].try_into().unwrap()), 1024);
         assert_eq!(dump.modules().iter().count(), modules.iter().count());
@@ -628,7 +612,8 @@ fn threads_that_come_and_go_are_there_once() {
     let (mut threads, mut told) = (0, BTreeMap::new());
     let rounds = rounds(2000);
     for round in 0..rounds {
-        let capture = capture_in_time(&stand_in.request(&zoo));
+        let request = stand_in.request(&zoo);
+        let capture = capture_in_time(&request);
         for operation in operations(&capture) {
             *told.entry(operation).or_insert(0) += 1;
         }

@@ -158,9 +158,16 @@ impl Drop for Zoo {
 
 /// Captures, one test at a time: the crate wants a process whose threads don't capture at once.
 pub(crate) fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
+    capture_timed(request).0
+}
+
+/// The same, and how long it took without the wait for other tests.
+pub(crate) fn capture_timed<'r>(request: &'r Request<'r>) -> (Result<Capture<'r>, Error>, Duration) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap();
-    rearguard_minidump::capture(request)
+    let begun = Instant::now();
+    let captured = rearguard_minidump::capture(request);
+    (captured, begun.elapsed())
 }
 
 /// A child's answer.
