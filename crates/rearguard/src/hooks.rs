@@ -11,6 +11,7 @@ use crate::heap::{List, Text, owned};
 use crate::limits::ANSWER_BYTES_MAX;
 use crate::metadata::Metadata;
 use crate::store::{Report, Store};
+use crate::sys::dumper::Extras;
 use crate::sys::words::{Answer, Post};
 use crate::upload::Parcel;
 use crate::{attachments, signature};
@@ -100,6 +101,8 @@ pub(crate) struct Hooks {
     pub(crate) in_query: Option<fn(&Parcel<'_>) -> Text>,
     /// Sends in the library's place.
     pub(crate) post: Option<fn(&Post<'_>) -> Answer>,
+    /// What goes into minidumps by choice.
+    pub(crate) extras: Extras,
 }
 
 /// The application's function for texts: the field's name, and its value.
@@ -168,6 +171,7 @@ impl Hooks {
             | u32::from(self.scrub.is_some()) << 3
             | u32::from(self.in_query.is_some()) << 4
             | u32::from(self.post.is_some()) << 5
+            | self.extras.bits << 6
     }
 }
 

@@ -174,9 +174,30 @@ impl Rearguard {
 
     /// The application's own word on texts before they are stored: it is called in the guard for each annotation's key and value, for the log with the key `log`, and for a panic's message with the key `panic`. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
     ///
-    /// The minidump's stacks and the log ring in the process's memory hold what they hold.
+    /// The minidump's stacks hold what they hold (see [`Rearguard::scrub_stacks`]), and so does the log ring in the process's memory.
     pub fn scrub(self, scrub: fn(key: &str, text: &mut String)) -> Rearguard {
         self.with_hook(|hooks| hooks.scrub = Some((hooks::scrub, scrub)))
+    }
+
+    /// Puts the open descriptors and what they lead to into minidumps, which may tell of their user by paths. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    ///
+    /// On Windows the handles are there by the size ([`DumpSize::Standard`]), and this changes nothing.
+    pub fn open_files(self) -> Rearguard {
+        self.with_hook(|hooks| hooks.extras = hooks.extras.open_files())
+    }
+
+    /// Puts the memory into minidumps that registers and the crashed thread's stack point to, 512 bytes around each address, `bytes_max` in all. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    ///
+    /// On Windows such memory is there by the size ([`DumpSize::Standard`]), and this changes nothing.
+    pub fn indirect_memory(self, bytes_max: usize) -> Rearguard {
+        self.with_hook(|hooks| hooks.extras = hooks.extras.indirect_memory(bytes_max))
+    }
+
+    /// Overwrites in minidumps every word of stacks and indirect memory that is neither small nor an address of a mapped file, of code or of the same stack: secrets are gone, and stacks can still be unwound. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    ///
+    /// Linux only: on Windows the system writes the minidump, and this changes nothing.
+    pub fn scrub_stacks(self) -> Rearguard {
+        self.with_hook(|hooks| hooks.extras = hooks.extras.scrubbed_stacks())
     }
 
     /// Gives the guard something to do by code of its own.
@@ -186,7 +207,7 @@ impl Rearguard {
         self
     }
 
-    /// Becomes the guard and never returns, if this process was started as one, as the function [`run_guard_if_asked`] does; and knows what this builder was told that a guard does by code of its own: attachments, redaction, scrubbing, transport, query, the same crash. What those are about (which files, which collector) it has from the worker's builder.
+    /// Becomes the guard and never returns, if this process was started as one, as the function [`run_guard_if_asked`] does; and knows what this builder was told that a guard does by code of its own: attachments, redaction, scrubbing, transport, query, the same crash, what goes into minidumps by choice. What those are about (which files, which collector) it has from the worker's builder.
     pub fn run_guard_if_asked(&self) {
         hooks::set(self.settings.hooks);
         run_guard();

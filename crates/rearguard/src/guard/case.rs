@@ -144,6 +144,7 @@ impl Case {
             keeper_tid: black_box.header.keeper_tid.load(Ordering::Relaxed) as i32,
             crash,
             size: self.record.reporting.dump_size,
+            extras: hooks::get().extras,
             report_id: evidence::report_id(black_box),
             annotations: &self.metadata.annotations,
         };

@@ -77,6 +77,7 @@ pub(crate) struct Subject<'a> {
     pub(crate) keeper_tid: i32,
     pub(crate) crash: &'a Crash,
     pub(crate) size: DumpSize,
+    pub(crate) extras: super::dumper::Extras,
     pub(crate) report_id: [u8; 16],
     pub(crate) annotations: &'a [(Text, Text)],
 }

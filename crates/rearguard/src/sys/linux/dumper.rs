@@ -1,10 +1,32 @@
 //! Step 6 of the story: from the crash slot to a minidump in memory, by our own writer.
 
-use rearguard_minidump::{CrashContext, Extras, Limits, Registers, Request, Step, capture};
+use rearguard_minidump::{CrashContext, Limits, Registers, Request, Step, capture};
 
 use crate::config::DumpSize;
 use crate::heap::{List, Text, add, owned};
 use crate::sys::words::{Dump, Subject};
+
+/// What goes into a minidump by choice, beyond what every one has.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extras {
+    chosen: rearguard_minidump::Extras,
+    /// A bit for each that was chosen.
+    pub(crate) bits: u32,
+}
+
+impl Extras {
+    pub(crate) fn open_files(self) -> Extras {
+        Extras { chosen: self.chosen.open_files(), bits: self.bits | 1 }
+    }
+
+    pub(crate) fn indirect_memory(self, bytes_max: usize) -> Extras {
+        Extras { chosen: self.chosen.indirect_memory(bytes_max), bits: self.bits | 2 }
+    }
+
+    pub(crate) fn scrubbed_stacks(self) -> Extras {
+        Extras { chosen: self.chosen.scrubbed(), bits: self.bits | 4 }
+    }
+}
 
 /// Takes a minidump of a worker that waits at its crash. `probe` is called at each step, with its name, where there are fail spots.
 ///
@@ -38,7 +60,7 @@ pub(crate) fn take(
         exempt: &[keeper_tid],
         report_id: subject.report_id,
         annotations: &annotations,
-        extras: Extras::default(),
+        extras: subject.extras.chosen,
         probe: if cfg!(feature = "fail-spots") { Some(&at_step) } else { None },
         ..Request::new(pid as i32)
     };
@@ -76,7 +98,7 @@ fn limits_of(size: DumpSize) -> Limits {
 /// The first dump of a process costs half as much again as the second, since code and memory are touched for the first time; so it is taken while nobody waits.
 pub(crate) fn rehearse() {
     let own = std::process::id() as i32;
-    let request = Request { exempt: &[own], extras: Extras::default(), ..Request::new(own) };
+    let request = Request { exempt: &[own], extras: Default::default(), ..Request::new(own) };
     if let Ok(captured) = capture(&request) {
         drop(captured.encode());
     }
