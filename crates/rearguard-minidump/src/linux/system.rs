@@ -41,6 +41,7 @@ static FIXED: Handover<Fixed> = Handover::new();
 
 impl Fixed {
     fn tell(&self, snapshot: &mut Snapshot) {
+        crate::heap::with_frame_pointer();
         snapshot.add_text(LINUX_LSB_RELEASE, &self.release);
         snapshot.add_text(LINUX_CPU_INFO, &self.cpuinfo);
         machine(self, &mut snapshot.system);

@@ -468,6 +468,7 @@ impl Case {
 
     /// Lets somebody else send what waits in the store, while this guard stands by.
     pub(crate) fn deliver_beside(&self) {
+        crate::heap::with_frame_pointer();
         let Some(sender) = self.sender(limits::DELIVERY_MS_MAX) else { return };
         if sender.store.has_waiting(sender.is_allowed()) {
             // It may go on while this guard opens its store anew, so it has one of its own.
