@@ -59,6 +59,7 @@ unsafe impl<T: Copy + Send> Send for List<T> {}
 unsafe impl<T: Copy + Sync> Sync for List<T> {}
 
 impl<T: Copy> List<T> {
+    #[inline(never)]
     pub(crate) const fn new() -> List<T> {
         List { raw: Raw { start: NonNull::<T>::dangling().cast(), len: 0, room: 0 }, of: PhantomData }
     }

@@ -291,7 +291,7 @@ fn shown(value: i32) -> i64 {
 }
 
 fn write_delivery(delivery: Delivery<'_>, tries: &Tries, json: &mut Json) {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     let (state, status, text) = delivery.parts();
     json.object("delivery");
     json.text("state", state);

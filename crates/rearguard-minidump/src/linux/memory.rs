@@ -60,6 +60,7 @@ pub(crate) struct TargetMemory<'p> {
 }
 
 impl<'p> TargetMemory<'p> {
+    #[inline(never)]
     pub(super) fn new(tid: i32, proc: Option<&'p Proc>, secrets: &'p [Range<u64>; 3]) -> TargetMemory<'p> {
         TargetMemory { tid, proc, way: Way::Readv, stopped: None, secrets }
     }

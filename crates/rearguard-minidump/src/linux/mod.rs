@@ -158,6 +158,7 @@ extern "C" fn step(request: &Request<'_>, step: Step) {
 }
 
 /// A thread under whose number the process can be read: not that of a main thread which has ended while others live.
+#[inline(never)]
 fn living_thread(pid: i32) -> i32 {
     let Ok(proc) = Proc::open(pid) else { return pid };
     let ended = |tid| matches!(proc.thread_state(tid), None | Some(b'Z' | b'X'));

@@ -63,6 +63,7 @@ pub(crate) fn find(mappings: &[Mapping], address: u64) -> Option<&Mapping> {
 }
 
 /// One line; `at` is where it starts in the text.
+#[inline(never)]
 fn mapping(line: &[u8], at: usize) -> Option<Mapping> {
     let line = line.get(..line.len().checked_sub(1)?).filter(|_| line.ends_with(b"\n"))?;
     let mut fields = line.splitn(6, |byte| *byte == b' ');

@@ -162,7 +162,9 @@ pub(crate) fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error
 }
 
 /// The same, and how long it took without the wait for other tests.
-pub(crate) fn capture_timed<'r>(request: &'r Request<'r>) -> (Result<Capture<'r>, Error>, Duration) {
+pub(crate) fn capture_timed<'r>(
+    request: &'r Request<'r>,
+) -> (Result<Capture<'r>, Error>, Duration) {
     static ONE: Mutex<()> = Mutex::new(());
     let _one = ONE.lock().unwrap();
     let begun = Instant::now();
