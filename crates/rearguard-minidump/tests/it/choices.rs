@@ -430,6 +430,22 @@ fn indirect_memory_leaves_stacks_alone() {
     }
 }
 
+/// Goal: what two threads claim for their stacks, as where these lie side by side in one mapping, is in the dump once.
+#[test]
+fn stacks_that_two_threads_claim_are_there_once() {
+    let mut target = start_memory();
+    let sp = target.reader_stack;
+    for distance in [0, 8, 4096, 64 * 1024] {
+        // Where the reader's frames are, or below them.
+        target.stand_in.sp = sp - distance;
+        let dump = dump_with(target.stand_in.request(&target.zoo), Extras::default());
+        regions(&dump);
+        let (start, _) = dump.stack(target.stand_in.tid).unwrap();
+        assert_eq!(start, (sp - distance - 128) & !7);
+        assert!(dump.has(sp) && dump.has(sp + 511));
+    }
+}
+
 /// Whether a word is an address of code, as the kernel lists the mappings.
 fn code_ranges(zoo: &Zoo) -> Vec<(u64, u64)> {
     let maps = std::fs::read_to_string(format!("/proc/{}/maps", zoo.pid())).unwrap();
@@ -625,8 +641,9 @@ fn a_limited_file_keeps_the_crash_and_who_is_near() {
     let all: Vec<i32> = zoo.states().iter().map(|(tid, _)| *tid).collect();
     let others: Vec<i32> = all.iter().copied().filter(|tid| *tid != stand_in.tid).collect();
     let mut random = crate::extremes::Random::new("a limited file");
-    let mut limits = vec![300_000, 1024 * 1024, 2_000_000];
-    limits.extend((0..30).map(|_| 300_000 + random.below(1_500_000) as usize));
+    let mut limits = vec![0, 20_000, 32 * 1024, 33_001, 40_000, 64 * 1024, 100_000, 200_000];
+    limits.extend([1024 * 1024, 2_000_000]);
+    limits.extend((0..30).map(|_| 32 * 1024 + random.below(1_500_000) as usize));
     limits.sort_unstable();
     let mut last: Option<Kept> = None;
     for file_bytes_max in limits {
