@@ -51,8 +51,7 @@ pub struct Extras {
     pub(crate) command_line: Option<extras::Beside>,
     pub(crate) environment: Option<extras::Beside>,
     pub(crate) indirect: Option<(extras::Indirect, usize)>,
-    pub(crate) without_overlaps: Option<extras::Over>,
-    pub(crate) scrub: Option<extras::Over>,
+    pub(crate) scrub: Option<extras::Scrub>,
 }
 
 impl Extras {
@@ -85,11 +84,7 @@ impl Extras {
     /// Without a crash there are the registers of all threads.
     /// It is read while the threads are held, which lengthens that by about a microsecond for each.
     pub fn indirect_memory(self, bytes_max: usize) -> Extras {
-        Extras {
-            indirect: Some((extras::INDIRECT, bytes_max)),
-            without_overlaps: Some(extras::WITHOUT_OVERLAPS),
-            ..self
-        }
+        Extras { indirect: Some((extras::INDIRECT, bytes_max)), ..self }
     }
 
     /// Overwrites all words of stacks and indirect memory that are neither small (4096 at most, by their amount) nor point into a mapped file, into code or into the same stack: what may be a secret of the application's is gone, and frames can still be found.

@@ -38,7 +38,7 @@ const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 
 /// See ptrace(2), "Ptrace access mode checking", and the kernel's documentation of Yama.
-const GRANT: &str = "the dumper needs the target's user id, and the target PR_SET_DUMPABLE 1 and under Yama PR_SET_PTRACER; or the dumper needs CAP_SYS_PTRACE; and filters must allow ptrace and process_vm_readv";
+const GRANT: &str = "the target's user id with PR_SET_DUMPABLE 1, and PR_SET_PTRACER under Yama, or CAP_SYS_PTRACE; ptrace and process_vm_readv in filters";
 
 impl SoftError {
     /// What was tried, such as `stop thread`.

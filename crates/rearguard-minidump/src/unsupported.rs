@@ -79,12 +79,11 @@ pub(crate) mod extras {
     pub(crate) type Beside = ();
     pub(crate) type InMemory = ();
     pub(crate) type Indirect = ();
-    pub(crate) type Over = ();
+    pub(crate) type Scrub = ();
     pub(crate) const OPEN_FILES: () = ();
     pub(crate) const LINKER: () = ();
     pub(crate) const COMMAND_LINE: () = ();
     pub(crate) const ENVIRONMENT: () = ();
     pub(crate) const INDIRECT: () = ();
-    pub(crate) const WITHOUT_OVERLAPS: () = ();
     pub(crate) const SCRUB: () = ();
 }

@@ -73,6 +73,7 @@ impl Encoder {
     }
 
     fn text(&mut self, errors: &mut SoftErrors, stream_type: u32, text: &[u8]) {
+        crate::heap::with_frame_pointer();
         let kept = whole_lines(text, self.out.room() / 4);
         if kept.len() < text.len() {
             errors.add("keep text within the file's limit", Object::Count(u64::from(stream_type)), 0);

@@ -48,7 +48,7 @@ impl Encoder {
                 self.thread_stack(list, index, thread.stack.address, location);
             }
         }
-        for (_, memory) in &snapshot.memory {
+        for (_, memory) in snapshot.memory.iter().filter(|(_, memory)| !memory.place.is_empty()) {
             let limit = self.out.room() / 4;
             let location = self.region(memory, &snapshot.arena, limit, regions);
             cut |= location.is_none_or(|location| (location.size as usize) < memory.place.len());

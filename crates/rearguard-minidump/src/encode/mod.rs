@@ -61,7 +61,7 @@ const DIRECTORY_ENTRY_BYTES: usize = 12;
 const OWN_STREAMS_MAX: usize = 19;
 
 /// No dump is smaller than what describes the crash, whatever limit is asked for.
-const FILE_BYTES_MIN: usize = 32 * 1024;
+pub(crate) const FILE_BYTES_MIN: usize = 32 * 1024;
 
 /// A file under construction.
 pub(crate) struct Encoder {

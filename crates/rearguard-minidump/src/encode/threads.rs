@@ -35,7 +35,7 @@ impl Encoder {
     pub(super) fn thread_list(&mut self, snapshot: &mut Snapshot) -> ThreadList {
         self.out.align();
         // A list that takes everything would leave no room for what it points to.
-        let fit = self.out.room() / 4 / THREAD_BYTES;
+        let fit = self.out.room() / 3 / THREAD_BYTES;
         let count = snapshot.threads.len().min(fit);
         if count < snapshot.threads.len() {
             let left_out = (snapshot.threads.len() - count) as u64;
@@ -59,6 +59,7 @@ impl Encoder {
         which: Range<usize>,
         exception: Option<Rva>,
     ) {
+        crate::heap::with_frame_pointer();
         let mut left_out = 0;
         for (index, thread) in snapshot.threads.iter().enumerate().take(which.end).skip(which.start) {
             let Some(registers) = &thread.registers else { continue };

@@ -129,6 +129,7 @@ pub(crate) fn string_bytes(text: &[u8]) -> usize {
 impl Writer {
     /// A string of the format in UTF-16, where what is no UTF-8 becomes U+FFFD; `None` when there is no room.
     pub(crate) fn string(&mut self, text: &[u8]) -> Option<Rva> {
+        crate::heap::with_frame_pointer();
         // Four bytes may go into the alignment.
         if string_bytes(text) + 4 > self.room() {
             return None;

@@ -108,10 +108,17 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
             heap::add(&mut pieces, piece);
         }
     }
-    let share = fair_share(pieces.iter().map(|piece| piece.len), limits.file_bytes_max);
+    // The crashing thread comes first, and its stack is worth more than all others, which share what it leaves.
+    let own = if owners.first().is_some_and(|owner| owner.instruction.is_some()) { 3 } else { 0 };
+    let (own, others) = pieces.split_at_mut_checked(own).unwrap_or_default();
+    let left = own.iter().fold(limits.file_bytes_max.max(encode::FILE_BYTES_MIN), |left, piece| left.saturating_sub(piece.len));
+    let share = fair_share(others.iter().map(|piece| piece.len), left);
+    for piece in others {
+        piece.len = piece.len.min(share);
+    }
     for piece in pieces.iter_mut() {
         // Whole words, so that each piece begins at one in the arena.
-        piece.len = piece.len.min(share) & !7;
+        piece.len &= !7;
     }
     for owner in owners {
         if let Some(piece) = owner.instruction.and_then(|at| code(at, mappings)) {

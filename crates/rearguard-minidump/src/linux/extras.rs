@@ -22,13 +22,12 @@ pub(crate) type InMemory = fn(&mut TargetMemory<'_>, &Target, &mut Snapshot, usi
 /// What reads memory of the held target, at most so many bytes; the first of the owners is the crashing thread.
 pub(crate) type Indirect = fn(&[Owner], &mut Copied, &mut TargetMemory<'_>, &Target, usize);
 
-/// What goes over the memory that was read.
-pub(crate) type Over = fn(&mut Copied, &mut Snapshot, &Target);
+/// What overwrites words of memory that was read.
+pub(crate) type Scrub = fn(&mut Copied, &mut Snapshot, &Target);
 
 pub(crate) const OPEN_FILES: Beside = files::read;
 pub(crate) const LINKER: InMemory = linker::add;
 pub(crate) const COMMAND_LINE: Beside = strings::command_line;
 pub(crate) const ENVIRONMENT: Beside = strings::environment;
 pub(crate) const INDIRECT: Indirect = indirect::read;
-pub(crate) const WITHOUT_OVERLAPS: Over = indirect::without_overlaps;
-pub(crate) const SCRUB: Over = scrub::scrub;
+pub(crate) const SCRUB: Scrub = scrub::scrub;

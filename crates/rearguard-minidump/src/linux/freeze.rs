@@ -341,7 +341,7 @@ impl<'c> Freeze<'c> {
 fn list(proc: Option<&Proc>, request: &Request<'_>, errors: &mut SoftErrors) -> List<i32> {
     let limits = &request.limits;
     let near = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
-    let listed = proc.map_or(Ok((List::new(), true)), |proc| proc.threads(limits.threads_max, near));
+    let listed = proc.map_or(Ok((List::new(), true)), |proc| proc.threads(limits.threads_max, near, request.pid));
     let (mut tids, complete) = listed.unwrap_or_else(|errno| {
         errors.add("list threads", Object::Process, errno);
         (List::new(), true)

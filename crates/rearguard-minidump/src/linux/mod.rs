@@ -165,7 +165,7 @@ fn living_thread(pid: i32) -> i32 {
     if !ended(pid) {
         return pid;
     }
-    let (tids, _) = proc.threads(LIVING_SEARCH_MAX, pid).unwrap_or_default();
+    let (tids, _) = proc.threads(LIVING_SEARCH_MAX, pid, pid).unwrap_or_default();
     tids.iter().copied().find(|tid| !ended(*tid)).unwrap_or(pid)
 }
 
@@ -227,11 +227,14 @@ impl Target {
             let result = proc.map(|proc| proc.read(name, max));
             result.and_then(|result| result.map_err(|errno| errors.add(operation, Object::Process, errno)).ok())
         };
-        let maps = file(c"maps", "read maps", limits.maps_bytes_max).unwrap_or_default();
+        // A byte more than is kept tells whether there is more.
+        let mut maps = file(c"maps", "read maps", limits.maps_bytes_max.saturating_add(1)).unwrap_or_default();
+        let is_cut = maps.len() > limits.maps_bytes_max;
+        maps.truncate(limits.maps_bytes_max);
         let auxiliary = file(c"auxv", "read auxiliary vector", AUXV_BYTES_MAX).unwrap_or_default();
         let stat = system::stat(proc, request.pid, limits.text_bytes_max);
         let (mappings, damaged) = maps::parse(&maps);
-        if damaged > 0 {
+        if damaged > 0 || is_cut {
             errors.add("read mappings", Object::Count(damaged), 0);
         }
         let secrets = secrets(&stat, &mappings);
@@ -282,8 +285,8 @@ fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, t
     let mut memory = TargetMemory::new(who, proc, &target.secrets);
     copy_left(snapshot, &mut copied, &mut memory, target, request);
     place_stacks(snapshot, &mut copied, request, target);
-    for extra in [request.extras.without_overlaps, request.extras.scrub].into_iter().flatten() {
-        extra(&mut copied, snapshot, target);
+    if let Some(scrub) = request.extras.scrub {
+        scrub(&mut copied, snapshot, target);
     }
     snapshot.memory = copied.memory;
     snapshot.arena = copied.arena.into_bytes();
@@ -340,6 +343,7 @@ impl Nearest {
 
 /// The name of a thread, put among the strings.
 fn name(proc: Option<&Proc>, tid: i32, strings: &mut List<u8>) -> Span {
+        crate::heap::with_frame_pointer();
     let name = proc.and_then(|proc| proc.read_thread(tid, b"/comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
     heap::put(strings, name.strip_suffix(b"\n").unwrap_or(&name))
 }
@@ -375,6 +379,7 @@ fn copy_left(
 fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<'_>, target: &Target) {
     // Where the kernel doesn't tell where the strings are, the auxiliary vector below them does.
     let unknown = target.stat.stack_start == 0;
+    let mut taken = List::new();
     for thread in snapshot.threads.iter_mut() {
         thread.stack = copied.take_stack(thread.tid);
         if unknown {
@@ -387,12 +392,31 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
             thread.stack = Memory { address, place };
             cut_strings(&mut thread.stack, &mut copied.arena);
         }
+        without_overlap(&mut thread.stack, &mut taken);
         if thread.stack.place.is_empty() && thread.registers.is_some() {
             snapshot.soft_errors.add("read stack", Object::Thread(thread.tid), 0);
         }
     }
-    if unknown {
-        copied.memory.iter_mut().for_each(|(_, memory)| cut_strings(memory, &mut copied.arena));
+    for (_, memory) in copied.memory.iter_mut() {
+        if unknown {
+            cut_strings(memory, &mut copied.arena);
+        }
+        without_overlap(memory, &mut taken);
+    }
+}
+
+/// Cuts from a piece of memory what others have `taken`, whose addresses ascend: readers take no region that overlaps another.
+///
+/// Mappings that change while they are read, and stacks side by side in one mapping, make two threads claim the same.
+fn without_overlap(memory: &mut Memory, taken: &mut List<(u64, u64)>) {
+    let at = taken.partition_point(|(start, _)| *start <= memory.address);
+    let before = at.checked_sub(1).and_then(|at| taken.get(at)).map_or(0, |(_, end)| *end);
+    let behind = taken.get(at).map_or(u64::MAX, |(start, _)| *start);
+    let room = if before > memory.address { 0 } else { behind - memory.address };
+    let len = usize::try_from(room).unwrap_or(usize::MAX).min(memory.place.len());
+    memory.place.end = memory.place.start + len;
+    if len > 0 {
+        heap::insert(taken, at, (memory.address, memory.end()));
     }
 }
 

@@ -50,22 +50,22 @@ impl Proc {
         sys::open(Some(&self.directory), c"mem", 0)
     }
 
-    /// The ids of the threads in ascending order, and whether that is all: of more than `max`, the main thread and those nearest to `near`.
-    pub(super) fn threads(&self, max: usize, near: i32) -> Result<(List<i32>, bool), Errno> {
+    /// The ids of the threads in ascending order, and whether that is all: of more than `max`, the `main` thread and those nearest to `near`.
+    pub(super) fn threads(&self, max: usize, near: i32, main: i32) -> Result<(List<i32>, bool), Errno> {
         let (mut tids, complete) = self.numbers(c"task")?;
-        let max = max.max(1);
-        let left_out = tids.len().saturating_sub(max);
-        if left_out > 0 {
-            // Ids ascend with the time of their making as a rule, so neighbours serve the same end.
-            let at = tids.binary_search(&near).unwrap_or_else(|at| at);
-            let skipped = at.saturating_sub(max / 2).min(left_out);
-            let mut kept = heap::copied_ids(tids.get(skipped..skipped + max).unwrap_or_default());
-            if let (Some(lowest), Some(main)) = (kept.first_mut(), tids.first()) {
-                *lowest = *main;
-            }
-            tids = kept;
+        if tids.len() <= max {
+            return Ok((tids, complete));
         }
-        Ok((tids, complete && left_out == 0))
+        // Ids begin again at their highest, so that the main thread's may be anywhere.
+        let before = tids.len();
+        tids.retain(|tid| *tid != main);
+        let others = max.saturating_sub(before - tids.len());
+        let (low, high) = nearest(&tids, others, near);
+        let mut kept = heap::copied_ids(tids.get(low..high).unwrap_or_default());
+        if before > tids.len() {
+            insert_sorted(&mut kept, main);
+        }
+        Ok((kept, false))
     }
 
     /// The names in a directory that are numbers, in ascending order, and whether they are all.
@@ -110,6 +110,22 @@ impl Proc {
     }
 }
 
+/// Between which places the `max` ids are that are nearest to `near`.
+///
+/// Ids ascend with the time of their making as a rule, so neighbours serve the same end.
+fn nearest(tids: &[i32], max: usize, near: i32) -> (usize, usize) {
+    let (mut low, mut high) = (0, tids.len());
+    while high - low > max {
+        let distance = |index: usize| tids.get(index).map_or(0, |tid| tid.abs_diff(near));
+        if distance(low) > distance(high - 1) {
+            low += 1;
+        } else {
+            high -= 1;
+        }
+    }
+    (low, high)
+}
+
 /// Puts an id where it belongs, once; the kernel lists nearly in order, so this is nearly an append.
 ///
 /// The sort of the standard library costs the guard 6 KB.
@@ -126,6 +142,7 @@ pub(super) fn read_path(path: &CStr, max: usize) -> Result<List<u8>, Errno> {
 
 /// Reads until the end or until there are `max` bytes.
 fn read_file(file: &OwnedFd, max: usize) -> Result<List<u8>, Errno> {
+        crate::heap::with_frame_pointer();
     let mut bytes = List::new();
     loop {
         let filled = bytes.len();
@@ -156,4 +173,19 @@ fn numbered(before: &[u8], number: i32, behind: &[u8]) -> List<u8> {
 /// The path for a system call; the empty path, which no file has, if there is a NUL inside.
 fn as_c_str(path: &[u8]) -> &CStr {
     CStr::from_bytes_with_nul(path).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_nearest_ids_are_neighbours() {
+        let tids = [3, 10, 11, 12, 13, 90, 91];
+        assert_eq!(nearest(&tids, 7, 12), (0, 7));
+        assert_eq!(nearest(&tids, 3, 12), (2, 5));
+        assert_eq!(nearest(&tids, 1, 12), (3, 4));
+        assert_eq!(nearest(&tids, 2, 200), (5, 7));
+        assert_eq!(nearest(&tids, 0, 12).0, nearest(&tids, 0, 12).1);
+    }
 }

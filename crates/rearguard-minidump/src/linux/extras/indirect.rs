@@ -5,7 +5,7 @@ use crate::bytes::u64_at;
 use crate::heap::{self, List, Span};
 use crate::linux::memory::Piece;
 use crate::parse::maps;
-use crate::snapshot::{Memory, Snapshot};
+use crate::snapshot::Memory;
 
 /// Bytes around each address, half of them below.
 const AROUND_BYTES: u64 = 512;
@@ -35,12 +35,6 @@ pub(super) fn read(
     for piece in pieces.iter().filter(|piece| piece.got > 0) {
         heap::add(&mut copied.memory, (0, Memory { address: piece.address, place: piece.place() }));
     }
-}
-
-/// Forgets what lies in stacks of threads that weren't held, which are copied later: readers take no region that overlaps another.
-pub(super) fn without_overlaps(copied: &mut Copied, snapshot: &mut Snapshot, _target: &Target) {
-    let stacks = || snapshot.threads.iter().map(|thread| &thread.stack);
-    copied.memory.retain(|(_, memory)| !stacks().any(|stack| stack.overlaps(memory)));
 }
 
 /// What is to be read.
