@@ -20,7 +20,7 @@ const CRATE_EDGES: [(&str, &[&str]); 10] = [
     ("badguard", &["crashzoo", "rearguard"]),
     ("winhost", &[]),
     ("readers", &[]),
-    ("size-programs", &["rearguard"]),
+    ("size-programs", &["rearguard", "rearguard-minidump"]),
     ("xtask", &[]),
 ];
 
