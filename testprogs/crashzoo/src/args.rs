@@ -85,7 +85,8 @@ options for the project's own tests:
   --shut-door            shuts the socket to the guard of its roles down, for all (not on Windows)
   --knock N              before that, N messages that mean nothing are sent to the guard of its roles (not on Windows)
 
-the variable ZOO_HOOKS lists what a guard does by code of the application's: attach, redact, query, same-crash, scrub (annotations
+the variable ZOO_HOOKS lists what a guard does by code of the application's: attach, redact, query, same-crash, open-files, indirect-memory (16 KiB),
+scrub-stacks, scrub (annotations
 with the key secret go, of the log and of panics the word SECRET), transport (appends each request to the file of ZOO_SENT),
 scrub-panics, transport-panics
 

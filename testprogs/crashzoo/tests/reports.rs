@@ -419,6 +419,34 @@ fn make_pipe(path: &std::ffi::CStr) {
     assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0, "a pipe");
 }
 
+// Goal: what an application chooses is in its minidumps, and nothing of it otherwise.
+#[test]
+fn an_application_chooses_what_goes_into_its_minidumps() {
+    /// MINIDUMP_HANDLE_DATA_STREAM.
+    const HANDLE_DATA: u32 = 12;
+    /// What scrubbing puts in place of a word.
+    const DEFACED: [u8; 8] = 0x0def_aced_0def_aced_u64.to_le_bytes();
+    let crash = |hooks: &str| {
+        let scene = Scene::new();
+        let mut command = scene.zoo(&["--restart", "never", "null-write"]);
+        scene.run_command(command.env("ZOO_HOOKS", hooks));
+        let dump = scene.report().minidump();
+        let regions = dump.get_memory().expect("memory").iter().count();
+        let is_scrubbed = dump
+            .get_memory()
+            .expect("memory")
+            .iter()
+            .any(|region| region.bytes().chunks(8).any(|word| word == DEFACED));
+        (dump.get_raw_stream(HANDLE_DATA).is_ok(), regions, is_scrubbed)
+    };
+    let (has_files, few, is_scrubbed) = crash("");
+    assert!(!has_files && !is_scrubbed);
+    let (has_files, regions, is_scrubbed) = crash("open-files");
+    assert_eq!((has_files, regions, is_scrubbed), (true, few, false));
+    let (has_files, more, is_scrubbed) = crash("indirect-memory,scrub-stacks");
+    assert!(!has_files && more > few && is_scrubbed, "{more} > {few}, {is_scrubbed}");
+}
+
 // Goal: with `redact_user` the user's name is in no path of a report: not in the metadata, not in the minidump's modules, maps and stacks, not in a log.
 #[test]
 fn the_users_name_is_redacted() {
