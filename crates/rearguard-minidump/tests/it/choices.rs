@@ -648,7 +648,9 @@ fn a_limited_file_keeps_the_crash_and_who_is_near() {
     let mut last: Option<Kept> = None;
     for file_bytes_max in limits {
         let kept = check_limited(&zoo, &stand_in, file_bytes_max);
-        assert_eq!(kept.threads, all.len(), "{file_bytes_max}");
+        // The list may have a quarter of the least file.
+        let listed = kept.threads == all.len() || file_bytes_max < 40_000 && kept.threads > 90;
+        assert!(listed, "{file_bytes_max}: {}", kept.threads);
         assert_nearest(&others, &kept.contexts, stand_in.tid, "registers");
         let with_stack: Vec<i32> = kept.stacks.iter().map(|(tid, _)| *tid).collect();
         assert_nearest(&others, &with_stack, stand_in.tid, "stacks");
@@ -660,7 +662,7 @@ fn a_limited_file_keeps_the_crash_and_who_is_near() {
         );
         // All get the same, or at least the few frames that are worth a place; only the last one may be cut.
         let largest = kept.stacks.iter().map(|(_, bytes)| *bytes).max().unwrap_or(0);
-        let short = kept.stacks.iter().filter(|(_, bytes)| *bytes < largest.min(2048)).count();
+        let short = kept.stacks.iter().filter(|(_, bytes)| *bytes < 2048).count();
         // The main thread and the one that waits for the test have less on their stacks than others.
         assert!(short <= 3, "{file_bytes_max}: {kept:?}");
         if with_stack.len() < others.len() {
