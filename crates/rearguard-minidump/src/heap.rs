@@ -198,12 +198,23 @@ pub(crate) fn add<T: Copy>(list: &mut List<T>, item: T) {
 #[expect(improper_ctypes_definitions, reason = "nothing of C calls it; the ABI is the one that doesn't unwind")]
 #[inline(never)]
 pub(crate) extern "C" fn append(bytes: &mut List<u8>, part: &[u8]) {
-    reserve(bytes, part.len());
-    // SAFETY: there is room for all of `part` behind the bytes that there are.
-    let place = unsafe { bytes.raw.start.as_ptr().add(bytes.raw.len) };
-    // SAFETY: both have the length, and no list's room lies in another's.
-    unsafe { ptr::copy_nonoverlapping(part.as_ptr(), place, part.len()) };
-    bytes.raw.len += part.len();
+    // SAFETY: these are the bytes of `part`, and bytes are what the list has.
+    unsafe { append_items(&mut bytes.raw, part.as_ptr(), part.len(), 1, 1) };
+}
+
+/// Appends items.
+///
+/// # Safety
+///
+/// At `items` there are `count` of the list's kind, which has that size and alignment.
+#[inline(never)]
+unsafe extern "C" fn append_items(raw: &mut Raw, items: *const u8, count: usize, size: usize, align: usize) {
+    make_room(raw, count, size, align);
+    // SAFETY: there is room for all of them behind the items that there are.
+    let place = unsafe { raw.start.as_ptr().add(raw.len * size) };
+    // SAFETY: the caller vouches for the items, and no list's room lies in another's.
+    unsafe { ptr::copy_nonoverlapping(items, place, count * size) };
+    raw.len += count;
 }
 
 /// Appends bytes, and says where they are.
@@ -234,27 +245,33 @@ pub(crate) fn copied(bytes: &[u8]) -> List<u8> {
 
 /// Ids of one's own.
 pub(crate) fn copied_ids(ids: &[i32]) -> List<i32> {
-    let mut list = List::new();
-    reserve(&mut list, ids.len());
-    for id in ids {
-        add(&mut list, *id);
-    }
+    let mut list: List<i32> = List::new();
+    // SAFETY: these are the ids of the slice, and ids are what the list has.
+    unsafe { append_items(&mut list.raw, ids.as_ptr().cast(), ids.len(), size_of::<i32>(), align_of::<i32>()) };
     list
 }
 
 /// Puts an item into a list, before those from a place on.
+#[inline(always)]
 pub(crate) fn insert<T: Copy>(list: &mut List<T>, at: usize, item: T) {
-    add(list, item);
-    let Some(last) = list.len().checked_sub(1).filter(|last| at < *last) else { return };
-    let start: *mut T = list.raw.start.as_ptr().cast();
-    // SAFETY: `at` is before the last of the items.
-    let place = unsafe { start.add(at) };
-    // SAFETY: it isn't the last, so there is one behind it.
-    let behind = unsafe { place.add(1) };
-    // SAFETY: the items from `at` to the one before the last move up by one, over the last.
-    unsafe { ptr::copy(place, behind, last - at) };
-    // SAFETY: the place is the list's, and its item has a copy above.
+    let place: *mut T = make_gap(&mut list.raw, at, size_of::<T>(), align_of::<T>()).cast();
+    // SAFETY: the place is aligned, the list's own, and its item was moved on.
     unsafe { place.write(item) };
+}
+
+/// Moves the items from a place on by one, and returns where there is room for one then; at the end if there are fewer.
+#[inline(never)]
+extern "C" fn make_gap(raw: &mut Raw, at: usize, size: usize, align: usize) -> *mut u8 {
+    make_room(raw, 1, size, align);
+    let at = at.min(raw.len);
+    // SAFETY: `at` items of that size are within the memory.
+    let place = unsafe { raw.start.as_ptr().add(at * size) };
+    // SAFETY: there is room for one more item than there are.
+    let behind = unsafe { place.add(size) };
+    // SAFETY: the items from `at` on move up by one, into the room.
+    unsafe { ptr::copy(place, behind, (raw.len - at) * size) };
+    raw.len += 1;
+    place
 }
 
 /// A text of one's own; what is no UTF-8 becomes U+FFFD.

@@ -37,11 +37,12 @@ pub struct UserStream<'a> {
 /// What goes into a dump by choice, beyond what every dump has.
 ///
 /// Each choice is code of its own, which an executable that never asks for it doesn't hold.
+/// The default is none of them; [`Request::new`] begins with the open files and the linker's list.
 ///
 /// ```
 /// use rearguard_minidump::Extras;
 ///
-/// let extras = Extras::default().open_files().scrubbed().indirect_memory(64 * 1024);
+/// let extras = Extras::default().open_files().scrub_stacks().indirect_memory(64 * 1024);
 /// # let _ = extras;
 /// ```
 #[derive(Clone, Copy, Default)]
@@ -87,10 +88,12 @@ impl Extras {
         Extras { indirect: Some((extras::INDIRECT, bytes_max)), ..self }
     }
 
-    /// Overwrites all words of stacks and indirect memory that are neither small (4096 at most, by their amount) nor point into a mapped file, into code or into the same stack: what may be a secret of the application's is gone, and frames can still be found.
+    /// Overwrites all words of stacks, indirect memory and general registers that are neither small (4096 at most, by their amount) nor point into a mapped file, into code or into the same stack, and leaves floating-point and vector registers out.
     ///
+    /// Frames can still be found: the stack pointer, the frame pointer and the instruction pointer stay, and so do return addresses.
+    /// What a debugger shows of variables isn't true then, and pointers into the heap are gone too.
     /// The word that is put there is `0x0defaced0defaced`, as Breakpad's readers know it.
-    pub fn scrubbed(self) -> Extras {
+    pub fn scrub_stacks(self) -> Extras {
         Extras { scrub: Some(extras::SCRUB), ..self }
     }
 }
@@ -205,32 +208,33 @@ pub struct Times {
 /// What is hit shows as a [`SoftError`](crate::SoftError) in the dump; none of them makes the dump fail.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// How many threads are stopped and described; the others keep running and are left out.
+    /// How many threads are stopped and described; the others keep running and are left out. By default 2,048.
     ///
     /// Of more threads it is the main thread and those whose ids are nearest to the crashing thread's.
     pub threads_max: usize,
-    /// Bytes of stack of a thread that didn't crash, counted from its stack pointer.
+    /// Bytes of stack of a thread that didn't crash, counted from its stack pointer. By default 32 KiB.
     pub stack_bytes_per_thread_max: usize,
-    /// Bytes of stack of the crashing thread; a quarter of them is for the far end of a stack that is larger.
+    /// Bytes of stack of the crashing thread; a quarter of them is for the far end of a stack that is larger. By default 128 KiB.
     pub crash_stack_bytes_max: usize,
-    /// How many mapped files are looked at and listed.
+    /// How many mapped files are looked at and listed. By default 1,024.
     pub modules_max: usize,
-    /// Bytes of `/proc/<pid>/maps` that are read; the mappings behind are unknown to the dump.
+    /// Bytes of `/proc/<pid>/maps` that are read; the mappings behind are unknown to the dump. By default 4 MiB.
     ///
     /// Its text in the dump has at most a quarter of what is left of `file_bytes_max`.
     pub maps_bytes_max: usize,
-    /// Bytes of each other text of the system that goes into the dump.
+    /// Bytes of each other text of the system that goes into the dump. By default 16 KiB.
     pub text_bytes_max: usize,
-    /// How many open files are listed.
+    /// How many open files are listed. By default 256.
     pub files_max: usize,
-    /// Bytes of the whole dump, kept to the byte.
+    /// Bytes of the whole dump, kept to the byte. By default 8 MiB.
     ///
-    /// What goes first when not everything fits: the machine, the crash with its registers and the list of threads; the crashing thread's stack from its stack pointer, then its far end; modules; annotations; the caller's streams; registers of the other threads, names, mappings, texts; at last the stacks of the others, of which all get the same share, or, where that were less than 2 KiB, those get 2 KiB whose ids are nearest to the crashing thread's.
-    /// A limit under 32 KiB counts as 32 KiB.
+    /// What goes first when not everything fits: the machine, the crash with its registers and the list of threads; the crashing thread's stack from its stack pointer, then its far end; modules; annotations; the caller's streams; registers of the other threads, names, open files, mappings, texts with command line and environment among them; at last the stacks of the others, of which all get the same share, or, where that were less than 2 KiB, those get 2 KiB whose ids are nearest to the crashing thread's.
+    /// Indirect memory stands with the far end; the linker's list with the names.
+    /// About 10 KiB are held for what went wrong, and a limit under 32 KiB counts as 32 KiB.
     pub file_bytes_max: usize,
-    /// How long threads are waited for until they stop, in milliseconds.
+    /// How long threads are waited for until they stop, in milliseconds. By default 300.
     pub stop_wait_ms_max: u32,
-    /// How long an earlier tracer that was just killed is waited for, in milliseconds.
+    /// How long an earlier tracer that was just killed is waited for, in milliseconds. By default 200.
     pub seize_retry_ms_max: u32,
 }
 

@@ -38,7 +38,7 @@ const EPERM: i32 = 1;
 const EACCES: i32 = 13;
 
 /// See ptrace(2), "Ptrace access mode checking", and the kernel's documentation of Yama.
-const GRANT: &str = "the target's user id with PR_SET_DUMPABLE 1, and PR_SET_PTRACER under Yama, or CAP_SYS_PTRACE; ptrace and process_vm_readv in filters";
+const GRANT: &str = "the target's user id with PR_SET_DUMPABLE 1, and PR_SET_PTRACER under Yama, or CAP_SYS_PTRACE; filters that allow ptrace and process_vm_readv";
 
 impl SoftError {
     /// What was tried, such as `stop thread`.

@@ -193,7 +193,7 @@ impl Rearguard {
         self.with_hook(|hooks| hooks.extras = hooks.extras.indirect_memory(bytes_max))
     }
 
-    /// Overwrites in minidumps every word of stacks and indirect memory that is neither small nor an address of a mapped file, of code or of the same stack: secrets are gone, and stacks can still be unwound. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
+    /// Overwrites in minidumps every word of stacks, indirect memory and general registers that is neither small nor an address of a mapped file, of code or of the same stack, and leaves vector registers out. Stacks can still be unwound; what a debugger shows of variables isn't true then. Needs [`Rearguard::run_guard_if_asked`] where that is called before `start`.
     ///
     /// Linux only: on Windows the system writes the minidump, and this changes nothing.
     pub fn scrub_stacks(self) -> Rearguard {

@@ -21,7 +21,7 @@ const PRIVATE: u32 = 0x2_0000;
 const MAPPED: u32 = 0x4_0000;
 
 /// The least of a stack that is worth its place: a few frames.
-const STACK_BYTES_MIN: usize = 2048;
+pub(crate) const STACK_BYTES_MIN: usize = 2048;
 
 /// The size of the list of all memory, with what aligning it takes.
 pub(super) fn list_bytes(snapshot: &Snapshot) -> usize {

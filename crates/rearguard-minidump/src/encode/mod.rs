@@ -20,7 +20,7 @@ pub(crate) mod writer;
 pub(crate) use extras::whole_lines;
 pub(crate) use files::open_files;
 pub(crate) use linker::linker;
-pub(crate) use memory::fair_share;
+pub(crate) use memory::{STACK_BYTES_MIN, fair_share};
 pub(crate) use modules::VDSO;
 
 use crate::heap::List;

@@ -5,7 +5,7 @@
 use super::Target;
 use super::memory::{Arena, Piece, TargetMemory};
 use super::stack::{self, Limit, Plan};
-use crate::encode::{self, fair_share};
+use crate::encode::{self, STACK_BYTES_MIN, fair_share};
 use crate::heap::{self, List, Span};
 use crate::parse::maps::{self, Mapping};
 use crate::registers::{GENERAL_REGISTERS, Registers};
@@ -18,7 +18,7 @@ const CODE_BYTES: u64 = 128;
 /// A thread whose stack is copied.
 #[derive(Clone, Copy)]
 pub(crate) struct Owner {
-    tid: i32,
+    pub(super) tid: i32,
     /// The general registers, in no order that matters.
     pub(super) registers: [u64; GENERAL_REGISTERS],
     stack: u64,
@@ -48,7 +48,7 @@ impl Owner {
 #[derive(Debug)]
 pub(crate) struct Copied {
     pub(super) arena: Arena,
-    /// The stacks by thread.
+    /// The stacks by thread, whose ids ascend.
     pub(super) stacks: List<(i32, Memory)>,
     /// Other memory, and the thread whose stack it belongs to, if any.
     pub(super) memory: List<(i32, Memory)>,
@@ -75,7 +75,9 @@ impl Copied {
         let (stacks, code) = pieces.split_at_checked(owners.len() * 3).unwrap_or((&pieces, &[]));
         for (owner, stack) in owners.iter().zip(stacks.chunks_exact(3)) {
             let [below, near, far] = stack else { continue };
-            heap::add(&mut self.stacks, (owner.tid, joined(below, near)));
+            // Nearly an append: the owners ascend, but for the one that crashed.
+            let at = self.stacks.partition_point(|(tid, _)| *tid < owner.tid);
+            heap::insert(&mut self.stacks, at, (owner.tid, joined(below, near)));
             if far.got > 0 {
                 heap::add(&mut self.memory, (owner.tid, Memory { address: far.address, place: far.place() }));
             }
@@ -85,10 +87,10 @@ impl Copied {
         }
     }
 
-    /// The stack of a thread, which isn't needed here any more.
-    pub(super) fn take_stack(&mut self, tid: i32) -> Memory {
-        let stack = self.stacks.iter_mut().find(|(owner, _)| *owner == tid);
-        stack.map(|(_, memory)| core::mem::take(memory)).unwrap_or_default()
+    /// The stack of a thread, if it was copied.
+    pub(super) fn stack(&self, tid: i32) -> Option<Memory> {
+        let at = self.stacks.partition_point(|(owner, _)| *owner < tid);
+        self.stacks.get(at).filter(|(owner, _)| *owner == tid).map(|(_, stack)| *stack)
     }
 }
 
@@ -112,7 +114,7 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
     let own = if owners.first().is_some_and(|owner| owner.instruction.is_some()) { 3 } else { 0 };
     let (own, others) = pieces.split_at_mut_checked(own).unwrap_or_default();
     let left = own.iter().fold(limits.file_bytes_max.max(encode::FILE_BYTES_MIN), |left, piece| left.saturating_sub(piece.len));
-    let share = fair_share(others.iter().map(|piece| piece.len), left);
+    let share = fair_share(others.iter().map(|piece| piece.len), left).max(STACK_BYTES_MIN);
     for piece in others {
         piece.len = piece.len.min(share);
     }

@@ -69,12 +69,12 @@ impl Capture<'_> {
         self.times
     }
 
-    /// The number of threads in the dump.
+    /// The number of threads that were captured; a small limit of bytes may leave some of them out of the file.
     pub fn thread_count(&self) -> usize {
         self.snapshot.threads.len()
     }
 
-    /// What could not be read; the dump holds it too.
+    /// What could not be done or read; the dump holds it too, and beside it what found no room, which is known only when the bytes are made.
     pub fn soft_errors(&self) -> &[SoftError] {
         self.snapshot.soft_errors.as_slice()
     }
@@ -102,6 +102,8 @@ impl Capture<'_> {
 ///
 /// The caller may ignore SIGCHLD.
 /// The process of the caller should have one thread: for the time of the capture the handler of SIGURG is the crate's own, and other threads that fork meanwhile don't disturb it but inherit descriptors.
+///
+/// A process that may not be traced is no error: its dump has what can be had, which may be next to nothing, and [`Capture::soft_errors`] says so and what to grant ([`SoftError::grant`]).
 ///
 /// # Errors
 ///
@@ -363,9 +365,8 @@ fn copy_left(
     target: &Target,
     request: &Request<'_>,
 ) {
-    let done = |tid: i32| copied.stacks.iter().any(|(owner, _)| *owner == tid);
     let mut owners = List::new();
-    for thread in snapshot.threads.iter().filter(|thread| !done(thread.tid)) {
+    for thread in snapshot.threads.iter().filter(|thread| copied.stack(thread.tid).is_none()) {
         if let Some(registers) = &thread.registers {
             heap::add(&mut owners, Owner::new(thread.tid, registers));
         }
@@ -381,7 +382,7 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
     let unknown = target.stat.stack_start == 0;
     let mut taken = List::new();
     for thread in snapshot.threads.iter_mut() {
-        thread.stack = copied.take_stack(thread.tid);
+        thread.stack = copied.stack(thread.tid).unwrap_or_default();
         if unknown {
             cut_strings(&mut thread.stack, &mut copied.arena);
         }

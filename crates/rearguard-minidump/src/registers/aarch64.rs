@@ -82,6 +82,16 @@ impl Registers {
         self.general
     }
 
+    pub(crate) fn scrub(&mut self, is_wanted: &dyn Fn(u64) -> bool, word: u64) {
+        for (index, register) in self.general.iter_mut().enumerate() {
+            // The frame pointer and the return address.
+            if index < 29 && !is_wanted(*register) {
+                *register = word;
+            }
+        }
+        self.fp = None;
+    }
+
     pub(crate) fn write(&self, out: &mut Writer) {
         let start = out.len();
         let mut known = FLAG_CONTROL;

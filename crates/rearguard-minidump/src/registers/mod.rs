@@ -66,6 +66,11 @@ impl Registers {
         self.0.general()
     }
 
+    /// Overwrites the general registers that aren't wanted, but for those that frames are found by, and forgets the others.
+    pub(crate) fn scrub(&mut self, is_wanted: &dyn Fn(u64) -> bool, word: u64) {
+        self.0.scrub(is_wanted, word);
+    }
+
     /// Writes exactly [`CONTEXT_BYTES`] bytes: the context structure of the minidump format.
     pub(crate) fn write(&self, out: &mut Writer) {
         self.0.write(out);

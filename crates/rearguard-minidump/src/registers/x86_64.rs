@@ -45,6 +45,7 @@ pub(crate) struct Registers {
 struct Fxsave([u8; FXSAVE_BYTES]);
 
 const RSP: usize = 4;
+const RBP: usize = 5;
 const RIP: usize = 16;
 
 /// Where the general registers, flags and selectors stand in `gregs` of the signal context (ucontext.h).
@@ -110,6 +111,15 @@ impl Registers {
 
     pub(crate) fn general(&self) -> [u64; GENERAL_REGISTERS] {
         self.general
+    }
+
+    pub(crate) fn scrub(&mut self, is_wanted: &dyn Fn(u64) -> bool, word: u64) {
+        for (index, register) in self.general.iter_mut().enumerate() {
+            if !matches!(index, RSP | RBP | RIP) && !is_wanted(*register) {
+                *register = word;
+            }
+        }
+        self.fp = None;
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {

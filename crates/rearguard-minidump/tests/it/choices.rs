@@ -224,7 +224,7 @@ fn command_line_and_environment_are_there_when_asked_for() {
     let all = Extras::default().command_line().environment();
     for (extras, has_line, has_environment) in [
         (Extras::default(), false, false),
-        (Extras::default().open_files().scrubbed(), false, false),
+        (Extras::default().open_files().scrub_stacks(), false, false),
         (Extras::default().command_line(), true, false),
         (Extras::default().environment(), false, true),
         (all, true, true),
@@ -462,7 +462,7 @@ fn scrubbing_hides_secrets_and_keeps_frames() {
     let request = || target.stand_in.request(&target.zoo);
     let extras = Extras::default().indirect_memory(64 * 1024);
     let plain = dump_with(request(), extras);
-    let scrubbed = dump_with(request(), extras.scrubbed());
+    let scrubbed = dump_with(request(), extras.scrub_stacks());
     assert_eq!(scrubbed.soft_errors(), "");
     let plain_words = words_of(&bytes_at(&plain, target.words, 80));
     assert_eq!(plain_words[..3], [HIDDEN[0], HIDDEN[1], 42]);
@@ -512,7 +512,43 @@ fn scrubbing_hides_secrets_and_keeps_frames() {
         plain.context(target.reader).unwrap().get_stack_pointer(),
         scrubbed.context(target.reader).unwrap().get_stack_pointer()
     );
+    assert_registers_scrubbed(&plain, &scrubbed);
 }
+
+/// What general registers hold is as it was or hidden, some of it is hidden, and the others are unknown.
+#[cfg(target_arch = "x86_64")]
+fn assert_registers_scrubbed(plain: &Dump, scrubbed: &Dump) {
+    use minidump::MinidumpRawContext::Amd64;
+    let mut hidden = 0;
+    for thread in &plain.threads().threads {
+        let tid = thread.raw.thread_id as i32;
+        let contexts = [plain, scrubbed].map(|dump| dump.context(tid).unwrap().raw);
+        let [Amd64(plain), Amd64(scrubbed)] = contexts else { panic!() };
+        assert_eq!(plain.rbp, scrubbed.rbp);
+        assert_eq!(plain.rip, scrubbed.rip);
+        let general = |context: &minidump::format::CONTEXT_AMD64| {
+            [
+                context.rax,
+                context.rbx,
+                context.rdi,
+                context.rsi,
+                context.r8,
+                context.r12,
+                context.r14,
+            ]
+        };
+        for (word, now) in general(&plain).into_iter().zip(general(&scrubbed)) {
+            assert!(!HIDDEN.contains(&now));
+            assert!(now == word || now == DEFACED, "{word:#x} became {now:#x}");
+            hidden += usize::from(now == DEFACED);
+        }
+        assert_eq!(scrubbed.context_flags & 8, 0, "vector registers are left out");
+    }
+    assert!(hidden > 0);
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn assert_registers_scrubbed(_plain: &Dump, _scrubbed: &Dump) {}
 
 /// Bytes of stack that each thread of the target uses: more than is taken of one.
 const LARGE_STACK_BYTES: usize = 48 * 1024;

@@ -21,7 +21,7 @@ pub(super) fn read(
     let mut wanted = Wanted { target, copied, pieces: List::new(), room: bytes_max };
     if let Some(first) = owners.first() {
         wanted.add_all(&first.registers);
-        let stack = wanted.copied.stacks.first().map(|(_, stack)| stack.place).unwrap_or_default();
+        let stack = wanted.copied.stack(first.tid).unwrap_or_default().place;
         let copied = wanted.copied;
         for word in copied.arena.get(stack).chunks_exact(8) {
             wanted.add(u64_at(word, 0).unwrap_or(0));

@@ -24,7 +24,7 @@ impl Extras {
     }
 
     pub(crate) fn scrubbed_stacks(self) -> Extras {
-        Extras { chosen: self.chosen.scrubbed(), bits: self.bits | 4 }
+        Extras { chosen: self.chosen.scrub_stacks(), bits: self.bits | 4 }
     }
 }
 
