@@ -213,6 +213,7 @@ impl<'c> Freeze<'c> {
 
     /// Somebody else traces the thread.
     fn traced(&self, tid: i32) -> bool {
+        crate::heap::with_frame_pointer();
         self.proc.and_then(|proc| proc.thread_tracer(tid)).is_some_and(|tracer| tracer != 0)
     }
 

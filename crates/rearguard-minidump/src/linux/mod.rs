@@ -423,6 +423,7 @@ fn without_overlap(memory: &mut Memory, taken: &mut List<(u64, u64)>) {
 
 /// Ends a piece of memory where an auxiliary vector stands in it, and forgets what is behind.
 fn cut_strings(memory: &mut Memory, arena: &mut Arena) {
+        crate::heap::with_frame_pointer();
     let bytes = arena.get(memory.place);
     if let Some(at) = auxv::find_on_stack(bytes, memory.address) {
         let end = memory.place.start + at;
