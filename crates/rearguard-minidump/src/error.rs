@@ -4,7 +4,7 @@
 
 use core::fmt;
 
-use crate::heap::{append, copied, lossy};
+use crate::heap::{append, copied, into_text};
 use crate::text::push_id;
 
 /// Why no dump could be taken.
@@ -67,7 +67,7 @@ impl From<&Error> for String {
                 Kind::BadId => b": not the id of a process",
             },
         );
-        lossy(&text)
+        into_text(text)
     }
 }
 

@@ -61,6 +61,7 @@ unsafe impl<T: Copy + Sync> Sync for List<T> {}
 impl<T: Copy> List<T> {
     #[inline(never)]
     pub(crate) const fn new() -> List<T> {
+        const { assert!(size_of::<T>() > 0, "memory of no size can't be got") };
         List { raw: Raw { start: NonNull::<T>::dangling().cast(), len: 0, room: 0 }, of: PhantomData }
     }
 
@@ -274,11 +275,9 @@ extern "C" fn make_gap(raw: &mut Raw, at: usize, size: usize, align: usize) -> *
     place
 }
 
-/// A text of one's own; what is no UTF-8 becomes U+FFFD.
-#[expect(improper_ctypes_definitions, reason = "nothing of C calls it; the ABI is the one that doesn't unwind")]
-#[inline(never)]
-pub(crate) extern "C" fn lossy(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+/// The text that bytes are, which are the crate's own words.
+pub(crate) fn into_text(bytes: List<u8>) -> String {
+    String::from_utf8(bytes.into()).unwrap_or_default()
 }
 
 /// Makes the compiler give the calling function a frame pointer.

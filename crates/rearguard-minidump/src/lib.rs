@@ -1,6 +1,6 @@
 //! Writes a minidump of another Linux process.
 //!
-//! [`capture`] stops the threads of a process for as long as it takes to copy registers and stacks, lets them go, reads what can be read from a running process, and returns a [`Capture`].
+//! [`capture`] stops the threads of a process for as long as it takes to copy registers and stacks, reads at the same time what doesn't need them stopped, and returns a [`Capture`].
 //! [`Capture::encode`] then makes the bytes of a minidump without touching the process again.
 //! The guard of the `rearguard` crate is the main caller, but nothing here depends on it: any program that may trace the target can use the crate.
 //!

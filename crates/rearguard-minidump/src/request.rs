@@ -80,10 +80,11 @@ impl Extras {
         Extras { environment: Some(extras::ENVIRONMENT), ..self }
     }
 
-    /// 512 bytes around what the registers and the stack of the crashing thread point to, then what the registers of the others do; `bytes_max` in all.
+    /// 512 bytes around what the registers and the stack of the crashing thread point to, then what the registers of the others do; `bytes_max` in all, and 1 MiB at most.
     ///
     /// Without a crash there are the registers of all threads.
-    /// It is read while the threads are held, which lengthens that by about a microsecond for each.
+    /// It is read while the threads are held, which lengthens that by about two microseconds for each.
+    /// An address whose memory another process serves (userfaultfd(2), a file of FUSE) may hold up the dump, and with it the target, until the dumper is ended.
     pub fn indirect_memory(self, bytes_max: usize) -> Extras {
         Extras { indirect: Some((extras::INDIRECT, bytes_max)), ..self }
     }
@@ -190,7 +191,7 @@ impl Step {
     ];
 }
 
-/// When the target was held, in nanoseconds of CLOCK_MONOTONIC; all 0 when threads ran on that should have been stopped.
+/// When the target was held, in nanoseconds of CLOCK_MONOTONIC; all 0 when no thread was stopped although there were some to be.
 ///
 /// A target of which every thread waits already is held without being stopped.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -199,7 +200,7 @@ pub struct Times {
     pub first_stop_ns: u64,
     /// When all threads were stopped.
     pub threads_stopped_ns: u64,
-    /// When all threads had been let go.
+    /// When all threads were seen to have been let go: not earlier than they were.
     pub threads_released_ns: u64,
 }
 

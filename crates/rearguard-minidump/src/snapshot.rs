@@ -37,7 +37,7 @@ pub(crate) struct Snapshot<'r> {
     pub(crate) open_files: List<(u32, Span)>,
     /// What writes the open files, where they were asked for.
     pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
-    /// An upper limit of what was asked for takes.
+    /// An upper limit of what the things take that were asked for.
     pub(crate) added_bytes: usize,
     pub(crate) soft_errors: SoftErrors,
 }

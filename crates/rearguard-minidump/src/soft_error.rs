@@ -5,7 +5,7 @@
 
 use core::fmt;
 
-use crate::heap::{List, add, append, copied, lossy};
+use crate::heap::{List, add, append, copied, into_text};
 use crate::text::{push_decimal, push_hex, push_id};
 
 /// One thing that could not be read or done.
@@ -107,7 +107,7 @@ impl From<&SoftError> for String {
             append(&mut text, b": error number ");
             push_id(&mut text, error.errno);
         }
-        lossy(&text)
+        into_text(text)
     }
 }
 
@@ -134,12 +134,9 @@ impl SoftErrors {
         }
     }
 
-    /// Adds those of another that aren't there yet.
-    pub(crate) fn join(&mut self, others: SoftErrors) {
+    /// Adds those of another, which come behind.
+    pub(crate) fn join(&mut self, others: &SoftErrors) {
         for error in &others.kept {
-            if self.kept.contains(error) {
-                continue;
-            }
             self.add(error.operation, error.object, error.errno);
         }
         self.left_out += others.left_out;

@@ -48,9 +48,11 @@ impl Encoder {
                 self.thread_stack(list, index, thread.stack.address, location);
             }
         }
+        // For all of it together: code and far end come first, then as much of indirect memory as there was asked for.
+        let mut left = self.out.room() / 4;
         for (_, memory) in snapshot.memory.iter().filter(|(_, memory)| !memory.place.is_empty()) {
-            let limit = self.out.room() / 4;
-            let location = self.region(memory, &snapshot.arena, limit, regions);
+            let location = self.region(memory, &snapshot.arena, left, regions);
+            left = left.saturating_sub(location.map_or(0, |location| location.size as usize));
             cut |= location.is_none_or(|location| (location.size as usize) < memory.place.len());
         }
         if cut {

@@ -113,7 +113,7 @@ pub(crate) fn encode(snapshot: &mut Snapshot) -> List<u8> {
 impl Encoder {
     fn new(snapshot: &mut Snapshot) -> Encoder {
         // What went wrong is known last and has to have a place all the same.
-        let limit = snapshot.request.limits.file_bytes_max.max(FILE_BYTES_MIN) - STREAM_BYTES_MAX;
+        let limit = snapshot.request.limits.file_bytes_max.clamp(FILE_BYTES_MIN, u32::MAX as usize) - STREAM_BYTES_MAX;
         let user_streams = snapshot.request.user_streams.len();
         let in_place = size::all_fits(snapshot, limit);
         // So has the list of memory, which is written behind all that it could tell of.

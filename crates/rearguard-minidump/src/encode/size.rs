@@ -31,7 +31,7 @@ pub(super) fn all_fits(snapshot: &Snapshot, limit: usize) -> bool {
         + snapshot.memory.len() * DESCRIPTOR_BYTES
         + snapshot.modules.len() * (MODULE_BYTES + ITEM_BYTES)
         + snapshot.mappings.len() * 4 * INFO_BYTES
-        + texts * 6
+        + (texts + snapshot.maps.len() + snapshot.auxiliary.len()) * 6
         + snapshot.added_bytes;
     sum <= limit
 }

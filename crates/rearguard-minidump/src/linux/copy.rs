@@ -77,7 +77,7 @@ impl Copied {
             let [below, near, far] = stack else { continue };
             // Nearly an append: the owners ascend, but for the one that crashed.
             let at = self.stacks.partition_point(|(tid, _)| *tid < owner.tid);
-            heap::insert(&mut self.stacks, at, (owner.tid, joined(below, near)));
+            heap::insert(&mut self.stacks, at, (owner.tid, joined(below, near, &mut self.arena)));
             if far.got > 0 {
                 heap::add(&mut self.memory, (owner.tid, Memory { address: far.address, place: far.place() }));
             }
@@ -139,10 +139,12 @@ fn code(instruction: u64, mappings: &[Mapping]) -> Option<Piece> {
 }
 
 /// The stack without its far end: the two lower pieces are one when the first came whole.
-fn joined(below: &Piece, near: &Piece) -> Memory {
+fn joined(below: &Piece, near: &Piece, arena: &mut Arena) -> Memory {
     let touches = below.address.checked_add(below.len as u64) == Some(near.address);
     if below.got > 0 && below.got == below.len && touches && below.place().end == near.at {
         return Memory { address: below.address, place: Span { start: below.at, end: near.at + near.got } };
     }
+    // What came of it would be in the file without a name.
+    arena.get_mut(below.place()).fill(0);
     Memory { address: near.address, place: near.place() }
 }

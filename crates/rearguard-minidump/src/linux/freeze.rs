@@ -169,6 +169,7 @@ impl<'c> Freeze<'c> {
     fn list_new(&mut self) -> List<i32> {
         let mut tids = list(self.proc, self.request, &mut self.errors);
         tids.retain(|tid| self.known.binary_search(tid).is_err());
+        tids.truncate(self.request.limits.threads_max.saturating_sub(self.held.len()));
         tids
     }
 
@@ -316,7 +317,10 @@ impl<'c> Freeze<'c> {
         if let Some((indirect, bytes_max)) = self.request.extras.indirect {
             indirect(&owners, &mut self.copied, &mut memory, target, bytes_max);
         }
-        memory.tell_refusal(&mut self.errors);
+        // Where there are mappings, whoever reads the modules tells it.
+        if target.mappings.is_empty() {
+            memory.tell_refusal(&mut self.errors);
+        }
     }
 
     /// Lets the threads go without the help of a thread's end.

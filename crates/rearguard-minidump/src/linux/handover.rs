@@ -1,4 +1,4 @@
-//! One value that one thread leaves for another, which waits for it.
+//! One value that one thread leaves for another, which waits for it or looks whether it is there.
 //!
 //! The standard library's own waits and initialises by code that cost the guard two kilobytes.
 

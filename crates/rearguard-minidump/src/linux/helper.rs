@@ -46,12 +46,19 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
     unsafe { libc::pthread_attr_init(&raw mut attributes) };
     // SAFETY: the structure was filled by the call above. A C library that wants more keeps its own size.
     unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, STACK_BYTES) };
-    prefer_other_processors(&mut attributes);
+    begin_elsewhere(&mut attributes);
     // SAFETY: any bytes will do, the call below fills them.
     let mut thread: libc::pthread_t = unsafe { mem::zeroed() };
     let argument: *mut c_void = (&raw mut order).cast();
     // SAFETY: `argument` points to the order that `entry` expects, which nobody moves or drops before the thread is joined below; `F` may be used by another thread.
-    let errno = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, entry::<F>, argument) };
+    let mut errno = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, entry::<F>, argument) };
+    // SAFETY: the structure was filled above and isn't used any more.
+    unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
+    if errno != 0 {
+        // Large thread-local variables, a filter that refuses the affinity: the attributes may be at fault.
+        // SAFETY: as above.
+        errno = unsafe { libc::pthread_create(&raw mut thread, ptr::null(), entry::<F>, argument) };
+    }
     if errno != 0 {
         return Err(errno);
     }
@@ -66,7 +73,7 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
 ///
 /// Where the kernel doesn't spread new threads by itself, in small virtual machines, the thread would begin only when its maker first waits.
 #[cfg(target_env = "gnu")]
-fn prefer_other_processors(attributes: &mut libc::pthread_attr_t) {
+fn begin_elsewhere(attributes: &mut libc::pthread_attr_t) {
     let Some(others) = sys::other_processors() else { return };
     // SAFETY: both structures are valid, and the set is copied.
     unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(&others), &raw const others) };
@@ -74,7 +81,7 @@ fn prefer_other_processors(attributes: &mut libc::pthread_attr_t) {
 
 /// Other C libraries can't be told.
 #[cfg(not(target_env = "gnu"))]
-fn prefer_other_processors(_attributes: &mut libc::pthread_attr_t) {}
+fn begin_elsewhere(_attributes: &mut libc::pthread_attr_t) {}
 
 /// Calls `meanwhile`; a panic in it ends the process, since the thread beside uses what this one would give back.
 extern "C" fn aside<M: FnOnce()>(meanwhile: M) {

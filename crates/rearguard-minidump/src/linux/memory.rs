@@ -11,6 +11,7 @@ use super::ptrace;
 use super::sys::{self, Errno, REMOTES_MAX};
 use crate::bytes::copy;
 use crate::heap::{self, List, Span};
+use crate::snapshot::Memory;
 use crate::soft_error::{Object, SoftErrors};
 
 /// A piece to read, where it goes in the buffer, and how much of it came.
@@ -194,6 +195,13 @@ impl Arena {
 
     pub(super) fn get(&self, place: Span) -> &[u8] {
         place.of(&self.bytes)
+    }
+
+    /// Ends a piece of memory after `len` of its bytes, and forgets the others, which would be in the file without a name.
+    pub(super) fn cut(&mut self, memory: &mut Memory, len: usize) {
+        let end = memory.place.start + len;
+        self.get_mut(Span { start: end, ..memory.place }).fill(0);
+        memory.place.end = end;
     }
 
     pub(super) fn get_mut(&mut self, place: Span) -> &mut [u8] {

@@ -3,7 +3,7 @@
 //! One thread stops those of the target and copies their registers and stacks (`freeze`, on the thread of `helper`); this one reads at the same time what doesn't need them stopped: mappings, names, modules, texts.
 //! A target of which every thread waits already has nobody to be stopped, and one thread does it all.
 //! This file owns the flow; the other files of the folder each know one thing.
-//! `alarm`, `helper`, `ptrace` and `sys` alone make system calls of their own.
+//! `alarm`, `handover`, `helper`, `ptrace` and `sys` alone make system calls of their own.
 
 mod alarm;
 mod copy;
@@ -107,7 +107,7 @@ impl Capture<'_> {
 ///
 /// # Errors
 ///
-/// The process is gone ([`Error::is_gone`]), the crashing thread isn't one of its threads (the same), or an id is no id.
+/// The process is gone or has ended ([`Error::is_gone`]), the crashing thread isn't one of its threads (the same), or an id is no id.
 /// Everything else is a soft error.
 pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
         crate::heap::with_frame_pointer();
@@ -121,6 +121,10 @@ pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
     }
     let mut capture = Capture { snapshot: Box::new(Snapshot::new(request)), times: Times::default() };
     take(request, if request.crash.is_none() { living_thread(who) } else { who }, &mut capture);
+    // One that has ended and waits to be reaped has none; a crash has at least its own.
+    if capture.snapshot.threads.is_empty() {
+        return Err(Error::gone(request.pid));
+    }
     Ok(capture)
 }
 
@@ -140,7 +144,7 @@ extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture<'_>) {
     capture.times = both(&mut freeze, || names = describe(snapshot, place, &shared));
     step(request, Step::Released);
     let Freeze { held, copied, errors, .. } = freeze;
-    snapshot.soft_errors.join(errors);
+    snapshot.soft_errors.join(&errors);
     snapshot.threads = threads(place, &held, &names, &mut snapshot.strings);
     let target = shared.target.into_inner().unwrap_or_default();
     place_memory(snapshot, copied, place, &target);
@@ -234,7 +238,7 @@ impl Target {
         let is_cut = maps.len() > limits.maps_bytes_max;
         maps.truncate(limits.maps_bytes_max);
         let auxiliary = file(c"auxv", "read auxiliary vector", AUXV_BYTES_MAX).unwrap_or_default();
-        let stat = system::stat(proc, request.pid, limits.text_bytes_max);
+        let stat = system::stat(proc, request.pid);
         let (mappings, damaged) = maps::parse(&maps);
         if damaged > 0 || is_cut {
             errors.add("read mappings", Object::Count(damaged), 0);
@@ -249,7 +253,9 @@ impl Target {
 /// The kernel puts both above the first frame of the main thread, and nothing else that a reader of a dump needs is there.
 /// A program may move either (prctl(2), PR_SET_MM), so the places that the kernel tells count too.
 fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
-    let top = maps::find(mappings, stat.stack_start).map_or(0, |mapping| mapping.end);
+    // Where the mapping isn't known everything above counts.
+    let unknown = if stat.stack_start == 0 { 0 } else { u64::MAX };
+    let top = maps::find(mappings, stat.stack_start).map_or(unknown, |mapping| mapping.end);
     [stat.stack_start..top, stat.arguments.0..stat.arguments.1, stat.environment.0..stat.environment.1]
 }
 
@@ -393,7 +399,7 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
             thread.stack = Memory { address, place };
             cut_strings(&mut thread.stack, &mut copied.arena);
         }
-        without_overlap(&mut thread.stack, &mut taken);
+        without_overlap(&mut thread.stack, &mut taken, &mut copied.arena);
         if thread.stack.place.is_empty() && thread.registers.is_some() {
             snapshot.soft_errors.add("read stack", Object::Thread(thread.tid), 0);
         }
@@ -402,20 +408,20 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
         if unknown {
             cut_strings(memory, &mut copied.arena);
         }
-        without_overlap(memory, &mut taken);
+        without_overlap(memory, &mut taken, &mut copied.arena);
     }
 }
 
-/// Cuts from a piece of memory what others have `taken`, whose addresses ascend: readers take no region that overlaps another.
+/// Cuts from a piece of memory what others have `taken`, whose addresses ascend, and forgets it: readers take no region that overlaps another, and what no region names isn't scrubbed.
 ///
 /// Mappings that change while they are read, and stacks side by side in one mapping, make two threads claim the same.
-fn without_overlap(memory: &mut Memory, taken: &mut List<(u64, u64)>) {
+fn without_overlap(memory: &mut Memory, taken: &mut List<(u64, u64)>, arena: &mut Arena) {
     let at = taken.partition_point(|(start, _)| *start <= memory.address);
     let before = at.checked_sub(1).and_then(|at| taken.get(at)).map_or(0, |(_, end)| *end);
     let behind = taken.get(at).map_or(u64::MAX, |(start, _)| *start);
     let room = if before > memory.address { 0 } else { behind - memory.address };
     let len = usize::try_from(room).unwrap_or(usize::MAX).min(memory.place.len());
-    memory.place.end = memory.place.start + len;
+    arena.cut(memory, len);
     if len > 0 {
         heap::insert(taken, at, (memory.address, memory.end()));
     }
@@ -426,9 +432,7 @@ fn cut_strings(memory: &mut Memory, arena: &mut Arena) {
         crate::heap::with_frame_pointer();
     let bytes = arena.get(memory.place);
     if let Some(at) = auxv::find_on_stack(bytes, memory.address) {
-        let end = memory.place.start + at;
-        arena.get_mut(Span { start: end, ..memory.place }).fill(0);
-        memory.place.end = end;
+        arena.cut(memory, at);
     }
 }
 

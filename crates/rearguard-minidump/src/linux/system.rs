@@ -10,6 +10,9 @@ use crate::registers::processor_info;
 use crate::snapshot::{Process, Snapshot, System};
 use crate::text;
 
+/// Bytes of the line of `stat`, of which the kernel gives some 400; no choice of the caller's cuts it, since it says where the secrets are.
+const STAT_BYTES_MAX: usize = 4096;
+
 /// Adds the texts of the system and what kind of machine it is, the short ones first.
 ///
 /// `status` is that of the whole process as long as its main thread lives, since readers take the process id from it.
@@ -92,14 +95,14 @@ pub(super) fn process(stat: &Stat) -> Process {
 /// The line of `stat` of the process, or nothing but zeros.
 ///
 /// The main thread's line is enough while that thread lives; the kernel adds up all threads for each line, so a second is read only without it.
-pub(super) fn stat(proc: Option<&Proc>, pid: i32, max: usize) -> Stat {
+pub(super) fn stat(proc: Option<&Proc>, pid: i32) -> Stat {
     let parse =
         |line: Option<List<u8>>| process::stat(&line.unwrap_or_default()).unwrap_or_default();
-    let of_main = parse(proc.and_then(|proc| proc.read_thread(pid, b"/stat", max).ok()));
+    let of_main = parse(proc.and_then(|proc| proc.read_thread(pid, b"/stat", STAT_BYTES_MAX).ok()));
     if of_main.stack_start != 0 {
         return of_main;
     }
-    let mut stat = parse(proc.and_then(|proc| proc.read(c"stat", max).ok()));
+    let mut stat = parse(proc.and_then(|proc| proc.read(c"stat", STAT_BYTES_MAX).ok()));
     // The start in the line is that of the thread whose directory it is; the main thread's is the process's.
     stat.start_ticks = of_main.start_ticks;
     stat

@@ -10,6 +10,9 @@ use crate::snapshot::Memory;
 /// Bytes around each address, half of them below.
 const AROUND_BYTES: u64 = 512;
 
+/// The most that is read; the threads are held meanwhile, and each piece is compared with all others.
+const BYTES_MAX: usize = 1024 * 1024;
+
 /// Reads around what the registers of the first owner point to, what its stack does, and what the registers of the others do.
 pub(super) fn read(
     owners: &[Owner],
@@ -18,7 +21,7 @@ pub(super) fn read(
     target: &Target,
     bytes_max: usize,
 ) {
-    let mut wanted = Wanted { target, copied, pieces: List::new(), room: bytes_max };
+    let mut wanted = Wanted { target, copied, pieces: List::new(), room: bytes_max.min(BYTES_MAX) };
     if let Some(first) = owners.first() {
         wanted.add_all(&first.registers);
         let stack = wanted.copied.stack(first.tid).unwrap_or_default().place;

@@ -18,7 +18,7 @@ pub(super) fn scrub(copied: &mut Copied, snapshot: &mut Snapshot, target: &Targe
     let stacks = snapshot.threads.iter().map(|thread| &thread.stack);
     for memory in stacks.chain(copied.memory.iter().map(|(_, memory)| memory)) {
         let mapping = maps::find(&target.mappings, memory.address);
-        if mapping.is_some_and(|mapping| mapping.executable) {
+        if mapping.is_some_and(|mapping| mapping.executable && !mapping.writable) {
             continue;
         }
         let own = mapping.map_or(memory.address..memory.end(), |mapping| mapping.start..mapping.end);

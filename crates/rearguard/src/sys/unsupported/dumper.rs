@@ -3,7 +3,6 @@
 use crate::heap::Text;
 use crate::sys::words::{Dump, Subject};
 
-/// Refuses.
 /// What goes into a minidump by choice; on this system that is the size's to say, and nothing is scrubbed.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Extras {
@@ -25,6 +24,7 @@ impl Extras {
     }
 }
 
+/// Refuses.
 pub(crate) fn take(
     _subject: &Subject<'_>,
     _probe: &(dyn Fn(&'static str) + Sync),
