@@ -7,6 +7,25 @@
 //! Everything that is read from the target is taken for hostile.
 //! Each size and each address is checked before it is used, each loop has a limit that is named in [`Limits`] or beside the loop, and whatever can't be read becomes a [`SoftError`] inside the dump.
 //!
+//! ```no_run
+//! # fn main() -> Result<(), Box<dyn std::error::Error>> {
+//! use rearguard_minidump::{Request, capture};
+//!
+//! let request = Request::new(4711);
+//! let captured = capture(&request)?;
+//! for error in captured.soft_errors() {
+//!     eprintln!("{error}");
+//! }
+//! captured.write_to(&mut std::fs::File::create("4711.dmp")?)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! The caller needs what a debugger needs (ptrace(2), "Ptrace access mode checking"): the same user, under Yama the target's word (PR_SET_PTRACER), or CAP_SYS_PTRACE.
+//!
+//! A crash is dumped while its handler waits: the handler stores what it was given where the dumper finds it, in memory that both have or through a pipe, and the dumper makes a [`CrashContext`] of it.
+//! [`Registers::from_signal_context`] takes the arrays of the `ucontext_t` as they are.
+//!
 //! # What it never does
 //!
 //! - It never stops the crashing thread: a thread that is held by a tracer can't give up waiting for an answer.

@@ -48,7 +48,8 @@ pub(crate) fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
 
 /// The kind of file that the kernel's words tell.
 fn kind_of(name: &[u8]) -> &'static str {
-    for (start, kind) in [("socket:", "Socket"), ("pipe:", "Pipe"), ("anon_inode:", "Anonymous"), ("/dev/", "Device"), ("/", "File")] {
+    for (start, kind) in [("socket:", "Socket"), ("pipe:", "Pipe"), ("anon_inode:", "Anonymous"), ("/dev/shm/", "File"),
+        ("/dev/", "Device"), ("/", "File")] {
         if name.starts_with(start.as_bytes()) {
             return kind;
         }
