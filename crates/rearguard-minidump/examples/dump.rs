@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::process::ExitCode;
 
-use rearguard_minidump::{Request, capture};
+use rearguard_minidump::{Request, SoftError, capture};
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
@@ -29,10 +29,17 @@ fn dump(pid: i32, path: &str) -> Result<(), Box<dyn std::error::Error>> {
     let capture = capture(&request)?;
     let times = capture.times();
     println!("threads: {}", capture.thread_count());
-    println!("to the stop: {} us", (times.threads_stopped_ns - times.first_stop_ns) / 1000);
-    println!("stopped in all: {} us", (times.threads_released_ns - times.first_stop_ns) / 1000);
+    if times.threads_released_ns == 0 {
+        println!("no thread was stopped");
+    } else {
+        println!("to the stop: {} us", (times.threads_stopped_ns - times.first_stop_ns) / 1000);
+        println!("stopped in all: {} us", (times.threads_released_ns - times.first_stop_ns) / 1000);
+    }
     for error in capture.soft_errors() {
         println!("soft error: {error}");
+    }
+    if let Some(grant) = capture.soft_errors().iter().find_map(SoftError::grant) {
+        println!("to be granted: {grant}");
     }
     let mut file = File::create(path)?;
     capture.write_to(&mut file)?;
