@@ -20,29 +20,29 @@ pub(crate) struct Stat {
     pub(crate) environment: (u64, u64),
 }
 
+/// The numbers of fields in the manual page: the state's, and one behind the last that is wanted.
+const STATE: usize = 3;
+const FIELDS: usize = 52;
+
 /// Parses the line; fields that are missing or damaged are 0.
 pub(crate) fn stat(line: &[u8]) -> Option<Stat> {
         crate::heap::with_frame_pointer();
     // The name in parentheses is the target's own choice and may hold anything, so the count begins at the last one.
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
     let rest = line.get(name_end.checked_add(2)?..)?;
-    let mut stat = Stat { state: *rest.first()?, ..Stat::default() };
-    for (index, field) in rest.trim_ascii_end().split(|byte| *byte == b' ').enumerate().take(50) {
-        let value = text::decimal(field).unwrap_or(0);
-        // The state is field 3 of the manual page.
-        match index + 3 {
-            14 => stat.user_ticks = value,
-            15 => stat.system_ticks = value,
-            22 => stat.start_ticks = value,
-            28 => stat.stack_start = value,
-            48 => stat.arguments.0 = value,
-            49 => stat.arguments.1 = value,
-            50 => stat.environment.0 = value,
-            51 => stat.environment.1 = value,
-            _ => {}
-        }
+    let mut fields = [0; FIELDS];
+    for (place, field) in fields.iter_mut().skip(STATE).zip(rest.split(|byte| matches!(byte, b' ' | b'\n'))) {
+        *place = text::decimal(field).unwrap_or(0);
     }
-    Some(stat)
+    Some(Stat {
+        state: *rest.first()?,
+        user_ticks: fields[14],
+        system_ticks: fields[15],
+        start_ticks: fields[22],
+        stack_start: fields[28],
+        arguments: (fields[48], fields[49]),
+        environment: (fields[50], fields[51]),
+    })
 }
 
 /// The number behind `key` (with its colon) in the text of `status`.
