@@ -14,6 +14,7 @@ pub(crate) struct Snapshot<'r> {
     pub(crate) request: &'r Request<'r>,
     /// In the order of the dump: the crashing thread first.
     pub(crate) threads: List<Thread>,
+    pub(crate) registers: List<Registers>,
     /// Memory that is no thread's stack; the thread that it was copied for.
     pub(crate) memory: List<(i32, Memory)>,
     /// The bytes of all memory and stacks.
@@ -43,6 +44,11 @@ pub(crate) struct Snapshot<'r> {
 }
 
 impl<'r> Snapshot<'r> {
+    /// The registers of a thread, where they are known.
+    pub(crate) fn registers_of(&self, thread: &Thread) -> Option<&Registers> {
+        thread.registers.and_then(|at| self.registers.get(at))
+    }
+
     /// Adds a text of the system; one that is empty is left out when the file is made.
     pub(crate) fn add_text(&mut self, stream_type: u32, text: &[u8]) {
         let text = heap::put(&mut self.strings, text);
@@ -54,6 +60,7 @@ impl<'r> Snapshot<'r> {
         Snapshot {
             request,
             threads: List::new(),
+            registers: List::new(),
             memory: List::new(),
             arena: List::new(),
             modules: List::new(),
@@ -80,8 +87,8 @@ pub(crate) struct Thread {
     pub(crate) tid: i32,
     /// Among the strings.
     pub(crate) name: Span,
-    /// Unknown when the thread couldn't be stopped and the kernel tells no pointers.
-    pub(crate) registers: Option<Registers>,
+    /// The place of its registers among all; unknown when the thread couldn't be stopped and the kernel tells no pointers.
+    pub(crate) registers: Option<usize>,
     /// Empty when it couldn't be read.
     pub(crate) stack: Memory,
 }

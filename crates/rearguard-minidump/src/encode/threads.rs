@@ -62,7 +62,7 @@ impl Encoder {
         crate::heap::with_frame_pointer();
         let mut left_out = 0;
         for (index, thread) in snapshot.threads.iter().enumerate().take(which.end).skip(which.start) {
-            let Some(registers) = &thread.registers else { continue };
+            let Some(registers) = snapshot.registers_of(thread) else { continue };
             if self.out.room() < CONTEXT_BYTES + 8 {
                 left_out += 1;
                 continue;

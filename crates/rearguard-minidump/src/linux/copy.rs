@@ -8,7 +8,7 @@ use super::stack::{self, Limit, Plan};
 use crate::encode::{self, STACK_BYTES_MIN, fair_share};
 use crate::heap::{self, List, Span};
 use crate::parse::maps::{self, Mapping};
-use crate::registers::{GENERAL_REGISTERS, Registers};
+use crate::registers::Registers;
 use crate::request::{Limits, Request};
 use crate::snapshot::Memory;
 
@@ -18,9 +18,7 @@ const CODE_BYTES: u64 = 128;
 /// A thread whose stack is copied.
 #[derive(Clone, Copy)]
 pub(crate) struct Owner {
-    pub(super) tid: i32,
-    /// The general registers, in no order that matters.
-    pub(super) registers: [u64; GENERAL_REGISTERS],
+    tid: i32,
     stack: u64,
     ceiling: Option<u64>,
     /// The instruction pointer, when the memory around it is wanted: the crashing thread.
@@ -32,7 +30,6 @@ impl Owner {
     pub(super) fn new(tid: i32, registers: &Registers) -> Owner {
         Owner {
             tid,
-            registers: registers.general(),
             stack: registers.stack_pointer(),
             ceiling: registers.thread_pointer(),
             instruction: None,

@@ -8,9 +8,11 @@ mod linker;
 mod scrub;
 mod strings;
 
-use super::copy::{Copied, Owner};
+use super::copy::Copied;
 use super::memory::TargetMemory;
 use super::{Place, Target};
+use crate::registers::Registers;
+use crate::request::CrashContext;
 use crate::snapshot::Snapshot;
 
 /// What reads more of a running target.
@@ -19,8 +21,9 @@ pub(crate) type Beside = fn(Place<'_>, &mut Snapshot);
 /// What reads more out of the memory of a running target, as many items as that.
 pub(crate) type InMemory = fn(&mut TargetMemory<'_>, &Target, &mut Snapshot, usize);
 
-/// What reads memory of the held target, at most so many bytes; the first of the owners is the crashing thread.
-pub(crate) type Indirect = fn(&[Owner], &mut Copied, &mut TargetMemory<'_>, &Target, usize);
+/// What reads memory of the held target that the crash and the registers of the stopped threads point to, at most so many bytes.
+pub(crate) type Indirect =
+    fn((Option<&CrashContext<'_>>, &[Registers]), &mut Copied, &mut TargetMemory<'_>, &Target, usize);
 
 /// What overwrites words of memory that was read.
 pub(crate) type Scrub = fn(&mut Copied, &mut Snapshot, &Target);

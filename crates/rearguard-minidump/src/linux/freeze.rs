@@ -52,7 +52,8 @@ pub(super) enum Hold {
 pub(super) struct Held {
     pub(super) tid: i32,
     pub(super) hold: Hold,
-    pub(super) registers: Option<Registers>,
+    /// The place of its registers among all, where they are known.
+    pub(super) registers: Option<usize>,
 }
 
 /// The state of the frozen phase.
@@ -66,6 +67,8 @@ pub(super) struct Freeze<'c> {
     pub(super) held: List<Held>,
     /// Their ids, in ascending order.
     pub(super) known: List<i32>,
+    /// Those of the stopped threads.
+    pub(super) registers: List<Registers>,
     pub(super) copied: Copied,
     pub(super) times: Times,
     pub(super) errors: SoftErrors,
@@ -82,6 +85,7 @@ impl<'c> Freeze<'c> {
             shared,
             held: List::new(),
             known: List::new(),
+            registers: List::new(),
             copied: Copied::new(request),
             times: Times::default(),
             errors: SoftErrors::default(),
@@ -253,9 +257,12 @@ impl<'c> Freeze<'c> {
             match ptrace::general(held.tid, &mut words) {
                 Ok(count) => {
                     held.hold = Hold::Stopped;
-                    held.registers = ptrace::registers(held.tid, words.get(..count).unwrap_or_default());
-                    if held.registers.is_none() {
-                        self.errors.add("read registers", Object::Thread(held.tid), 0);
+                    match ptrace::registers(held.tid, words.get(..count).unwrap_or_default()) {
+                        Some(registers) => {
+                            held.registers = Some(self.registers.len());
+                            heap::add(&mut self.registers, registers);
+                        }
+                        None => self.errors.add("read registers", Object::Thread(held.tid), 0),
                     }
                     return;
                 }
@@ -309,13 +316,14 @@ impl<'c> Freeze<'c> {
             heap::add(&mut owners, Owner::crash(crash.tid, &crash.registers));
         }
         for held in self.stopped() {
-            if let Some(registers) = &held.registers {
+            if let Some(registers) = held.registers.and_then(|at| self.registers.get(at)) {
                 heap::add(&mut owners, Owner::new(held.tid, registers));
             }
         }
         self.copied.copy(&owners, &mut memory, target, &self.request.limits);
         if let Some((indirect, bytes_max)) = self.request.extras.indirect {
-            indirect(&owners, &mut self.copied, &mut memory, target, bytes_max);
+            let registers = (self.request.crash.as_ref(), &*self.registers);
+            indirect(registers, &mut self.copied, &mut memory, target, bytes_max);
         }
         // Where there are mappings, whoever reads the modules tells it.
         if target.mappings.is_empty() {

@@ -143,9 +143,10 @@ extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture<'_>) {
     let mut names = List::new();
     capture.times = both(&mut freeze, || names = describe(snapshot, place, &shared));
     step(request, Step::Released);
-    let Freeze { held, copied, errors, .. } = freeze;
+    let Freeze { held, registers, copied, errors, .. } = freeze;
     snapshot.soft_errors.join(&errors);
-    snapshot.threads = threads(place, &held, &names, &mut snapshot.strings);
+    snapshot.registers = registers;
+    add_threads(place, &held, &names, snapshot);
     let target = shared.target.into_inner().unwrap_or_default();
     place_memory(snapshot, copied, place, &target);
     step(request, Step::ModulesRead);
@@ -300,25 +301,28 @@ fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, t
     snapshot.arena = copied.arena.into_bytes();
 }
 
-/// The threads in the order of the dump, the crashing one first.
+/// Adds the threads in the order of the dump, the crashing one first.
 ///
 /// The names are those of the threads that were listed at the beginning.
-fn threads((request, proc, _): Place<'_>, held: &[Held], names: &[Span], strings: &mut List<u8>) -> List<Thread> {
+fn add_threads((request, proc, _): Place<'_>, held: &[Held], names: &[Span], snapshot: &mut Snapshot) {
     let crash = request.crash.as_ref();
-    let mut threads = List::new();
-    heap::reserve(&mut threads, held.len());
+    heap::reserve(&mut snapshot.threads, held.len());
     let mut nearest = Nearest::to(crash.map_or(request.pid, |crash| crash.tid), held);
     while let Some(index) = nearest.next(held) {
-        let Some(Held { tid, hold, registers }) = held.get(index).copied() else { continue };
-        let registers = match crash {
-            Some(crash) if crash.tid == tid => Some(crash.registers),
-            _ if matches!(hold, Hold::Ended | Hold::Zombie) => continue,
-            _ => registers.or_else(|| pointers(proc, tid)),
-        };
-        let name = names.get(index).copied().unwrap_or_else(|| name(proc, tid, strings));
-        heap::add(&mut threads, Thread { tid, name, registers, stack: Memory::default() });
+        let Some(Held { tid, hold, mut registers }) = held.get(index).copied() else { continue };
+        let crash = crash.filter(|crash| crash.tid == tid);
+        if crash.is_none() && matches!(hold, Hold::Ended | Hold::Zombie) {
+            continue;
+        }
+        if registers.is_none()
+            && let Some(found) = crash.map(|crash| crash.registers).or_else(|| pointers(proc, tid))
+        {
+            registers = Some(snapshot.registers.len());
+            heap::add(&mut snapshot.registers, found);
+        }
+        let name = names.get(index).copied().unwrap_or_else(|| name(proc, tid, &mut snapshot.strings));
+        heap::add(&mut snapshot.threads, Thread { tid, name, registers, stack: Memory::default() });
     }
-    threads
 }
 
 /// The places of threads by the distance of their ids from one, as far as they are in ascending order.
@@ -373,7 +377,7 @@ fn copy_left(
 ) {
     let mut owners = List::new();
     for thread in snapshot.threads.iter().filter(|thread| copied.stack(thread.tid).is_none()) {
-        if let Some(registers) = &thread.registers {
+        if let Some(registers) = snapshot.registers_of(thread) {
             heap::add(&mut owners, Owner::new(thread.tid, registers));
         }
     }

@@ -1,6 +1,6 @@
 //! The memory that registers and stacks point to.
 
-use super::{Copied, Owner, Target, TargetMemory};
+use super::{Copied, CrashContext, Registers, Target, TargetMemory};
 use crate::bytes::u64_at;
 use crate::heap::{self, List, Span};
 use crate::linux::memory::Piece;
@@ -13,25 +13,25 @@ const AROUND_BYTES: u64 = 512;
 /// The most that is read; the threads are held meanwhile, and each piece is compared with all others.
 const BYTES_MAX: usize = 1024 * 1024;
 
-/// Reads around what the registers of the first owner point to, what its stack does, and what the registers of the others do.
+/// Reads around what the registers of the crash point to, what its stack does, and what the registers of the others do.
 pub(super) fn read(
-    owners: &[Owner],
+    (crash, others): (Option<&CrashContext<'_>>, &[Registers]),
     copied: &mut Copied,
     memory: &mut TargetMemory<'_>,
     target: &Target,
     bytes_max: usize,
 ) {
     let mut wanted = Wanted { target, copied, pieces: List::new(), room: bytes_max.min(BYTES_MAX) };
-    if let Some(first) = owners.first() {
-        wanted.add_all(&first.registers);
-        let stack = wanted.copied.stack(first.tid).unwrap_or_default().place;
+    if let Some(crash) = crash {
+        wanted.add_all(&crash.registers.general());
         let copied = wanted.copied;
+        let stack = copied.stack(crash.tid).unwrap_or_default().place;
         for word in copied.arena.get(stack).chunks_exact(8) {
             wanted.add(u64_at(word, 0).unwrap_or(0));
         }
     }
-    for owner in owners.iter().skip(1) {
-        wanted.add_all(&owner.registers);
+    for registers in others {
+        wanted.add_all(&registers.general());
     }
     let mut pieces = wanted.pieces;
     memory.read_pieces(&mut pieces, &mut copied.arena);

@@ -30,10 +30,10 @@ pub(super) fn scrub(copied: &mut Copied, snapshot: &mut Snapshot, target: &Targe
             }
         }
     }
-    for thread in snapshot.threads.iter_mut() {
+    for thread in &snapshot.threads {
         let stack = maps::find(&target.mappings, thread.stack.address);
         let own = stack.map_or(0..0, |mapping| mapping.start..mapping.end);
-        if let Some(registers) = &mut thread.registers {
+        if let Some(registers) = thread.registers.and_then(|at| snapshot.registers.get_mut(at)) {
             registers.scrub(&|value| is_harmless(value, &own, target), DEFACED);
         }
     }
