@@ -189,9 +189,10 @@ impl Table {
 }
 
 /// What a figure is, for those who compare it with others.
-const NOTES: [&str; 6] = [
+const NOTES: [&str; 7] = [
     "The crash is the clock read directly before the faulting instruction, and the dump is finished when its answer has arrived in the crashed thread's handler: the same for all three.",
     "The writer is a process that stands there before the crash; each has its own defaults, and is asked as its own client asks it: the crates by a byte on a socket, Crashpad by its protocol. Neither crate's file is synced to the disk.",
+    "rearguard-minidump has dumped its own process once before, as rearguard's guard does at its start while nobody waits; minidump-writer stops whom it dumps, and Crashpad's handler has no such thing.",
     "How long a thread stood still is from runs of their own, with one more thread, which looks at the clock all the time: the longest time between two looks.",
     "It counts a thread that had no processor as well, so it is right only where the machine has nothing else to do; writer and thread need two processors.",
     "A dump counts only when it lists each thread once, with stack and registers, and names the crashed one; all other samples are reported as problems.",
