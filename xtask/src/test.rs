@@ -35,7 +35,11 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
             ["clippy", "--workspace", "--all-targets", "--all-features", "--", "-D", "warnings"];
         shell::run(&mut cargo(&arguments))?;
         // The library as most will build it, without what is asked for by features.
-        shell::run(&mut cargo(&["clippy", "--package", "rearguard", "--", "-D", "warnings"]))
+        shell::run(&mut cargo(&["clippy", "--package", "rearguard", "--", "-D", "warnings"]))?;
+        // The fuzzers' doors, which no other build has.
+        let doors =
+            ["clippy", "--package", "rearguard-minidump", "--lib", "--", "--cfg", "fuzzing"];
+        shell::run(cargo(&doors).args(["-D", "warnings"]))
     });
     run.check("documentation", |_| {
         let mut command = cargo(&["doc", "--no-deps", "--workspace", "--quiet"]);

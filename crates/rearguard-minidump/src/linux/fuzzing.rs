@@ -5,6 +5,7 @@ use super::memory::TargetMemory;
 use super::stack::{self, Limit};
 use super::{extras, modules, sys};
 use crate::encode;
+use crate::heap;
 use crate::parse::auxv;
 use crate::parse::elf::SEGMENTS_MAX;
 use crate::parse::maps::{self, Mapping};
@@ -30,7 +31,7 @@ pub(crate) fn plans(mappings: &[Mapping], data: &[u8]) {
 
 /// Reads `count` modules and the linker's list from memory of this process, and encodes what was found.
 pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
-    let part = bytes as u64 / count as u64 & !4095;
+    let part = (bytes / count) as u64 & !4095;
     let mut text = String::new();
     for index in 0..count as u64 {
         let start = at + index * part;
@@ -46,7 +47,12 @@ pub(crate) fn describe(at: u64, bytes: usize, count: usize) {
     let (_, tid) = sys::own_ids();
     let mut memory = TargetMemory::new(tid, None, &[0..0, 0..0, 0..0]);
     let (mappings, _) = maps::parse(text.as_bytes());
-    let target = Target { maps: text.into_bytes(), mappings, auxiliary, ..Target::default() };
+    let target = Target {
+        maps: heap::copied(text.as_bytes()),
+        mappings,
+        auxiliary: heap::copied(&auxiliary),
+        ..Target::default()
+    };
     modules::read(&mut memory, &target, MODULES_MAX, &mut snapshot);
     extras::LINKER(&mut memory, &target, &mut snapshot, MODULES_MAX);
     assert!(snapshot.modules.len() <= count);
