@@ -25,9 +25,13 @@ pub(super) fn all_fits(snapshot: &Snapshot, limit: usize) -> bool {
     let texts: usize = snapshot.texts.iter().map(|(_, text)| text.len()).sum();
     let annotations: usize = snapshot.request.annotations.iter().map(|(key, value)| key.len() + value.len() + ITEM_BYTES).sum();
     let streams: usize = snapshot.request.user_streams.iter().map(|stream| stream.bytes.len() + ITEM_BYTES).sum();
-    let sum = FIXED_BYTES + annotations + streams
+    let of_thread =
+        4 * THREAD_BYTES + CONTEXT_BYTES + DESCRIPTOR_BYTES + THREAD_NAME_BYTES + NAME_BYTES + ITEM_BYTES;
+    let sum = FIXED_BYTES
+        + annotations
+        + streams
         + snapshot.arena.len()
-        + snapshot.threads.len() * (4 * THREAD_BYTES + CONTEXT_BYTES + DESCRIPTOR_BYTES + THREAD_NAME_BYTES + NAME_BYTES + ITEM_BYTES)
+        + snapshot.threads.len() * of_thread
         + snapshot.memory.len() * DESCRIPTOR_BYTES
         + snapshot.modules.len() * (MODULE_BYTES + ITEM_BYTES)
         + snapshot.mappings.len() * 4 * INFO_BYTES

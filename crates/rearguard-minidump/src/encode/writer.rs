@@ -122,7 +122,7 @@ impl Writer {
 
 /// The size of a string of the format: length, UTF-16 units, and a terminator.
 pub(crate) fn string_bytes(text: &[u8]) -> usize {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     let units = |chunk: Utf8Chunk<'_>| chunk.valid().encode_utf16().count() + usize::from(!chunk.invalid().is_empty());
     4 + (text.utf8_chunks().map(units).sum::<usize>() + 1) * 2
 }

@@ -110,7 +110,7 @@ impl Capture<'_> {
 /// The process is gone or has ended ([`Error::is_gone`]), the crashing thread isn't one of its threads (the same), or an id is no id.
 /// Everything else is a soft error.
 pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     let who = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
     if request.pid <= 0 || who <= 0 {
         return Err(Error::bad_id(request.pid));
@@ -355,7 +355,7 @@ impl Nearest {
 
 /// The name of a thread, put among the strings.
 fn name(proc: Option<&Proc>, tid: i32, strings: &mut List<u8>) -> Span {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     let name = proc.and_then(|proc| proc.read_thread(tid, b"/comm", NAME_BYTES_MAX).ok()).unwrap_or_default();
     heap::put(strings, name.strip_suffix(b"\n").unwrap_or(&name))
 }
@@ -433,7 +433,7 @@ fn without_overlap(memory: &mut Memory, taken: &mut List<(u64, u64)>, arena: &mu
 
 /// Ends a piece of memory where an auxiliary vector stands in it, and forgets what is behind.
 fn cut_strings(memory: &mut Memory, arena: &mut Arena) {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     let bytes = arena.get(memory.place);
     if let Some(at) = auxv::find_on_stack(bytes, memory.address) {
         arena.cut(memory, at);

@@ -142,7 +142,7 @@ pub(super) fn read_path(path: &CStr, max: usize) -> Result<List<u8>, Errno> {
 
 /// Reads until the end or until there are `max` bytes.
 fn read_file(file: &OwnedFd, max: usize) -> Result<List<u8>, Errno> {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     let mut bytes = List::new();
     loop {
         let filled = bytes.len();

@@ -26,7 +26,7 @@ const FIELDS: usize = 52;
 
 /// Parses the line; fields that are missing or damaged are 0.
 pub(crate) fn stat(line: &[u8]) -> Option<Stat> {
-        crate::heap::with_frame_pointer();
+    crate::heap::with_frame_pointer();
     // The name in parentheses is the target's own choice and may hold anything, so the count begins at the last one.
     let name_end = line.iter().rposition(|byte| *byte == b')')?;
     let rest = line.get(name_end.checked_add(2)?..)?;
