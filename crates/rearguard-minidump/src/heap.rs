@@ -237,18 +237,11 @@ pub(crate) extern "C" fn resize(bytes: &mut List<u8>, len: usize, byte: u8) {
     bytes.raw.len = len;
 }
 
-/// Bytes of one's own.
-pub(crate) fn copied(bytes: &[u8]) -> List<u8> {
-    let mut list = List::new();
-    append(&mut list, bytes);
-    list
-}
-
-/// Ids of one's own.
-pub(crate) fn copied_ids(ids: &[i32]) -> List<i32> {
-    let mut list: List<i32> = List::new();
-    // SAFETY: these are the ids of the slice, and ids are what the list has.
-    unsafe { append_items(&mut list.raw, ids.as_ptr().cast(), ids.len(), size_of::<i32>(), align_of::<i32>()) };
+/// A list of one's own with the same items.
+pub(crate) fn copied<T: Copy>(items: &[T]) -> List<T> {
+    let mut list: List<T> = List::new();
+    // SAFETY: these are the items of the slice, and the list has the same kind.
+    unsafe { append_items(&mut list.raw, items.as_ptr().cast(), items.len(), size_of::<T>(), align_of::<T>()) };
     list
 }
 
@@ -320,7 +313,7 @@ mod tests {
         resize(&mut bytes, 6, 0);
         assert_eq!(Vec::from(bytes), b"abcxxy");
         assert_eq!(Vec::from(List::new()), b"");
-        assert_eq!(&*copied_ids(&[3, 1]), [3, 1]);
+        assert_eq!(&*copied(&[3, 1]), [3, 1]);
     }
 
     #[test]

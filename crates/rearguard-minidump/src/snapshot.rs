@@ -15,8 +15,8 @@ pub(crate) struct Snapshot<'r> {
     /// In the order of the dump: the crashing thread first.
     pub(crate) threads: List<Thread>,
     pub(crate) registers: List<Registers>,
-    /// Memory that is no thread's stack; the thread that it was copied for.
-    pub(crate) memory: List<(i32, Memory)>,
+    /// Memory that is no thread's stack.
+    pub(crate) memory: List<Memory>,
     /// The bytes of all memory and stacks.
     pub(crate) arena: List<u8>,
     /// The main executable first.

@@ -50,7 +50,7 @@ impl Encoder {
         }
         // For all of it together: code and far end come first, then as much of indirect memory as there was asked for.
         let mut left = self.out.room() / 4;
-        for (_, memory) in snapshot.memory.iter().filter(|(_, memory)| !memory.place.is_empty()) {
+        for memory in snapshot.memory.iter().filter(|memory| !memory.place.is_empty()) {
             let location = self.region(memory, &snapshot.arena, left, regions);
             left = left.saturating_sub(location.map_or(0, |location| location.size as usize));
             cut |= location.is_none_or(|location| (location.size as usize) < memory.place.len());

@@ -23,7 +23,7 @@ impl Encoder {
     /// MINIDUMP_MODULE_LIST.
     pub(super) fn modules(&mut self, snapshot: &mut Snapshot) {
         // Where each name and each build id is.
-        let mut entries: List<(u64, Location)> = List::new();
+        let mut entries: List<(Rva, Location)> = List::new();
         for module in &snapshot.modules {
             let path = module.path.of(&snapshot.maps);
             let path = if path == VDSO { VDSO_NAME } else { path };
@@ -35,7 +35,7 @@ impl Encoder {
             }
             let Some(name) = self.out.string(path) else { break };
             let build_id = self.build_id(build_id);
-            heap::add(&mut entries, (u64::from(name), build_id));
+            heap::add(&mut entries, (name, build_id));
         }
         if !self.begin(&mut snapshot.soft_errors, MODULE_LIST, 4) {
             return;
@@ -46,7 +46,7 @@ impl Encoder {
             self.out.u64(module.start);
             self.out.u32(u32::try_from(module.end.saturating_sub(module.start)).unwrap_or(u32::MAX));
             self.out.zeros(8);
-            self.out.u32(*name as Rva);
+            self.out.u32(*name);
             self.out.zeros(VERSION_INFO_BYTES);
             self.out.location(*build_id);
             self.out.zeros(24);

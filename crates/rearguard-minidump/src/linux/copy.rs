@@ -47,8 +47,8 @@ pub(crate) struct Copied {
     pub(super) arena: Arena,
     /// The stacks by thread, whose ids ascend.
     pub(super) stacks: List<(i32, Memory)>,
-    /// Other memory, and the thread whose stack it belongs to, if any.
-    pub(super) memory: List<(i32, Memory)>,
+    /// Other memory.
+    pub(super) memory: List<Memory>,
 }
 
 impl Copied {
@@ -76,11 +76,11 @@ impl Copied {
             let at = self.stacks.partition_point(|(tid, _)| *tid < owner.tid);
             heap::insert(&mut self.stacks, at, (owner.tid, joined(below, near, &mut self.arena)));
             if far.got > 0 {
-                heap::add(&mut self.memory, (owner.tid, Memory { address: far.address, place: far.place() }));
+                heap::add(&mut self.memory, Memory { address: far.address, place: far.place() });
             }
         }
         for piece in code.iter().filter(|piece| piece.got > 0) {
-            heap::add(&mut self.memory, (0, Memory { address: piece.address, place: piece.place() }));
+            heap::add(&mut self.memory, Memory { address: piece.address, place: piece.place() });
         }
     }
 

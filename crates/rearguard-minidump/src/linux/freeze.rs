@@ -127,7 +127,7 @@ impl<'c> Freeze<'c> {
         let mut alarm = None;
         let mut deadline = 0;
         for round in 0..ROUNDS_MAX {
-            let new = if round == 0 { heap::copied_ids(self.list_first()) } else { self.list_new() };
+            let new = if round == 0 { heap::copied(self.list_first()) } else { self.list_new() };
             if new.is_empty() && round > 0 {
                 return;
             }

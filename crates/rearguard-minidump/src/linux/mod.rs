@@ -184,18 +184,16 @@ fn nobody_to_hold(freeze: &Freeze<'_>) -> bool {
 }
 
 /// The frozen phase, the release, and what is done `meanwhile`.
-fn both(freeze: &mut Freeze<'_>, meanwhile: impl FnOnce()) -> Times {
-    let mut meanwhile = Some(meanwhile);
-    let mut describe = || meanwhile.take().into_iter().for_each(|describe| describe());
+fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> Times {
     // Without anybody to hold, the thread that would hold them is only in the way.
     let alone = nobody_to_hold(freeze);
-    let helped = if alone { Ok(()) } else { helper::run(|| freeze.run(), &mut describe) };
+    let helped = if alone { Ok(()) } else { helper::run(|| freeze.run(), &mut meanwhile) };
     if let Err(errno) = helped {
         freeze.errors.add("make the thread that holds the others", Object::Process, errno);
     }
     if alone || helped.is_err() {
         freeze.list_first();
-        describe();
+        meanwhile();
         freeze.run();
         // Also when nobody was to be held: a thread may have come just now.
         freeze.release();
@@ -408,7 +406,7 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
             snapshot.soft_errors.add("read stack", Object::Thread(thread.tid), 0);
         }
     }
-    for (_, memory) in copied.memory.iter_mut() {
+    for memory in copied.memory.iter_mut() {
         if unknown {
             cut_strings(memory, &mut copied.arena);
         }

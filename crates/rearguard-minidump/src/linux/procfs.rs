@@ -61,7 +61,7 @@ impl Proc {
         tids.retain(|tid| *tid != main);
         let others = max.saturating_sub(before - tids.len());
         let (low, high) = nearest(&tids, others, near);
-        let mut kept = heap::copied_ids(tids.get(low..high).unwrap_or_default());
+        let mut kept = heap::copied(tids.get(low..high).unwrap_or_default());
         if before > tids.len() {
             insert_sorted(&mut kept, main);
         }

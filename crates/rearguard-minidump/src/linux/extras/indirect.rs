@@ -36,7 +36,7 @@ pub(super) fn read(
     let mut pieces = wanted.pieces;
     memory.read_pieces(&mut pieces, &mut copied.arena);
     for piece in pieces.iter().filter(|piece| piece.got > 0) {
-        heap::add(&mut copied.memory, (0, Memory { address: piece.address, place: piece.place() }));
+        heap::add(&mut copied.memory, Memory { address: piece.address, place: piece.place() });
     }
 }
 
@@ -70,8 +70,8 @@ impl Wanted<'_> {
         let (start, end) = (start.max(before), end.min(behind));
         let len = usize::try_from(end.saturating_sub(start)).unwrap_or(0).min(self.room) & !7;
         let place = Memory { address: start, place: Span { start: 0, end: len } };
-        let mut copied = self.copied.stacks.iter().chain(&self.copied.memory);
-        if len == 0 || copied.any(|(_, memory)| memory.overlaps(&place)) {
+        let mut copied = self.copied.stacks.iter().map(|(_, stack)| stack).chain(&self.copied.memory);
+        if len == 0 || copied.any(|memory| memory.overlaps(&place)) {
             return;
         }
         self.room -= len;

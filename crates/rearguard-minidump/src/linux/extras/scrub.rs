@@ -16,7 +16,7 @@ const SMALL_MAX: u64 = 4096;
 /// Works on every piece of memory but the code around the crash, which is the program's and not its user's, and on all registers.
 pub(super) fn scrub(copied: &mut Copied, snapshot: &mut Snapshot, target: &Target) {
     let stacks = snapshot.threads.iter().map(|thread| &thread.stack);
-    for memory in stacks.chain(copied.memory.iter().map(|(_, memory)| memory)) {
+    for memory in stacks.chain(&copied.memory) {
         let mapping = maps::find(&target.mappings, memory.address);
         if mapping.is_some_and(|mapping| mapping.executable && !mapping.writable) {
             continue;
