@@ -62,8 +62,6 @@ macro_rules! on_other_systems {
     )*};
 }
 
-mod request;
-
 pub use error::Error;
 pub use request::{CrashContext, Extras, Limits, Request, Step, Times, UserStream};
 pub use soft_error::SoftError;
@@ -77,6 +75,7 @@ on_supported_systems! {
     mod linux;
     mod parse;
     mod registers;
+    mod request;
     mod snapshot;
     mod soft_error;
     mod text;
@@ -95,6 +94,8 @@ on_other_systems! {
     mod error;
     #[expect(dead_code, reason = "only errors are put into words")]
     mod heap;
+    #[expect(dead_code, reason = "what was chosen is for the supported systems")]
+    mod request;
     #[expect(dead_code, reason = "only the public type is needed")]
     mod soft_error;
     #[expect(dead_code, reason = "no text of a kernel is read")]

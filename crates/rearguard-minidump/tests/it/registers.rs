@@ -74,6 +74,17 @@ pub(crate) fn start_circling() {
     }
 }
 
+/// The contents of vector registers, each half another.
+const fn vectors<const COUNT: usize>() -> [[u64; 2]; COUNT] {
+    let mut vectors = [[0; 2]; COUNT];
+    let mut at = 0;
+    while at < COUNT {
+        vectors[at] = [0x0123_4567_89ab_cd00 + at as u64, 0xfedc_ba98_7654_3200 - at as u64];
+        at += 1;
+    }
+    vectors
+}
+
 #[cfg(target_arch = "x86_64")]
 mod machine {
     use super::{CRASHED, FAULT, GENERAL, Told};
@@ -116,15 +127,7 @@ mod machine {
     }
 
     static TABLE: Table = Table {
-        vector: {
-            let mut vector = [[0; 2]; 16];
-            let mut at = 0;
-            while at < 16 {
-                vector[at] = [0x0123_4567_89ab_cd00 + at as u64, 0xfedc_ba98_7654_3200 - at as u64];
-                at += 1;
-            }
-            vector
-        },
+        vector: super::vectors(),
         stack: {
             // Numbers between one and two, which the unit loads and keeps bit by bit.
             let mut stack = [[0; 2]; 8];
@@ -264,15 +267,7 @@ mod machine {
     }
 
     static TABLE: Table = Table {
-        vector: {
-            let mut vector = [[0; 2]; 32];
-            let mut at = 0;
-            while at < 32 {
-                vector[at] = [0x0123_4567_89ab_cd00 + at as u64, 0xfedc_ba98_7654_3200 - at as u64];
-                at += 1;
-            }
-            vector
-        },
+        vector: super::vectors(),
         general: {
             let mut general = [0; 32];
             let mut at = 0;

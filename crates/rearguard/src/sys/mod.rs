@@ -7,7 +7,7 @@
 //! - `attach`: the guard's side: check and map what was inherited, take the place, take the worker's streams (`Stream`), sleep until something happens.
 //! - `front`: guard-first, where the first process stands in front of the worker; else `no_front`.
 //! - `family`: one guard for all roles of an application; else `no_family`.
-//! - `dumper`: a minidump of the worker that waits at its crash.
+//! - `dumper`: a minidump of the worker that waits at its crash, and what goes into it by choice (`Extras`); else `no_extras`.
 //! - `exit_status`: the full exit and what it was.
 //! - `successor`: start the next worker after the full exit, once.
 //! - `file`: private directories and files, made durable; most of it can come from `std_file`.
@@ -39,6 +39,8 @@ pub(crate) use no_family as family;
 #[cfg(feature = "roles")]
 pub(crate) use std::process::Command as RoleCommand;
 
+#[cfg(not(target_os = "linux"))]
+mod no_extras;
 #[cfg(not(target_os = "linux"))]
 mod std_file;
 #[cfg(not(target_os = "linux"))]

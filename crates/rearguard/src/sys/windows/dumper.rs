@@ -24,6 +24,7 @@ use super::handles::{last_error, this_process};
 use super::libraries::Library;
 use crate::config::DumpSize;
 use crate::heap::{List, Text};
+pub(crate) use crate::sys::no_extras::Extras;
 use crate::sys::words::{Dump, Subject};
 
 /// The stream by which readers know annotations: Crashpad's.
@@ -57,27 +58,6 @@ const fn kinds_of(size: DumpSize) -> usize {
         DumpSize::Small => 1,
         DumpSize::Standard => 2,
         DumpSize::Large => 3,
-    }
-}
-
-/// What goes into a minidump by choice; on this system that is the size's to say, and nothing is scrubbed.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Extras {
-    /// A bit for each that was chosen.
-    pub(crate) bits: u32,
-}
-
-impl Extras {
-    pub(crate) fn open_files(self) -> Extras {
-        Extras { bits: self.bits | 1 }
-    }
-
-    pub(crate) fn indirect_memory(self, _bytes_max: usize) -> Extras {
-        Extras { bits: self.bits | 2 }
-    }
-
-    pub(crate) fn scrubbed_stacks(self) -> Extras {
-        Extras { bits: self.bits | 4 }
     }
 }
 
