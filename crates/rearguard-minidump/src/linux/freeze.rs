@@ -96,7 +96,8 @@ impl<'c> Freeze<'c> {
     /// The threads at the beginning, which the other thread is told too.
     pub(super) fn list_first(&mut self) -> &'c [i32] {
         if self.shared.first.get().is_none() {
-            self.shared.first.set(list(self.proc, self.request, &mut self.errors));
+            let tids = self.list();
+            self.shared.first.set(tids);
         }
         self.shared.first.get().map(|first| &**first).unwrap_or_default()
     }
@@ -169,9 +170,28 @@ impl<'c> Freeze<'c> {
         self.errors.add("list threads until none is new", Object::Process, 0);
     }
 
+    /// The ids of the target's threads, as many as are wanted; that of the crashing one is among them.
+    fn list(&mut self) -> List<i32> {
+        let limits = &self.request.limits;
+        let near = self.request.crash.as_ref().map_or(self.request.pid, |crash| crash.tid);
+        let threads = |proc: &Proc| proc.threads(limits.threads_max, near, self.request.pid);
+        let (mut tids, complete) = self.proc.map_or(Ok((List::new(), true)), threads).unwrap_or_else(|errno| {
+            self.errors.add("list threads", Object::Process, errno);
+            (List::new(), true)
+        });
+        // Told once, whatever the later lists are short of.
+        if !complete && self.held.is_empty() {
+            self.errors.add("describe more threads than", Object::Count(limits.threads_max as u64), 0);
+        }
+        if self.request.crash.is_some() {
+            insert_sorted(&mut tids, near);
+        }
+        tids
+    }
+
     /// The threads that aren't known yet.
     fn list_new(&mut self) -> List<i32> {
-        let mut tids = list(self.proc, self.request, &mut self.errors);
+        let mut tids = self.list();
         tids.retain(|tid| self.known.binary_search(tid).is_err());
         tids.truncate(self.request.limits.threads_max.saturating_sub(self.held.len()));
         tids
@@ -348,22 +368,4 @@ impl<'c> Freeze<'c> {
             }
         }
     }
-}
-
-/// The ids of the target's threads, as many as are wanted; that of the crashing one is among them.
-fn list(proc: Option<&Proc>, request: &Request<'_>, errors: &mut SoftErrors) -> List<i32> {
-    let limits = &request.limits;
-    let near = request.crash.as_ref().map_or(request.pid, |crash| crash.tid);
-    let listed = proc.map_or(Ok((List::new(), true)), |proc| proc.threads(limits.threads_max, near, request.pid));
-    let (mut tids, complete) = listed.unwrap_or_else(|errno| {
-        errors.add("list threads", Object::Process, errno);
-        (List::new(), true)
-    });
-    if !complete {
-        errors.add("describe more threads than", Object::Count(limits.threads_max as u64), 0);
-    }
-    if request.crash.is_some() {
-        insert_sorted(&mut tids, near);
-    }
-    tids
 }

@@ -22,14 +22,11 @@ pub(super) struct Piece {
     /// Set by [`TargetMemory::read_pieces`]: the offset in the buffer, and the bytes from the start of the piece.
     pub(super) at: usize,
     pub(super) got: usize,
-    /// Of a segment of notes: the module that it belongs to, and its alignment.
-    pub(super) module: usize,
-    pub(super) align: u64,
 }
 
 impl Piece {
     pub(super) fn new(address: u64, len: usize) -> Piece {
-        Piece { address, len, ..Piece::default() }
+        Piece { address, len, at: 0, got: 0 }
     }
 
     /// Where the bytes that came are in the buffer.

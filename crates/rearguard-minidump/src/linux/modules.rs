@@ -41,6 +41,13 @@ struct Candidate<'t> {
     executable: bool,
 }
 
+/// A segment of notes that wasn't within the first bytes.
+#[derive(Clone, Copy)]
+struct Wanted {
+    module: usize,
+    align: u64,
+}
+
 /// The modules, with the main executable first.
 pub(super) fn read(
     memory: &mut TargetMemory<'_>,
@@ -63,6 +70,7 @@ pub(super) fn read(
     memory.read_pieces(&mut heads, &mut arena);
     heap::reserve(modules, candidates.len());
     let mut notes = List::new();
+    let mut wanted = List::new();
     let mut loaded_end = 0;
     for (candidate, head) in candidates.iter().zip(heads.iter()) {
         let head = arena.get(head.place());
@@ -85,16 +93,16 @@ pub(super) fn read(
                     continue;
                 };
                 loaded_end = loaded_until(candidate.start, table);
-                note_pieces(candidate, table, modules.len(), &mut notes);
+                note_pieces(candidate, table, modules.len(), &mut notes, &mut wanted);
             }
         }
         heap::add(modules, module);
     }
     let mut arena = Arena::default();
     memory.read_pieces(&mut notes, &mut arena);
-    for piece in &notes {
+    for (piece, wanted) in notes.iter().zip(wanted.iter()) {
         let bytes = arena.get(piece.place());
-        if let (Some(id), Some(module)) = (elf::build_id(bytes, piece.align), modules.get_mut(piece.module)) {
+        if let (Some(id), Some(module)) = (elf::build_id(bytes, wanted.align), modules.get_mut(wanted.module)) {
             module.build_id = heap::put(&mut snapshot.strings, id);
         }
     }
@@ -172,12 +180,13 @@ fn note_pieces(
     table: &[u8],
     module: usize,
     notes: &mut List<Piece>,
+    wanted: &mut List<Wanted>,
 ) {
     let bias = bias(candidate.start, table);
     for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
         let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
-        let piece = Piece { module, align: segment.align, ..Piece::new(segment.address.wrapping_add(bias), len) };
-        heap::add(notes, piece);
+        heap::add(notes, Piece::new(segment.address.wrapping_add(bias), len));
+        heap::add(wanted, Wanted { module, align: segment.align });
     }
 }
 

@@ -40,9 +40,9 @@ fn the_other_limits_are_kept() {
         ..Limits::default()
     };
     let capture = zoo::capture(&request).unwrap();
-    assert!(
-        capture.soft_errors().iter().any(|error| error.operation() == "describe more threads than")
-    );
+    let told = capture.soft_errors().iter();
+    let told = told.filter(|error| error.operation() == "describe more threads than").count();
+    assert_eq!(told, 1, "whatever the number of lists");
     assert!(capture.soft_errors().iter().any(|error| error.operation() == "read mappings"));
     let dump = Dump::parse(capture.encode());
     assert_eq!(dump.threads().threads.len(), 4);
