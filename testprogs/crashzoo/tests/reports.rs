@@ -442,9 +442,11 @@ fn an_application_chooses_what_goes_into_its_minidumps() {
     let (has_files, few, is_scrubbed) = crash("");
     assert!(!has_files && !is_scrubbed);
     let (has_files, regions, is_scrubbed) = crash("open-files");
-    assert_eq!((has_files, regions, is_scrubbed), (true, few, false));
+    assert!(has_files && !is_scrubbed);
+    // The keeper's stack is one region, and there only if that thread waits when it is looked at.
+    assert!(regions.abs_diff(few) <= 1, "{regions}, {few}");
     let (has_files, more, is_scrubbed) = crash("indirect-memory,scrub-stacks");
-    assert!(!has_files && more > few && is_scrubbed, "{more} > {few}, {is_scrubbed}");
+    assert!(!has_files && more > few + 8 && is_scrubbed, "{more}, {few}, {is_scrubbed}");
 }
 
 // Goal: with `redact_user` the user's name is in no path of a report: not in the metadata, not in the minidump's modules, maps and stacks, not in a log.
