@@ -1,7 +1,6 @@
 //! The writer for the two crates: stands there, waits for one crash, writes one dump, answers.
 
 use std::fs::File;
-use std::io::Write;
 use std::mem::offset_of;
 use std::path::Path;
 
@@ -80,7 +79,7 @@ fn by_rearguard(crash: &CrashContext, path: &Path) -> Result<(), String> {
     let request = Request { crash: Some(context), ..Request::new(crash.pid) };
     let capture = rearguard_minidump::capture(&request).map_err(|error| error.to_string())?;
     let mut file = File::create(path).map_err(|error| error.to_string())?;
-    file.write_all(&capture.encode()).map_err(|error| error.to_string())
+    capture.write_to(&mut file).map_err(|error| error.to_string())
 }
 
 /// A dump of this very process, as rearguard's guard takes one at its start: the first costs more than the second, and nobody waits yet.

@@ -27,14 +27,7 @@ fn main() -> ExitCode {
 fn dump(pid: i32, path: &str) -> Result<(), Box<dyn std::error::Error>> {
     let request = Request::new(pid);
     let capture = capture(&request)?;
-    let times = capture.times();
     println!("threads: {}", capture.thread_count());
-    if times.threads_released_ns == 0 {
-        println!("no thread was stopped");
-    } else {
-        println!("to the stop: {} us", (times.threads_stopped_ns - times.first_stop_ns) / 1000);
-        println!("stopped in all: {} us", (times.threads_released_ns - times.first_stop_ns) / 1000);
-    }
     for error in capture.soft_errors() {
         println!("soft error: {error}");
     }
@@ -42,7 +35,13 @@ fn dump(pid: i32, path: &str) -> Result<(), Box<dyn std::error::Error>> {
         println!("to be granted: {grant}");
     }
     let mut file = File::create(path)?;
-    capture.write_to(&mut file)?;
+    let times = capture.write_to(&mut file)?;
+    if times.threads_released_ns == 0 {
+        println!("no thread was stopped");
+    } else {
+        println!("to the stop: {} us", (times.threads_stopped_ns - times.first_stop_ns) / 1000);
+        println!("stopped in all: {} us", (times.threads_released_ns - times.first_stop_ns) / 1000);
+    }
     println!("bytes: {}", file.metadata()?.len());
     Ok(())
 }

@@ -31,6 +31,11 @@ pub(crate) fn after<'a>(text: &'a [u8], beginning: &[u8]) -> Option<&'a [u8]> {
     if text.starts_with(beginning) { text.get(beginning.len()..) } else { None }
 }
 
+/// The next multiple of a power of two, by less code than the standard library's for any number.
+pub(crate) const fn aligned(at: usize, to: usize) -> usize {
+    at.wrapping_add(to - 1) & to.wrapping_neg()
+}
+
 /// Copies as much as there is and has room.
 #[inline(always)]
 pub(crate) fn copy(to: &mut [u8], from: &[u8]) {

@@ -51,6 +51,8 @@ struct Raw {
     start: NonNull<u8>,
     len: usize,
     room: usize,
+    /// The size of an item, once there was room for any.
+    size: usize,
 }
 
 // SAFETY: a list owns its items, and shares nothing else.
@@ -61,8 +63,8 @@ unsafe impl<T: Copy + Sync> Sync for List<T> {}
 impl<T: Copy> List<T> {
     #[inline(never)]
     pub(crate) const fn new() -> List<T> {
-        const { assert!(size_of::<T>() > 0, "memory of no size can't be got") };
-        List { raw: Raw { start: NonNull::<T>::dangling().cast(), len: 0, room: 0 }, of: PhantomData }
+        const { assert!(size_of::<T>() > 0 && align(size_of::<T>()) >= align_of::<T>(), "an item that needs other memory") };
+        List { raw: Raw { start: NonNull::<T>::dangling().cast(), len: 0, room: 0, size: 0 }, of: PhantomData }
     }
 
     /// Forgets the items from a place on.
@@ -128,7 +130,7 @@ impl<T: Copy + fmt::Debug> fmt::Debug for List<T> {
 impl<T: Copy> Drop for List<T> {
     #[inline(always)]
     fn drop(&mut self) {
-        give_back(&mut self.raw, size_of::<T>(), align_of::<T>());
+        give_back(&mut self.raw);
     }
 }
 
@@ -140,15 +142,21 @@ impl From<List<u8>> for Vec<u8> {
     }
 }
 
+/// How items of a size are aligned, whatever they are: to the largest power of two that divides the size, as every type allows, but no more than a number.
+const fn align(size: usize) -> usize {
+    let align = size & size.wrapping_neg();
+    if align > align_of::<u64>() { align_of::<u64>() } else { align }
+}
+
 /// Makes room for more items; ends the process where there is none.
 #[inline(never)]
-extern "C" fn make_room(raw: &mut Raw, more: usize, size: usize, align: usize) {
+extern "C" fn make_room(raw: &mut Raw, more: usize, size: usize) {
     let needed = raw.len.saturating_add(more);
     if needed <= raw.room {
         return;
     }
     let room = needed.max(raw.room.saturating_mul(2)).max(4);
-    let Some(layout) = room.checked_mul(size).and_then(|bytes| Layout::from_size_align(bytes, align).ok()) else {
+    let Some(layout) = room.checked_mul(size).and_then(|bytes| Layout::from_size_align(bytes, align(size)).ok()) else {
         std::process::abort();
     };
     let start = if raw.room == 0 {
@@ -156,21 +164,22 @@ extern "C" fn make_room(raw: &mut Raw, more: usize, size: usize, align: usize) {
         unsafe { alloc::alloc(layout) }
     } else {
         // SAFETY: the same product and alignment were a layout when the memory was got.
-        let old = unsafe { Layout::from_size_align_unchecked(raw.room * size, align) };
+        let old = unsafe { Layout::from_size_align_unchecked(raw.room * size, align(size)) };
         // SAFETY: the memory was got with that layout, and the new size is a layout's.
         unsafe { alloc::realloc(raw.start.as_ptr(), old, layout.size()) }
     };
     let Some(start) = NonNull::new(start) else { std::process::abort() };
     raw.start = start;
     raw.room = room;
+    raw.size = size;
 }
 
 /// Gives back the memory of a list that nobody uses any more.
 #[inline(never)]
-extern "C" fn give_back(raw: &mut Raw, size: usize, align: usize) {
+extern "C" fn give_back(raw: &mut Raw) {
     if raw.room > 0 {
         // SAFETY: the same product and alignment were a layout when the memory was got.
-        let layout = unsafe { Layout::from_size_align_unchecked(raw.room * size, align) };
+        let layout = unsafe { Layout::from_size_align_unchecked(raw.room * raw.size, align(raw.size)) };
         // SAFETY: the memory was got with that layout, and only the drop of its list comes here.
         unsafe { alloc::dealloc(raw.start.as_ptr(), layout) };
     }
@@ -178,21 +187,20 @@ extern "C" fn give_back(raw: &mut Raw, size: usize, align: usize) {
 
 /// Makes room for more items, so that the list isn't moved for each of them.
 pub(crate) fn reserve<T: Copy>(list: &mut List<T>, more: usize) {
-    make_room(&mut list.raw, more, size_of::<T>(), align_of::<T>());
+    make_room(&mut list.raw, more, size_of::<T>());
+}
+
+/// Makes room for more items, and says where it is.
+pub(crate) fn room<T: Copy>(list: &mut List<T>, more: usize) -> (*mut u8, usize) {
+    reserve(list, more);
+    let filled = list.len() * size_of::<T>();
+    (list.raw.start.as_ptr().wrapping_add(filled), more * size_of::<T>())
 }
 
 /// Adds an item to a list.
 #[inline(always)]
 pub(crate) fn add<T: Copy>(list: &mut List<T>, item: T) {
-    if list.raw.len == list.raw.room {
-        reserve(list, 1);
-    }
-    let start: *mut T = list.raw.start.as_ptr().cast();
-    // SAFETY: there is room for one more item than there are.
-    let place = unsafe { start.add(list.raw.len) };
-    // SAFETY: the place is aligned, the list's own, and holds no item yet.
-    unsafe { place.write(item) };
-    list.raw.len += 1;
+    insert(list, usize::MAX, item);
 }
 
 /// Appends bytes.
@@ -200,17 +208,17 @@ pub(crate) fn add<T: Copy>(list: &mut List<T>, item: T) {
 #[inline(never)]
 pub(crate) extern "C" fn append(bytes: &mut List<u8>, part: &[u8]) {
     // SAFETY: these are the bytes of `part`, and bytes are what the list has.
-    unsafe { append_items(&mut bytes.raw, part.as_ptr(), part.len(), 1, 1) };
+    unsafe { append_items(&mut bytes.raw, part.as_ptr(), part.len(), 1) };
 }
 
 /// Appends items.
 ///
 /// # Safety
 ///
-/// At `items` there are `count` of the list's kind, which has that size and alignment.
+/// At `items` there are `count` of the list's kind, which has that size.
 #[inline(never)]
-unsafe extern "C" fn append_items(raw: &mut Raw, items: *const u8, count: usize, size: usize, align: usize) {
-    make_room(raw, count, size, align);
+unsafe extern "C" fn append_items(raw: &mut Raw, items: *const u8, count: usize, size: usize) {
+    make_room(raw, count, size);
     // SAFETY: there is room for all of them behind the items that there are.
     let place = unsafe { raw.start.as_ptr().add(raw.len * size) };
     // SAFETY: the caller vouches for the items, and no list's room lies in another's.
@@ -241,22 +249,22 @@ pub(crate) extern "C" fn resize(bytes: &mut List<u8>, len: usize, byte: u8) {
 pub(crate) fn copied<T: Copy>(items: &[T]) -> List<T> {
     let mut list: List<T> = List::new();
     // SAFETY: these are the items of the slice, and the list has the same kind.
-    unsafe { append_items(&mut list.raw, items.as_ptr().cast(), items.len(), size_of::<T>(), align_of::<T>()) };
+    unsafe { append_items(&mut list.raw, items.as_ptr().cast(), items.len(), size_of::<T>()) };
     list
 }
 
 /// Puts an item into a list, before those from a place on.
 #[inline(always)]
 pub(crate) fn insert<T: Copy>(list: &mut List<T>, at: usize, item: T) {
-    let place: *mut T = make_gap(&mut list.raw, at, size_of::<T>(), align_of::<T>()).cast();
+    let place: *mut T = make_gap(&mut list.raw, at, size_of::<T>()).cast();
     // SAFETY: the place is aligned, the list's own, and its item was moved on.
     unsafe { place.write(item) };
 }
 
 /// Moves the items from a place on by one, and returns where there is room for one then; at the end if there are fewer.
 #[inline(never)]
-extern "C" fn make_gap(raw: &mut Raw, at: usize, size: usize, align: usize) -> *mut u8 {
-    make_room(raw, 1, size, align);
+extern "C" fn make_gap(raw: &mut Raw, at: usize, size: usize) -> *mut u8 {
+    make_room(raw, 1, size);
     let at = at.min(raw.len);
     // SAFETY: `at` items of that size are within the memory.
     let place = unsafe { raw.start.as_ptr().add(at * size) };

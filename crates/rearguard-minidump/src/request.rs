@@ -169,12 +169,12 @@ pub enum Step {
     RegistersRead,
     /// Their stacks are copied.
     StacksCopied,
-    /// All threads run again, and none is traced; most of what doesn't need them held was read meanwhile.
-    Released,
     /// Modules, names and texts are read, and the stacks of threads that weren't held.
     ModulesRead,
     /// The target isn't needed any more.
     BeforeEncode,
+    /// All threads run again, and none is traced.
+    Released,
 }
 
 impl Step {
@@ -185,9 +185,9 @@ impl Step {
         Step::Stopped,
         Step::RegistersRead,
         Step::StacksCopied,
-        Step::Released,
         Step::ModulesRead,
         Step::BeforeEncode,
+        Step::Released,
     ];
 }
 

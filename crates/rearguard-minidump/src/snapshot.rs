@@ -24,7 +24,7 @@ pub(crate) struct Snapshot<'r> {
     pub(crate) mappings: List<Mapping>,
     pub(crate) linker: Option<Linker>,
     /// What writes the linker's list, where it was asked for.
-    pub(crate) encode_linker: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
+    pub(crate) encode_linker: Option<extern "C" fn(&mut Encoder, &mut Snapshot<'_>)>,
     pub(crate) system: System,
     pub(crate) process: Process,
     /// The texts of the mappings, in which the modules' paths are, and of the auxiliary vector.
@@ -37,7 +37,7 @@ pub(crate) struct Snapshot<'r> {
     /// The descriptors of the target, and what they lead to in the kernel's words: a path, or a type and a number.
     pub(crate) open_files: List<(u32, Span)>,
     /// What writes the open files, where they were asked for.
-    pub(crate) encode_files: Option<fn(&mut Encoder, &mut Snapshot<'_>)>,
+    pub(crate) encode_files: Option<extern "C" fn(&mut Encoder, &mut Snapshot<'_>)>,
     /// An upper limit of what the things take that were asked for.
     pub(crate) added_bytes: usize,
     pub(crate) soft_errors: SoftErrors,
@@ -118,8 +118,12 @@ impl Memory {
 pub(crate) struct Module {
     pub(crate) start: u64,
     pub(crate) end: u64,
+    /// Device and inode.
+    pub(crate) file: (u64, u64),
     /// In the text of the mappings.
     pub(crate) path: Span,
+    /// Code is mapped from it.
+    pub(crate) executable: bool,
     /// Among the strings; empty when there is none, or when it couldn't be read.
     pub(crate) build_id: Span,
 }

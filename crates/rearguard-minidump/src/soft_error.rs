@@ -16,13 +16,41 @@ pub struct SoftError {
     errno: i32,
 }
 
-/// What the operation was done to.
+/// What the operation was done to, and its number; two words, which travel in registers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Object {
+pub(crate) struct Object {
+    kind: Kind,
+    number: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
     Process,
-    Thread(i32),
-    Address(u64),
-    Count(u64),
+    Thread,
+    Address,
+    Count,
+}
+
+impl Object {
+    /// The whole process.
+    pub(crate) const PROCESS: Object = Object { kind: Kind::Process, number: 0 };
+
+    pub(crate) fn thread(tid: i32) -> Object {
+        Object { kind: Kind::Thread, number: u64::from(tid.cast_unsigned()) }
+    }
+
+    pub(crate) fn address(number: u64) -> Object {
+        Object { kind: Kind::Address, number }
+    }
+
+    pub(crate) fn count(number: u64) -> Object {
+        Object { kind: Kind::Count, number }
+    }
+
+    /// The thread, when it is one.
+    fn tid(self) -> i32 {
+        self.number as i32
+    }
 }
 
 /// How many soft errors one dump keeps; the last place is for the number of those that were left out.
@@ -48,10 +76,7 @@ impl SoftError {
 
     /// The thread that it was tried on, when it was a thread.
     pub fn thread(&self) -> Option<i32> {
-        match self.object {
-            Object::Thread(tid) => Some(tid),
-            Object::Process | Object::Address(_) | Object::Count(_) => None,
-        }
+        (self.object.kind == Kind::Thread).then(|| self.object.tid())
     }
 
     /// The system's error number, or 0 when it wasn't the system that refused.
@@ -66,20 +91,20 @@ impl SoftError {
 
     /// Appends `,"key":value` for the object.
     fn push_object(&self, out: &mut List<u8>) {
-        match self.object {
-            Object::Process => {}
-            Object::Thread(tid) => {
+        match self.object.kind {
+            Kind::Process => {}
+            Kind::Thread => {
                 append(out, b",\"thread\":");
-                push_id(out, tid);
+                push_id(out, self.object.tid());
             }
-            Object::Address(address) => {
+            Kind::Address => {
                 append(out, b",\"address\":\"");
-                push_hex(out, address);
+                push_hex(out, self.object.number);
                 append(out, b"\"");
             }
-            Object::Count(count) => {
+            Kind::Count => {
                 append(out, b",\"count\":");
-                push_decimal(out, count);
+                push_decimal(out, self.object.number);
             }
         }
     }
@@ -88,20 +113,14 @@ impl SoftError {
 impl From<&SoftError> for String {
     fn from(error: &SoftError) -> String {
         let mut text = copied(error.operation.as_bytes());
-        match error.object {
-            Object::Process => {}
-            Object::Thread(tid) => {
-                append(&mut text, b" ");
-                push_id(&mut text, tid);
-            }
-            Object::Address(address) => {
-                append(&mut text, b" ");
-                push_hex(&mut text, address);
-            }
-            Object::Count(count) => {
-                append(&mut text, b" ");
-                push_decimal(&mut text, count);
-            }
+        if error.object.kind != Kind::Process {
+            append(&mut text, b" ");
+        }
+        match error.object.kind {
+            Kind::Process => {}
+            Kind::Thread => push_id(&mut text, error.object.tid()),
+            Kind::Address => push_hex(&mut text, error.object.number),
+            Kind::Count => push_decimal(&mut text, error.object.number),
         }
         if error.errno != 0 {
             append(&mut text, b": error number ");
@@ -192,7 +211,7 @@ mod tests {
     fn the_stream_keeps_its_limit_and_counts_the_rest() {
         let mut errors = SoftErrors::default();
         for tid in 0..1000 {
-            errors.add("stop thread within the limit of time", Object::Thread(tid), 110);
+            errors.add("stop thread within the limit of time", Object::thread(tid), 110);
         }
         let json = errors.to_json();
         assert!(json.len() <= STREAM_BYTES_MAX);
@@ -206,8 +225,8 @@ mod tests {
     #[test]
     fn it_shows_operation_object_and_number() {
         let mut errors = SoftErrors::default();
-        errors.add("read stack", Object::Address(0x10), 14);
-        errors.add("read maps", Object::Process, 0);
+        errors.add("read stack", Object::address(0x10), 14);
+        errors.add("read maps", Object::PROCESS, 0);
         let shown: Vec<String> = errors.as_slice().iter().map(ToString::to_string).collect();
         assert_eq!(shown, ["read stack 0x10: error number 14", "read maps"]);
     }

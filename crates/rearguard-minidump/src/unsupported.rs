@@ -44,11 +44,6 @@ pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
 }
 
 impl Capture<'_> {
-    /// When the threads were stopped and released.
-    pub fn times(&self) -> Times {
-        match self.0 {}
-    }
-
     /// The number of threads in the dump.
     pub fn thread_count(&self) -> usize {
         match self.0 {}
@@ -56,6 +51,11 @@ impl Capture<'_> {
 
     /// What could not be read.
     pub fn soft_errors(&self) -> &[SoftError] {
+        match self.0 {}
+    }
+
+    /// The bytes of the minidump, and when threads were stopped and released.
+    pub fn finish(self) -> (Vec<u8>, Times) {
         match self.0 {}
     }
 
@@ -69,7 +69,7 @@ impl Capture<'_> {
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn write_to(self, _out: &mut impl Write) -> io::Result<()> {
+    pub fn write_to(self, _out: &mut impl Write) -> io::Result<Times> {
         match self.0 {}
     }
 }

@@ -48,10 +48,10 @@ impl Encoder {
         self.out.zeros(CRASHPAD_CLIENT_BYTES);
         self.out.location(dictionary);
         self.out.zeros(8);
-        self.stream(CRASHPAD_INFO, self.out.since(start));
+        self.stream(CRASHPAD_INFO, start);
         let left_out = (snapshot.request.annotations.len() - entries.len()) as u64;
         if left_out > 0 {
-            snapshot.soft_errors.add("keep annotations within the file's limit", Object::Count(left_out), 0);
+            snapshot.soft_errors.add("keep annotations within the file's limit", Object::count(left_out), 0);
         }
     }
 
@@ -76,7 +76,7 @@ impl Encoder {
         crate::heap::with_frame_pointer();
         let kept = whole_lines(text, self.out.room() / 4);
         if kept.len() < text.len() {
-            errors.add("keep text within the file's limit", Object::Count(u64::from(stream_type)), 0);
+            errors.add("keep text within the file's limit", Object::count(u64::from(stream_type)), 0);
         }
         if !kept.is_empty() {
             self.whole_stream(errors, stream_type, kept);
@@ -91,7 +91,7 @@ impl Encoder {
         self.out.align();
         let start = self.out.rva();
         self.out.bytes(&snapshot.soft_errors.to_json());
-        self.stream(MOZ_SOFT_ERRORS, self.out.since(start));
+        self.stream(MOZ_SOFT_ERRORS, start);
     }
 }
 

@@ -11,7 +11,7 @@ const HEADER_BYTES: usize = 16;
 const DESCRIPTOR_BYTES: usize = 32;
 
 /// MINIDUMP_HANDLE_DATA_STREAM: at most a quarter of what is left.
-pub(crate) fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
+pub(crate) extern "C" fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
     let limit = encoder.out.room() / 4;
     let mut used = HEADER_BYTES + 8;
     let mut entries: List<(u32, u32, u32)> = List::new();
@@ -39,10 +39,10 @@ pub(crate) fn open_files(encoder: &mut Encoder, snapshot: &mut Snapshot) {
         // Attributes, access and counts are of another system.
         encoder.out.zeros(16);
     }
-    encoder.stream(HANDLE_DATA, encoder.out.since(start));
+    encoder.stream(HANDLE_DATA, start);
     let left_out = (snapshot.open_files.len() - entries.len()) as u64;
     if left_out > 0 {
-        snapshot.soft_errors.add("keep open files within the file's limit", Object::Count(left_out), 0);
+        snapshot.soft_errors.add("keep open files within the file's limit", Object::count(left_out), 0);
     }
 }
 

@@ -11,12 +11,12 @@ const DEBUG_BYTES: usize = 36;
 pub(super) const LINK_BYTES: usize = 20;
 
 /// Breakpad's description of `r_debug`, with the dynamic section behind it.
-pub(crate) fn linker(encoder: &mut Encoder, snapshot: &mut Snapshot) {
+pub(crate) extern "C" fn linker(encoder: &mut Encoder, snapshot: &mut Snapshot) {
     let Some(linker) = &snapshot.linker else { return };
     let names: usize = linker.links.iter().map(|link| string_bytes(link.name.of(&snapshot.strings)) + 4).sum();
     let needed = names + linker.links.len() * LINK_BYTES + DEBUG_BYTES + linker.dynamic.len() + 32;
     if needed > encoder.out.room() {
-        snapshot.soft_errors.add("keep the linker's list within the file's limit", Object::Process, 0);
+        snapshot.soft_errors.add("keep the linker's list within the file's limit", Object::PROCESS, 0);
         return;
     }
     let mut names: List<u32> = List::new();
@@ -39,5 +39,5 @@ pub(crate) fn linker(encoder: &mut Encoder, snapshot: &mut Snapshot) {
     encoder.out.u64(linker.base);
     encoder.out.u64(linker.dynamic_address);
     encoder.out.bytes(&linker.dynamic);
-    encoder.stream(LINUX_DSO_DEBUG, encoder.out.since(start));
+    encoder.stream(LINUX_DSO_DEBUG, start);
 }

@@ -56,7 +56,7 @@ impl Encoder {
             cut |= location.is_none_or(|location| (location.size as usize) < memory.place.len());
         }
         if cut {
-            snapshot.soft_errors.add("keep memory of the crash within the file's limit", Object::Process, 0);
+            snapshot.soft_errors.add("keep memory of the crash within the file's limit", Object::PROCESS, 0);
         }
     }
 
@@ -68,24 +68,26 @@ impl Encoder {
         crash: usize,
         regions: &mut List<Region>,
     ) {
-        let others = || snapshot.threads.iter().enumerate().take(list.count).skip(crash);
-        let lengths = others().map(|(_, thread)| thread.stack.place.len());
+        let others = snapshot.threads.get(crash..list.count).unwrap_or_default();
+        let mut lengths = List::new();
+        for thread in others.iter().filter(|thread| !thread.stack.place.is_empty()) {
+            heap::add(&mut lengths, thread.stack.place.len());
+        }
         // Each region costs its descriptor and its alignment.
-        let entries = regions.len() + lengths.clone().filter(|length| *length > 0).count();
-        let overhead = 16 + entries * (DESCRIPTOR_BYTES + 8);
+        let overhead = 16 + (regions.len() + lengths.len()) * (DESCRIPTOR_BYTES + 8);
         // Where the share is too small to be of use the first get it all the same, and the last nothing.
-        let share = fair_share(lengths, self.out.room().saturating_sub(overhead)).max(STACK_BYTES_MIN);
+        let share = fair_share(&lengths, self.out.room().saturating_sub(overhead)).max(STACK_BYTES_MIN);
         let mut cut = 0;
-        for (index, thread) in others() {
+        for (index, thread) in others.iter().enumerate() {
             let wanted = thread.stack.place.len();
             let got = self.region(&thread.stack, &snapshot.arena, share, regions);
             if let Some(location) = got {
-                self.thread_stack(list, index, thread.stack.address, location);
+                self.thread_stack(list, crash + index, thread.stack.address, location);
             }
             cut += u64::from(got.map_or(0, |location| location.size as usize) < wanted);
         }
         if cut > 0 {
-            snapshot.soft_errors.add("keep stacks within the file's limit", Object::Count(cut), 0);
+            snapshot.soft_errors.add("keep stacks within the file's limit", Object::count(cut), 0);
         }
         self.memory_list(regions);
     }
@@ -122,7 +124,7 @@ impl Encoder {
             self.out.u64(*address);
             self.out.location(*location);
         }
-        self.stream(MEMORY_LIST, self.out.since(start));
+        self.stream(MEMORY_LIST, start);
     }
 
     /// MINIDUMP_MEMORY_INFO_LIST: at most a quarter of what is left.
@@ -148,10 +150,10 @@ impl Encoder {
             self.out.u32(if mapping.shared || mapping.file.1 != 0 { MAPPED } else { PRIVATE });
             self.out.u32(0);
         }
-        self.stream(MEMORY_INFO_LIST, self.out.since(start));
+        self.stream(MEMORY_INFO_LIST, start);
         if count < snapshot.mappings.len() {
             let left_out = (snapshot.mappings.len() - count) as u64;
-            snapshot.soft_errors.add("keep mappings within the file's limit", Object::Count(left_out), 0);
+            snapshot.soft_errors.add("keep mappings within the file's limit", Object::count(left_out), 0);
         }
     }
 }
@@ -169,9 +171,10 @@ fn protection(mapping: &Mapping) -> u32 {
 }
 
 /// The most that each may have so that all together have no more than `total`: short ones leave theirs to the long.
-pub(crate) fn fair_share(lengths: impl Iterator<Item = usize> + Clone, total: usize) -> usize {
-    let sum = |share: usize| lengths.clone().fold(0_usize, |sum, length| sum.saturating_add(length.min(share)));
-    let longest = lengths.clone().max().unwrap_or(0);
+#[inline(never)]
+pub(crate) fn fair_share(lengths: &[usize], total: usize) -> usize {
+    let sum = |share: usize| lengths.iter().fold(0_usize, |sum, length| sum.saturating_add((*length).min(share)));
+    let longest = lengths.iter().fold(0, |longest, length| longest.max(*length));
     if sum(longest) <= total {
         return longest;
     }
@@ -192,7 +195,7 @@ mod tests {
     use super::*;
 
     fn share(lengths: &[usize], total: usize) -> usize {
-        fair_share(lengths.iter().copied(), total)
+        fair_share(lengths, total)
     }
 
     #[test]

@@ -23,10 +23,11 @@ pub(crate) use linker::linker;
 pub(crate) use memory::{STACK_BYTES_MIN, fair_share};
 pub(crate) use modules::VDSO;
 
+use crate::bytes::aligned;
 use crate::heap::List;
 use crate::snapshot::Snapshot;
 use crate::soft_error::{Object, STREAM_BYTES_MAX, SoftErrors};
-use writer::{Location, Rva, Writer};
+use writer::{Rva, Writer};
 
 /// Types of streams.
 const THREAD_LIST: u32 = 3;
@@ -76,7 +77,7 @@ pub(crate) struct Encoder {
 
 /// Bytes of header and directory, which come first: a multiple of 8.
 pub(crate) fn beginning_bytes(user_streams: usize) -> usize {
-    (HEADER_BYTES + (OWN_STREAMS_MAX + user_streams) * DIRECTORY_ENTRY_BYTES).next_multiple_of(8)
+    aligned(HEADER_BYTES + (OWN_STREAMS_MAX + user_streams) * DIRECTORY_ENTRY_BYTES, 8)
 }
 
 /// The bytes of the minidump.
@@ -139,19 +140,20 @@ impl Encoder {
         self.out.align();
         let fits = bytes <= self.out.room();
         if !fits {
-            errors.add("keep stream within the file's limit", Object::Count(u64::from(stream_type)), 0);
+            errors.add("keep stream within the file's limit", Object::count(u64::from(stream_type)), 0);
         }
         fits
     }
 
-    /// Puts a stream into the directory.
-    fn stream(&mut self, stream_type: u32, location: Location) {
+    /// Puts a stream into the directory: everything since `start`.
+    #[inline(never)]
+    fn stream(&mut self, stream_type: u32, start: Rva) {
         if self.streams >= self.streams_max {
             return;
         }
         let at = (HEADER_BYTES + self.streams * DIRECTORY_ENTRY_BYTES) as Rva;
         self.out.patch_u32(at, stream_type);
-        self.out.patch_location(at + 4, location);
+        self.out.patch_location(at + 4, self.out.since(start));
         self.streams += 1;
     }
 
@@ -162,7 +164,7 @@ impl Encoder {
         }
         let start = self.out.rva();
         self.out.bytes(bytes);
-        self.stream(stream_type, self.out.since(start));
+        self.stream(stream_type, start);
     }
 
     fn finish(mut self) -> List<u8> {

@@ -51,10 +51,10 @@ impl Encoder {
             self.out.location(*build_id);
             self.out.zeros(24);
         }
-        self.stream(MODULE_LIST, self.out.since(start));
+        self.stream(MODULE_LIST, start);
         let left_out = (snapshot.modules.len() - entries.len()) as u64;
         if left_out > 0 {
-            snapshot.soft_errors.add("keep modules within the file's limit", Object::Count(left_out), 0);
+            snapshot.soft_errors.add("keep modules within the file's limit", Object::count(left_out), 0);
         }
     }
 
@@ -62,7 +62,7 @@ impl Encoder {
         if build_id.is_empty() {
             return Location::default();
         }
-        self.out.zeros(self.out.len().next_multiple_of(4) - self.out.len());
+        self.out.align_to(4);
         let start = self.out.rva();
         self.out.u32(CV_SIGNATURE_ELF);
         self.out.bytes(build_id);

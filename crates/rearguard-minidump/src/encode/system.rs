@@ -29,27 +29,20 @@ impl Encoder {
         self.out.u16(system.level);
         self.out.u16(system.revision);
         self.out.bytes(&[system.processors, 0]);
-        for number in system.release {
-            self.out.u32(number);
-        }
-        self.out.u32(PLATFORM_LINUX);
-        self.out.u32(description.unwrap_or(0));
-        self.out.u32(0);
+        self.out.u32s(&system.release);
+        self.out.u32s(&[PLATFORM_LINUX, description.unwrap_or(0), 0]);
         self.out.bytes(&system.processor_info);
-        self.stream(SYSTEM_INFO, self.out.since(start));
+        self.stream(SYSTEM_INFO, start);
     }
 
     /// MINIDUMP_MISC_INFO.
     pub(super) fn misc(&mut self, snapshot: &Snapshot) {
         self.out.align();
         let start = self.out.rva();
-        self.out.u32(MISC_BYTES);
-        self.out.u32(MISC_FLAGS);
-        self.out.u32(snapshot.request.pid as u32);
-        self.out.u32(snapshot.process.start_s);
-        self.out.u32(snapshot.process.user_s);
-        self.out.u32(snapshot.process.system_s);
-        self.stream(MISC_INFO, self.out.since(start));
+        let process = &snapshot.process;
+        let pid = snapshot.request.pid as u32;
+        self.out.u32s(&[MISC_BYTES, MISC_FLAGS, pid, process.start_s, process.user_s, process.system_s]);
+        self.stream(MISC_INFO, start);
     }
 
     /// MINIDUMP_EXCEPTION_STREAM; returns where the location of the context belongs.
@@ -57,15 +50,11 @@ impl Encoder {
         let crash = snapshot.request.crash.as_ref()?;
         self.out.align();
         let start = self.out.rva();
-        self.out.u32(crash.tid as u32);
-        self.out.u32(0);
-        self.out.u32(crash.signal as u32);
-        self.out.u32(crash.code as u32);
-        self.out.u64(0);
+        self.out.u32s(&[crash.tid as u32, 0, crash.signal as u32, crash.code as u32, 0, 0]);
         self.out.u64(crash.address);
-        self.out.zeros(8 + EXCEPTION_PARAMETERS * 8);
-        self.out.zeros(8);
-        self.stream(EXCEPTION, self.out.since(start));
+        // The number of parameters, the parameters, and the location of the context.
+        self.out.zeros(8 + EXCEPTION_PARAMETERS * 8 + 8);
+        self.stream(EXCEPTION, start);
         Some(start + EXCEPTION_CONTEXT_AT)
     }
 }

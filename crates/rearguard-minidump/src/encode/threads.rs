@@ -39,7 +39,7 @@ impl Encoder {
         let count = snapshot.threads.len().min(fit);
         if count < snapshot.threads.len() {
             let left_out = (snapshot.threads.len() - count) as u64;
-            snapshot.soft_errors.add("keep threads within the file's limit", Object::Count(left_out), 0);
+            snapshot.soft_errors.add("keep threads within the file's limit", Object::count(left_out), 0);
         }
         let start = self.out.rva();
         self.out.u32(count as u32);
@@ -47,7 +47,7 @@ impl Encoder {
             self.out.u32(thread.tid as u32);
             self.out.zeros(THREAD_BYTES - 4);
         }
-        self.stream(THREAD_LIST, self.out.since(start));
+        self.stream(THREAD_LIST, start);
         ThreadList { first: start + 4, count }
     }
 
@@ -61,7 +61,9 @@ impl Encoder {
     ) {
         crate::heap::with_frame_pointer();
         let mut left_out = 0;
-        for (index, thread) in snapshot.threads.iter().enumerate().take(which.end).skip(which.start) {
+        let start = which.start;
+        for (index, thread) in snapshot.threads.get(which).unwrap_or_default().iter().enumerate() {
+            let index = start + index;
             let Some(registers) = snapshot.registers_of(thread) else { continue };
             if self.out.room() < CONTEXT_BYTES + 8 {
                 left_out += 1;
@@ -79,7 +81,7 @@ impl Encoder {
             }
         }
         if left_out > 0 {
-            snapshot.soft_errors.add("keep registers within the file's limit", Object::Count(left_out), 0);
+            snapshot.soft_errors.add("keep registers within the file's limit", Object::count(left_out), 0);
         }
     }
 
@@ -112,9 +114,9 @@ impl Encoder {
             self.out.u32(*tid);
             self.out.u64(u64::from(*at));
         }
-        self.stream(THREAD_NAMES, self.out.since(start));
+        self.stream(THREAD_NAMES, start);
         if left_out > 0 {
-            snapshot.soft_errors.add("keep thread names within the file's limit", Object::Count(left_out), 0);
+            snapshot.soft_errors.add("keep thread names within the file's limit", Object::count(left_out), 0);
         }
     }
 }

@@ -4,7 +4,7 @@
 
 use core::str::Utf8Chunk;
 
-use crate::bytes::copy;
+use crate::bytes::{aligned, copy};
 use crate::heap::{self, List};
 
 /// U+FFFD.
@@ -24,18 +24,20 @@ pub(crate) struct Location {
 #[derive(Debug)]
 pub(crate) struct Writer {
     out: List<u8>,
-    limit: usize,
+    /// How much may still be written.
+    room: usize,
 }
 
 impl Writer {
     pub(crate) fn new(limit: usize) -> Writer {
-        // Offsets in the format have 32 bits.
-        Writer { out: List::new(), limit: limit.min(u32::MAX as usize) }
+        Writer::behind(List::new(), limit)
     }
 
     /// One that goes on behind bytes which are in the file already.
     pub(crate) fn behind(bytes: List<u8>, limit: usize) -> Writer {
-        Writer { out: bytes, ..Writer::new(limit) }
+        // Offsets in the format have 32 bits.
+        let room = limit.min(u32::MAX as usize).saturating_sub(bytes.len());
+        Writer { out: bytes, room }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -44,22 +46,24 @@ impl Writer {
 
     /// How much may still be written.
     pub(crate) fn room(&self) -> usize {
-        self.limit.saturating_sub(self.out.len())
+        self.room
     }
 
     /// Changes the limit by giving back what was held in reserve.
     pub(crate) fn raise_limit(&mut self, bytes: usize) {
-        self.limit = self.limit.saturating_add(bytes).min(u32::MAX as usize);
+        self.room += bytes;
     }
 
     pub(crate) fn bytes(&mut self, bytes: &[u8]) {
-        if bytes.len() <= self.room() {
+        if bytes.len() <= self.room {
+            self.room -= bytes.len();
             heap::append(&mut self.out, bytes);
         }
     }
 
     pub(crate) fn zeros(&mut self, count: usize) {
-        if count <= self.room() {
+        if count <= self.room {
+            self.room -= count;
             let len = self.out.len() + count;
             heap::resize(&mut self.out, len, 0);
         }
@@ -73,6 +77,14 @@ impl Writer {
         self.bytes(&value.to_le_bytes());
     }
 
+    /// Several numbers; one call is smaller than a call for each.
+    #[inline(never)]
+    pub(crate) fn u32s(&mut self, values: &[u32]) {
+        for value in values {
+            self.u32(*value);
+        }
+    }
+
     pub(crate) fn u64(&mut self, value: u64) {
         self.bytes(&value.to_le_bytes());
     }
@@ -84,7 +96,13 @@ impl Writer {
 
     /// Goes on at a multiple of 8, as readers of the format that cast pointers need it.
     pub(crate) fn align(&mut self) {
-        self.zeros(self.out.len().next_multiple_of(8) - self.out.len());
+        self.align_to(8);
+    }
+
+    /// Goes on at a multiple of a power of two.
+    #[inline(never)]
+    pub(crate) fn align_to(&mut self, to: usize) {
+        self.zeros(aligned(self.out.len(), to) - self.out.len());
     }
 
     /// The offset of what is written next.
@@ -135,7 +153,7 @@ impl Writer {
         if string_bytes(text) + 4 > self.room() {
             return None;
         }
-        self.zeros(self.out.len().next_multiple_of(4) - self.out.len());
+        self.align_to(4);
         let at = self.rva();
         self.u32(0);
         for chunk in text.utf8_chunks() {
@@ -156,7 +174,7 @@ impl Writer {
         if text.len() + 9 > self.room() {
             return None;
         }
-        self.zeros(self.out.len().next_multiple_of(4) - self.out.len());
+        self.align_to(4);
         let at = self.rva();
         self.u32(text.len() as u32);
         self.bytes(text.as_bytes());

@@ -70,8 +70,8 @@ impl Copied {
         memory.read_pieces(&mut pieces, &mut self.arena);
         // Three pieces of stack for each, in the order of the plan, then the code.
         let (stacks, code) = pieces.split_at_checked(owners.len() * 3).unwrap_or((&pieces, &[]));
-        for (owner, stack) in owners.iter().zip(stacks.chunks_exact(3)) {
-            let [below, near, far] = stack else { continue };
+        for (owner, stack) in owners.iter().zip(stacks.as_chunks().0) {
+            let [below, near, far] = stack;
             // Nearly an append: the owners ascend, but for the one that crashed.
             let at = self.stacks.partition_point(|(tid, _)| *tid < owner.tid);
             heap::insert(&mut self.stacks, at, (owner.tid, joined(below, near, &mut self.arena)));
@@ -111,7 +111,11 @@ fn plan_all(owners: &[Owner], mappings: &[Mapping], ceiling: u64, limits: &Limit
     let own = if owners.first().is_some_and(|owner| owner.instruction.is_some()) { 3 } else { 0 };
     let (own, others) = pieces.split_at_mut_checked(own).unwrap_or_default();
     let left = own.iter().fold(limits.file_bytes_max.max(encode::FILE_BYTES_MIN), |left, piece| left.saturating_sub(piece.len));
-    let share = fair_share(others.iter().map(|piece| piece.len), left).max(STACK_BYTES_MIN);
+    let mut lengths = List::new();
+    for piece in others.iter() {
+        heap::add(&mut lengths, piece.len);
+    }
+    let share = fair_share(&lengths, left).max(STACK_BYTES_MIN);
     for piece in others {
         piece.len = piece.len.min(share);
     }

@@ -77,7 +77,8 @@ pub(super) struct Freeze<'c> {
 }
 
 impl<'c> Freeze<'c> {
-    pub(super) fn new((request, proc, who): Place<'c>, shared: &'c Shared) -> Freeze<'c> {
+    pub(super) fn new(place: &Place<'c>, shared: &'c Shared) -> Freeze<'c> {
+        let Place { request, proc, who } = *place;
         Freeze {
             request,
             proc,
@@ -142,6 +143,7 @@ impl<'c> Freeze<'c> {
                 self.seize_again(&mut group);
                 let bytes = group.len().saturating_mul(TYPICAL_STACK_BYTES);
                 self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
+                sys::populate(heap::room(&mut self.registers, group.len()));
                 self.step(Step::Seized);
                 self.shared.target.wait();
                 self.times.first_stop_ns = sys::now_ns();
@@ -167,7 +169,7 @@ impl<'c> Freeze<'c> {
                 return;
             }
         }
-        self.errors.add("list threads until none is new", Object::Process, 0);
+        self.errors.add("list threads until none is new", Object::PROCESS, 0);
     }
 
     /// The ids of the target's threads, as many as are wanted; that of the crashing one is among them.
@@ -176,12 +178,12 @@ impl<'c> Freeze<'c> {
         let near = self.request.crash.as_ref().map_or(self.request.pid, |crash| crash.tid);
         let threads = |proc: &Proc| proc.threads(limits.threads_max, near, self.request.pid);
         let (mut tids, complete) = self.proc.map_or(Ok((List::new(), true)), threads).unwrap_or_else(|errno| {
-            self.errors.add("list threads", Object::Process, errno);
+            self.errors.add("list threads", Object::PROCESS, errno);
             (List::new(), true)
         });
         // Told once, whatever the later lists are short of.
         if !complete && self.held.is_empty() {
-            self.errors.add("describe more threads than", Object::Count(limits.threads_max as u64), 0);
+            self.errors.add("describe more threads than", Object::count(limits.threads_max as u64), 0);
         }
         if self.request.crash.is_some() {
             insert_sorted(&mut tids, near);
@@ -222,7 +224,7 @@ impl<'c> Freeze<'c> {
                 Ok(()) => Hold::Seized,
                 Err(errno) => {
                     self.refused = Some(errno);
-                    self.errors.add("trace thread", Object::Thread(tid), errno);
+                    self.errors.add("trace thread", Object::thread(tid), errno);
                     Hold::Left
                 }
             },
@@ -264,7 +266,7 @@ impl<'c> Freeze<'c> {
             if held.hold == Hold::Left && !self.ended(held.tid) {
                 match ptrace::seize(held.tid) {
                     Ok(()) => held.hold = Hold::Seized,
-                    Err(errno) => self.errors.add("trace thread", Object::Thread(held.tid), errno),
+                    Err(errno) => self.errors.add("trace thread", Object::thread(held.tid), errno),
                 }
             }
         }
@@ -282,14 +284,14 @@ impl<'c> Freeze<'c> {
                             held.registers = Some(self.registers.len());
                             heap::add(&mut self.registers, registers);
                         }
-                        None => self.errors.add("read registers", Object::Thread(held.tid), 0),
+                        None => self.errors.add("read registers", Object::thread(held.tid), 0),
                     }
                     return;
                 }
                 Err(libc::ESRCH) => {}
                 Err(errno) => {
                     held.hold = Hold::Unstoppable;
-                    self.errors.add("read registers", Object::Thread(held.tid), errno);
+                    self.errors.add("read registers", Object::thread(held.tid), errno);
                     return;
                 }
             }
@@ -321,7 +323,7 @@ impl<'c> Freeze<'c> {
             held.hold = Hold::Zombie;
         } else {
             held.hold = Hold::Unstoppable;
-            self.errors.add("stop thread", Object::Thread(held.tid), libc::ETIMEDOUT);
+            self.errors.add("stop thread", Object::thread(held.tid), libc::ETIMEDOUT);
         }
     }
 
@@ -342,8 +344,8 @@ impl<'c> Freeze<'c> {
         }
         self.copied.copy(&owners, &mut memory, target, &self.request.limits);
         if let Some((indirect, bytes_max)) = self.request.extras.indirect {
-            let registers = (self.request.crash.as_ref(), &*self.registers);
-            indirect(registers, &mut self.copied, &mut memory, target, bytes_max);
+            let crash = self.request.crash.as_ref();
+            indirect(crash, &self.registers, &mut self.copied, &mut memory, target, bytes_max);
         }
         // Where there are mappings, whoever reads the modules tells it.
         if target.mappings.is_empty() {
@@ -354,17 +356,15 @@ impl<'c> Freeze<'c> {
     /// Lets the threads go without the help of a thread's end.
     pub(super) fn release(&mut self) {
         for held in &self.held {
-            match held.hold {
+            if held.hold == Hold::Stopped {
                 // Whatever signal the thread was about to take has to be given back.
-                Hold::Stopped => {
-                    let signal = match sys::take_event(held.tid, false) {
-                        Ok(Event::Stopped(signal)) => signal,
-                        Ok(Event::Ended | Event::Nothing) | Err(_) => 0,
-                    };
-                    let _ = ptrace::detach(held.tid, signal);
-                }
-                Hold::Unstoppable => self.errors.add("let thread go", Object::Thread(held.tid), 0),
-                Hold::Seized | Hold::Left | Hold::Ended | Hold::Zombie => {}
+                let signal = match sys::take_event(held.tid, false) {
+                    Ok(Event::Stopped(signal)) => signal,
+                    Ok(Event::Ended | Event::Nothing) | Err(_) => 0,
+                };
+                let _ = ptrace::detach(held.tid, signal);
+            } else if held.hold == Hold::Unstoppable {
+                self.errors.add("let thread go", Object::thread(held.tid), 0);
             }
         }
     }

@@ -12,8 +12,8 @@
 use core::ffi::c_void;
 use core::mem;
 use core::ptr;
-use core::sync::atomic::{AtomicI32, Ordering};
 
+use super::handover::Handover;
 use super::sys::{self, Errno};
 
 /// The stack of the frozen phase: its largest frame holds a batch of 1,024 pieces, 16 KiB; the rest is for the callers of the probe, and for what the C library keeps there.
@@ -33,13 +33,53 @@ const LOOK_PERIOD_NS: u32 = 30_000;
 /// What the thread is given.
 struct Order<F> {
     work: F,
-    /// Its id, once it runs.
-    tid: AtomicI32,
+    /// Its id, once the work is done.
+    done: Handover<i32>,
 }
 
-/// Runs `work` on a thread of its own and `meanwhile` on this one, and waits until that thread has ended; an error means that neither was run.
-pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Result<(), Errno> {
-    let mut order = Order { work, tid: AtomicI32::new(0) };
+/// The thread, done with its work, which is ending; or none. Dropping it waits for that.
+pub(super) struct Ending {
+    thread: libc::pthread_t,
+    /// 0 for none.
+    tid: i32,
+}
+
+// SAFETY: any thread may join it.
+unsafe impl Send for Ending {}
+// SAFETY: a shared one can't be used for anything.
+unsafe impl Sync for Ending {}
+
+impl Ending {
+    pub(super) fn none() -> Ending {
+        // SAFETY: any bytes will do, since nobody looks at them where there is no thread.
+        Ending { thread: unsafe { mem::zeroed() }, tid: 0 }
+    }
+
+    pub(super) fn is_none(&self) -> bool {
+        self.tid == 0
+    }
+
+    /// Waits, once, until the thread has ended.
+    #[inline(never)]
+    pub(super) fn wait(&mut self) {
+        if !self.is_none() {
+            // SAFETY: the thread was made by `run` and is joined here alone.
+            unsafe { libc::pthread_join(self.thread, ptr::null_mut()) };
+            wait_end(self.tid);
+            self.tid = 0;
+        }
+    }
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.wait();
+    }
+}
+
+/// Runs `work` on a thread of its own and `meanwhile` on this one, and waits until both are done; an error means that neither was run.
+pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Result<Ending, Errno> {
+    let mut order = Order { work, done: Handover::new() };
     // SAFETY: any bytes will do, the call below fills them.
     let mut attributes: libc::pthread_attr_t = unsafe { mem::zeroed() };
     // SAFETY: the structure is valid and not in use.
@@ -63,10 +103,9 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
         return Err(errno);
     }
     aside(meanwhile);
-    // SAFETY: the thread was made above and is joined here alone.
-    unsafe { libc::pthread_join(thread, ptr::null_mut()) };
-    wait_end(order.tid.load(Ordering::Relaxed));
-    Ok(())
+    // The thread touches nothing of the order's once it has told that it is done; at most it wakes somebody by the address.
+    let tid = order.done.wait().copied().unwrap_or(0);
+    Ok(Ending { thread, tid })
 }
 
 /// Keeps the thread from the processor of its maker, where there are others.
@@ -75,8 +114,8 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
 #[cfg(target_env = "gnu")]
 fn begin_elsewhere(attributes: &mut libc::pthread_attr_t) {
     let Some(others) = sys::other_processors() else { return };
-    // SAFETY: both structures are valid, and the set is copied.
-    unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(&others), &raw const others) };
+    // SAFETY: the structure is valid, and the set, whose size is told, is copied.
+    unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(&others), others.as_ptr().cast()) };
 }
 
 /// Other C libraries can't be told.
@@ -89,10 +128,12 @@ extern "C" fn aside<M: FnOnce()>(meanwhile: M) {
 }
 
 extern "C" fn entry<F: FnMut()>(argument: *mut c_void) -> *mut c_void {
-    // SAFETY: `run` passes a pointer to its own order, and touches none of it but the id until this thread has ended.
-    let order = unsafe { &mut *argument.cast::<Order<F>>() };
-    order.tid.store(sys::own_ids().1, Ordering::Relaxed);
-    (order.work)();
+    let order: *mut Order<F> = argument.cast();
+    // SAFETY: `run` passes a pointer to its own order, and leaves the work alone until it is done.
+    let work = unsafe { &mut (*order).work };
+    work();
+    // SAFETY: the order is there until this is told.
+    unsafe { &(*order).done }.set(sys::own_ids().1);
     ptr::null_mut()
 }
 
@@ -128,7 +169,7 @@ mod tests {
             inside = sys::own_ids();
             text = "made there".repeat(1000);
         };
-        run(work, || outside = sys::own_ids()).unwrap();
+        drop(run(work, || outside = sys::own_ids()).unwrap());
         assert_eq!(inside.0, before.0);
         assert_eq!(outside, before);
         assert_ne!(inside.1, before.1);

@@ -9,7 +9,7 @@ use std::os::fd::OwnedFd;
 use super::procfs::Proc;
 use super::ptrace;
 use super::sys::{self, Errno, REMOTES_MAX};
-use crate::bytes::copy;
+use crate::bytes::{aligned, copy};
 use crate::heap::{self, List, Span};
 use crate::snapshot::Memory;
 use crate::soft_error::{Object, SoftErrors};
@@ -71,7 +71,7 @@ impl<'p> TargetMemory<'p> {
     /// Notes why nothing can be read, once every way was refused.
     pub(super) fn tell_refusal(&self, errors: &mut SoftErrors) {
         if let Way::None(errno) = self.way {
-            errors.add("read memory", Object::Process, errno);
+            errors.add("read memory", Object::PROCESS, errno);
         }
     }
 
@@ -84,7 +84,7 @@ impl<'p> TargetMemory<'p> {
         for piece in pieces.iter_mut() {
             piece.len = self.secrets.iter().fold(piece.len, |len, secret| allowed(piece.address, len, secret));
             piece.got = 0;
-            total = total.saturating_add(piece.len.next_multiple_of(8));
+            total = total.saturating_add(aligned(piece.len, 8));
         }
         let mut end = arena.used;
         arena.make_room(total);
@@ -95,8 +95,7 @@ impl<'p> TargetMemory<'p> {
             let place = arena.bytes.get_mut(end..).unwrap_or_default();
             let result = match &self.way {
                 Way::Readv => batch(self.tid, rest, place),
-                Way::File(file) => first(rest, place, &|address, place| sys::read_at(file, address, place)),
-                Way::Peek => self.peek_first(rest, place),
+                Way::File(_) | Way::Peek => self.first(rest, place),
                 Way::None(_) => break,
             };
             match result {
@@ -105,7 +104,7 @@ impl<'p> TargetMemory<'p> {
                         piece.at = end;
                         end += piece.got;
                     }
-                    end = end.next_multiple_of(8);
+                    end = aligned(end, 8);
                     next += done;
                 }
                 Err(errno) => self.way = self.next_way(errno),
@@ -137,18 +136,29 @@ impl<'p> TargetMemory<'p> {
         }
     }
 
-    fn peek_first(&self, pieces: &mut [Piece], place: &mut [u8]) -> Result<usize, Errno> {
-        let Some(tid) = self.stopped else { return Ok(pieces.len()) };
-        first(pieces, place, &|address, place| {
-            let mut got = 0;
-            for word in place.chunks_mut(8) {
-                let Ok(value) = ptrace::peek(tid, address.saturating_add(got as u64)) else { break };
-                let bytes = value.to_le_bytes();
-                copy(word, &bytes);
-                got += word.len();
+    /// Reads the first piece, as far as it goes; it is finished then, unless the way is refused.
+    #[inline(never)]
+    fn first(&self, pieces: &mut [Piece], place: &mut [u8]) -> Result<usize, Errno> {
+        let Some(piece) = pieces.first_mut() else { return Ok(0) };
+        // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.
+        while piece.got < piece.len {
+            let rest = place.get_mut(piece.got..piece.len).unwrap_or_default();
+            let address = piece.address.saturating_add(piece.got as u64);
+            let got = match (&self.way, self.stopped) {
+                (Way::File(file), _) => sys::read_at(file, address, rest),
+                (_, Some(tid)) => ptrace::peek(tid, address).map(|word| {
+                    copy(rest, &word.to_le_bytes());
+                    size_of::<u64>()
+                }),
+                (_, None) => Ok(0),
+            };
+            match got {
+                Ok(got) if got > 0 => piece.got += got.min(rest.len()),
+                Err(errno) if matches!(self.way, Way::File(_)) && !no_memory_there(errno) => return Err(errno),
+                Ok(_) | Err(_) => break,
             }
-            Ok(got)
-        })
+        }
+        Ok(1)
     }
 }
 
@@ -170,8 +180,7 @@ impl Arena {
 
     /// Gets memory for that many more bytes, so that no page has to be found for them while threads are held.
     pub(super) fn prepare(&mut self, bytes: usize) {
-        // Not zero: memory of zeros is only promised until it is written.
-        heap::resize(&mut self.bytes, self.used + bytes, 1);
+        sys::populate(heap::room(&mut self.bytes, bytes));
     }
 
     fn make_room(&mut self, more: usize) {
@@ -184,9 +193,9 @@ impl Arena {
     /// Puts bytes behind the others, and says where.
     pub(super) fn append(&mut self, bytes: &[u8]) -> Span {
         let place = Span { start: self.used, end: self.used + bytes.len() };
-        self.make_room(bytes.len().next_multiple_of(8));
+        self.make_room(aligned(bytes.len(), 8));
         copy(place.of_mut(&mut self.bytes), bytes);
-        self.used = place.end.next_multiple_of(8);
+        self.used = aligned(place.end, 8);
         place
     }
 
@@ -206,9 +215,9 @@ impl Arena {
     }
 
     /// The bytes alone.
-    pub(super) fn into_bytes(mut self) -> List<u8> {
+    pub(super) fn bytes(&mut self) -> &mut List<u8> {
         self.bytes.truncate(self.used);
-        self.bytes
+        &mut self.bytes
     }
 }
 
@@ -248,28 +257,6 @@ fn no_memory_there(errno: Errno) -> bool {
     matches!(errno, libc::EFAULT | libc::EIO | libc::EINVAL)
 }
 
-/// One way of reading some bytes at an address.
-type Read<'r> = dyn Fn(u64, &mut [u8]) -> Result<usize, Errno> + 'r;
-
-/// Reads the first piece, as far as `read` goes in it; it is finished then, unless the way is refused.
-fn first(
-    pieces: &mut [Piece],
-    place: &mut [u8],
-    read: &Read<'_>,
-) -> Result<usize, Errno> {
-    let Some(piece) = pieces.first_mut() else { return Ok(0) };
-    // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.
-    while piece.got < piece.len {
-        let rest = place.get_mut(piece.got..piece.len).unwrap_or_default();
-        match read(piece.address.saturating_add(piece.got as u64), rest) {
-            Ok(got) if got > 0 => piece.got += got.min(rest.len()),
-            Err(errno) if !no_memory_there(errno) => return Err(errno),
-            Ok(_) | Err(_) => break,
-        }
-    }
-    Ok(1)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -305,6 +292,6 @@ mod tests {
         let got = pieces.each_ref().map(|piece| arena.get(piece.place()));
         assert_eq!(got, expected);
         // What didn't come takes no room: behind the eight zeros there are 32 and 8 bytes for each time.
-        assert_eq!(arena.into_bytes().len(), 8 + 2 * (32 + 8));
+        assert_eq!(arena.bytes().len(), 8 + 2 * (32 + 8));
     }
 }

@@ -27,6 +27,7 @@ use std::io::{self, Write};
 
 use copy::{Copied, Owner};
 use freeze::{Freeze, Held, Hold};
+use helper::Ending;
 use handover::Handover;
 use memory::{Arena, TargetMemory};
 use procfs::Proc;
@@ -52,23 +53,22 @@ const LIVING_SEARCH_MAX: usize = 256;
 const NAME_BYTES_MAX: usize = 64;
 
 /// What was taken from a process, which isn't needed any more; with the annotations and streams of the request.
+///
+/// Its threads are being let go, which the kernel does one after the other, some microseconds each; whatever takes or drops the capture waits for the last one, at most a second.
 pub struct Capture<'r> {
     snapshot: Box<Snapshot<'r>>,
     times: Times,
+    /// The thread whose end lets the target's threads go.
+    ending: Ending,
 }
 
 impl fmt::Debug for Capture<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Capture").field("times", &self.times).finish_non_exhaustive()
+        f.debug_struct("Capture").finish_non_exhaustive()
     }
 }
 
 impl Capture<'_> {
-    /// When the threads were stopped and released.
-    pub fn times(&self) -> Times {
-        self.times
-    }
-
     /// The number of threads that were captured; a small limit of bytes may leave some of them out of the file.
     pub fn thread_count(&self) -> usize {
         self.snapshot.threads.len()
@@ -79,19 +79,37 @@ impl Capture<'_> {
         self.snapshot.soft_errors.as_slice()
     }
 
-    /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed.
-    pub fn encode(mut self) -> Vec<u8> {
+    /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed; and when threads were stopped and released.
+    pub fn finish(mut self) -> (Vec<u8>, Times) {
         crate::heap::with_frame_pointer();
-        encode::encode(&mut self.snapshot).into()
+        let bytes = encode::encode(&mut self.snapshot);
+        (bytes.into(), self.released())
     }
 
-    /// Writes the bytes of the minidump.
+    /// As [`Capture::finish`], but for the times.
+    pub fn encode(self) -> Vec<u8> {
+        self.finish().0
+    }
+
+    /// Writes the bytes of the minidump, and says when threads were stopped and released.
     ///
     /// # Errors
     ///
     /// Those of `out`.
-    pub fn write_to(self, out: &mut impl Write) -> io::Result<()> {
-        out.write_all(&self.encode())
+    pub fn write_to(mut self, out: &mut impl Write) -> io::Result<Times> {
+        out.write_all(&encode::encode(&mut self.snapshot))?;
+        Ok(self.released())
+    }
+
+    /// Waits until all threads run.
+    #[inline(never)]
+    fn released(mut self) -> Times {
+        if !self.ending.is_none() && self.times.threads_stopped_ns != 0 {
+            self.ending.wait();
+            self.times.threads_released_ns = sys::now_ns();
+        }
+        step(self.snapshot.request, Step::Released);
+        self.times
     }
 }
 
@@ -119,7 +137,7 @@ pub fn capture<'r>(request: &'r Request<'r>) -> Result<Capture<'r>, Error> {
     if !sys::thread_exists(request.pid, who) {
         return Err(Error::gone(request.pid));
     }
-    let mut capture = Capture { snapshot: Box::new(Snapshot::new(request)), times: Times::default() };
+    let mut capture = Capture { snapshot: Box::new(Snapshot::new(request)), times: Times::default(), ending: Ending::none() };
     take(request, if request.crash.is_none() { living_thread(who) } else { who }, &mut capture);
     // One that has ended and waits to be reaped has none; a crash has at least its own.
     if capture.snapshot.threads.is_empty() {
@@ -134,21 +152,22 @@ extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture<'_>) {
     // On the heap and filled in place: it is large, and every step adds to it.
     let snapshot = &mut *capture.snapshot;
     let proc = Proc::open(who)
-        .map_err(|errno| snapshot.soft_errors.add("open /proc of thread", Object::Thread(who), errno))
+        .map_err(|errno| snapshot.soft_errors.add("open /proc of thread", Object::thread(who), errno))
         .ok();
     let proc = proc.as_ref();
-    let place = (request, proc, who);
+    let place = &Place { request, proc, who };
     let shared = Shared { first: Handover::new(), target: Handover::new() };
     let mut freeze = Freeze::new(place, &shared);
     let mut names = List::new();
-    capture.times = both(&mut freeze, || names = describe(snapshot, place, &shared));
-    step(request, Step::Released);
-    let Freeze { held, registers, copied, errors, .. } = freeze;
-    snapshot.soft_errors.join(&errors);
-    snapshot.registers = registers;
-    add_threads(place, &held, &names, snapshot);
+    (capture.times, capture.ending) = both(&mut freeze, || names = describe(snapshot, place, &shared));
+    snapshot.soft_errors.join(&freeze.errors);
+    core::mem::swap(&mut snapshot.registers, &mut freeze.registers);
+    add_threads(place, &freeze.held, &names, snapshot);
+    if let Some(target) = shared.target.get() {
+        place_memory(snapshot, &mut freeze.copied, place, target);
+    }
+    drop(freeze);
     let target = shared.target.into_inner().unwrap_or_default();
-    place_memory(snapshot, copied, place, &target);
     step(request, Step::ModulesRead);
     snapshot.mappings = target.mappings;
     snapshot.auxiliary = target.auxiliary;
@@ -183,15 +202,18 @@ fn nobody_to_hold(freeze: &Freeze<'_>) -> bool {
     freeze.proc.and_then(Proc::thread_count) == Some(1 + others)
 }
 
-/// The frozen phase, the release, and what is done `meanwhile`.
-fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> Times {
+/// The frozen phase, the beginning of the release, and what is done `meanwhile`.
+fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> (Times, Ending) {
     // Without anybody to hold, the thread that would hold them is only in the way.
     let alone = nobody_to_hold(freeze);
-    let helped = if alone { Ok(()) } else { helper::run(|| freeze.run(), &mut meanwhile) };
-    if let Err(errno) = helped {
-        freeze.errors.add("make the thread that holds the others", Object::Process, errno);
+    let mut ending = Ending::none();
+    if !alone {
+        match helper::run(|| freeze.run(), &mut meanwhile) {
+            Ok(done) => ending = done,
+            Err(errno) => freeze.errors.add("make the thread that holds the others", Object::PROCESS, errno),
+        }
     }
-    if alone || helped.is_err() {
+    if ending.is_none() {
         freeze.list_first();
         meanwhile();
         freeze.run();
@@ -199,12 +221,18 @@ fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> Times {
         freeze.release();
     }
     let stopped = freeze.held.iter().any(|held| held.hold == Hold::Stopped);
+    // Where another thread lets them go it isn't done yet.
     let released = Times { threads_released_ns: sys::now_ns(), ..freeze.times };
-    if stopped || alone { released } else { Times::default() }
+    (if stopped || alone { released } else { Times::default() }, ending)
 }
 
 /// Where the target is: what was asked for, its directory, and the thread under whose number it is read.
-pub(crate) type Place<'p> = (&'p Request<'p>, Option<&'p Proc>, i32);
+#[derive(Clone, Copy)]
+pub(crate) struct Place<'p> {
+    request: &'p Request<'p>,
+    proc: Option<&'p Proc>,
+    who: i32,
+}
 
 /// What the two threads tell each other.
 struct Shared {
@@ -226,11 +254,12 @@ pub(crate) struct Target {
 }
 
 impl Target {
-    fn read((request, proc, _): Place<'_>, errors: &mut SoftErrors) -> Target {
+    fn read(place: &Place<'_>, errors: &mut SoftErrors) -> Target {
+        let Place { request, proc, .. } = *place;
         let limits = &request.limits;
         let mut file = |name, operation, max| {
             let result = proc.map(|proc| proc.read(name, max));
-            result.and_then(|result| result.map_err(|errno| errors.add(operation, Object::Process, errno)).ok())
+            result.and_then(|result| result.map_err(|errno| errors.add(operation, Object::PROCESS, errno)).ok())
         };
         // A byte more than is kept tells whether there is more.
         let mut maps = file(c"maps", "read maps", limits.maps_bytes_max.saturating_add(1)).unwrap_or_default();
@@ -240,7 +269,7 @@ impl Target {
         let stat = system::stat(proc, request.pid);
         let (mappings, damaged) = maps::parse(&maps);
         if damaged > 0 || is_cut {
-            errors.add("read mappings", Object::Count(damaged), 0);
+            errors.add("read mappings", Object::count(damaged), 0);
         }
         let secrets = secrets(&stat, &mappings);
         Target { maps, mappings, auxiliary, stat, secrets }
@@ -259,9 +288,9 @@ fn secrets(stat: &Stat, mappings: &[Mapping]) -> [Range<u64>; 3] {
 }
 
 /// What is read while the threads are stopped, and from the running process as well; returns the names of the threads that were there at the beginning.
-fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> List<Span> {
+fn describe(snapshot: &mut Snapshot, place: &Place<'_>, shared: &Shared) -> List<Span> {
     crate::heap::with_frame_pointer();
-    let (request, proc, who) = place;
+    let Place { request, proc, who } = *place;
     let limits = &request.limits;
     shared.target.set(Target::read(place, &mut snapshot.soft_errors));
     let Some(target) = shared.target.get() else { return List::new() };
@@ -287,22 +316,23 @@ fn describe(snapshot: &mut Snapshot, place: Place<'_>, shared: &Shared) -> List<
 }
 
 /// Gives the threads their stacks, and the snapshot the rest of the memory.
-fn place_memory(snapshot: &mut Snapshot, mut copied: Copied, place: Place<'_>, target: &Target) {
-    let (request, proc, who) = place;
+fn place_memory(snapshot: &mut Snapshot, copied: &mut Copied, place: &Place<'_>, target: &Target) {
+    let Place { request, proc, who } = *place;
     let mut memory = TargetMemory::new(who, proc, &target.secrets);
-    copy_left(snapshot, &mut copied, &mut memory, target, request);
-    place_stacks(snapshot, &mut copied, request, target);
+    copy_left(snapshot, copied, &mut memory, target, request);
+    place_stacks(snapshot, copied, request, target);
     if let Some(scrub) = request.extras.scrub {
-        scrub(&mut copied, snapshot, target);
+        scrub(copied, snapshot, target);
     }
-    snapshot.memory = copied.memory;
-    snapshot.arena = copied.arena.into_bytes();
+    core::mem::swap(&mut snapshot.memory, &mut copied.memory);
+    core::mem::swap(&mut snapshot.arena, copied.arena.bytes());
 }
 
 /// Adds the threads in the order of the dump, the crashing one first.
 ///
 /// The names are those of the threads that were listed at the beginning.
-fn add_threads((request, proc, _): Place<'_>, held: &[Held], names: &[Span], snapshot: &mut Snapshot) {
+fn add_threads(place: &Place<'_>, held: &[Held], names: &[Span], snapshot: &mut Snapshot) {
+    let Place { request, proc, .. } = *place;
     let crash = request.crash.as_ref();
     heap::reserve(&mut snapshot.threads, held.len());
     let mut nearest = Nearest::to(crash.map_or(request.pid, |crash| crash.tid), held);
@@ -403,7 +433,7 @@ fn place_stacks(snapshot: &mut Snapshot, copied: &mut Copied, request: &Request<
         }
         without_overlap(&mut thread.stack, &mut taken, &mut copied.arena);
         if thread.stack.place.is_empty() && thread.registers.is_some() {
-            snapshot.soft_errors.add("read stack", Object::Thread(thread.tid), 0);
+            snapshot.soft_errors.add("read stack", Object::thread(thread.tid), 0);
         }
     }
     for memory in copied.memory.iter_mut() {

@@ -5,11 +5,10 @@
 
 use super::Target;
 use super::memory::{Arena, Piece, TargetMemory};
-use crate::bytes::slice_at;
 use crate::encode::VDSO;
-use crate::heap::{self, List, Span};
+use crate::heap::{self, List};
 use crate::parse::auxv;
-use crate::parse::elf::{self, Header, PT_LOAD, PT_NOTE, SEGMENT_BYTES, Segment};
+use crate::parse::elf::{self, Header, PT_LOAD, PT_NOTE};
 use crate::parse::maps::Mapping;
 use crate::snapshot::{Module, Snapshot};
 use crate::soft_error::Object;
@@ -29,18 +28,6 @@ const PAGE_BYTES: u64 = 4096;
 /// Files that were replaced or removed while they run have this behind their names.
 const DELETED: &[u8] = b" (deleted)";
 
-/// Mappings of one file that belong together.
-#[derive(Clone, Copy)]
-struct Candidate<'t> {
-    start: u64,
-    end: u64,
-    file: (u64, u64),
-    /// Where the name is in the text of the mappings, and the name.
-    path: Span,
-    name: &'t [u8],
-    executable: bool,
-}
-
 /// A segment of notes that wasn't within the first bytes.
 #[derive(Clone, Copy)]
 struct Wanted {
@@ -56,48 +43,62 @@ pub(super) fn read(
     snapshot: &mut Snapshot,
 ) {
     let (modules, errors) = (&mut snapshot.modules, &mut snapshot.soft_errors);
-    let mut candidates = candidates(&target.mappings, &target.maps);
-    if candidates.len() > max {
-        errors.add("list modules", Object::Count(candidates.len() as u64), 0);
-        candidates.truncate(max);
+    list(modules, &target.mappings, &target.maps);
+    if modules.len() > max {
+        errors.add("list modules", Object::count(modules.len() as u64), 0);
+        modules.truncate(max);
     }
     let mut heads = List::new();
-    heap::reserve(&mut heads, candidates.len());
-    for module in &candidates {
-        heap::add(&mut heads, Piece::new(module.start, head_bytes(module)));
+    heap::reserve(&mut heads, modules.len());
+    for module in &*modules {
+        let bytes = usize::try_from(module.end - module.start).unwrap_or(HEAD_BYTES);
+        heap::add(&mut heads, Piece::new(module.start, bytes.min(HEAD_BYTES)));
     }
     let mut arena = Arena::default();
     memory.read_pieces(&mut heads, &mut arena);
-    heap::reserve(modules, candidates.len());
     let mut notes = List::new();
     let mut wanted = List::new();
+    let mut kept = 0_usize;
     let mut loaded_end = 0;
-    for (candidate, head) in candidates.iter().zip(heads.iter()) {
+    for (index, head) in heads.iter().enumerate() {
+        let Some(mut module) = modules.get(index).copied() else { break };
         let head = arena.get(head.place());
-        let module = module(candidate);
         match elf::header(head) {
             // Without its memory a file is taken for a module when code is mapped from it.
             Header::Other if !head.is_empty() => continue,
-            Header::Damaged => errors.add("read module header", Object::Address(candidate.start), 0),
+            Header::Damaged => errors.add("read module header", Object::address(module.start), 0),
             Header::Other => {}
-            Header::Elf { segments_at, segment_count } => {
+            Header::Elf(table) => {
                 // A second mapping of the first page inside of the module before: a small file whose data shares the page of its header.
-                if let Some(before) = modules.last_mut().filter(|before| candidate.start < loaded_end && before.path == module.path) {
-                    before.end = before.end.max(candidate.end);
+                let before = kept.checked_sub(1).and_then(|before| modules.get_mut(before));
+                if let Some(before) = before.filter(|before| module.start < loaded_end && before.file == module.file) {
+                    before.end = before.end.max(module.end);
                     continue;
                 }
-                let table_bytes = (segment_count * SEGMENT_BYTES) as u64;
-                let Some(table) = slice_at(head, segments_at, table_bytes) else {
-                    errors.add("read module header", Object::Address(candidate.start), 0);
-                    heap::add(modules, module);
-                    continue;
-                };
-                loaded_end = loaded_until(candidate.start, table);
-                note_pieces(candidate, table, modules.len(), &mut notes, &mut wanted);
+                let (mut lowest, mut highest) = (u64::MAX, 0);
+                for segment in elf::segments(table).filter(|segment| segment.kind == PT_LOAD) {
+                    lowest = segment.address.min(lowest);
+                    highest = segment.address.saturating_add(segment.memory_bytes).max(highest);
+                }
+                // What has to be added to the addresses in the file; without segments it doesn't matter.
+                let bias = module.start.wrapping_sub(lowest & !(PAGE_BYTES - 1));
+                loaded_end = highest.wrapping_add(bias);
+                for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
+                    let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
+                    heap::add(&mut notes, Piece::new(segment.address.wrapping_add(bias), len));
+                    heap::add(&mut wanted, Wanted { module: kept, align: segment.align });
+                }
             }
         }
-        heap::add(modules, module);
+        if module.path.of(&target.maps).ends_with(DELETED) {
+            module.path.end -= DELETED.len();
+        }
+        if let Some(place) = modules.get_mut(kept) {
+            *place = module;
+            kept += 1;
+        }
     }
+    modules.truncate(kept);
     let mut arena = Arena::default();
     memory.read_pieces(&mut notes, &mut arena);
     for (piece, wanted) in notes.iter().zip(wanted.iter()) {
@@ -109,85 +110,26 @@ pub(super) fn read(
     main_first(modules, &target.auxiliary);
 }
 
-/// Files from which code is mapped, and the vDSO.
-fn candidates<'t>(mappings: &[Mapping], maps: &'t [u8]) -> List<Candidate<'t>> {
-    let mut candidates: List<Candidate<'t>> = List::new();
+/// Lists files from which code is mapped, and the vDSO: mappings of one file that belong together, with its name as the kernel has it.
+fn list(modules: &mut List<Module>, mappings: &[Mapping], maps: &[u8]) {
     for mapping in mappings {
         let name = mapping.name(maps);
-        let vdso = name == VDSO;
-        if mapping.file.1 == 0 && !vdso {
+        if mapping.file.1 == 0 && name != VDSO {
             continue;
         }
-        let same = candidates.last_mut().filter(|last| last.file == mapping.file && last.name == name);
-        match same {
-            Some(last) if mapping.offset != 0 => {
-                last.end = mapping.end;
-                last.executable |= mapping.executable;
-            }
-            Some(_) | None if mapping.offset == 0 => {
-                let candidate = Candidate {
-                    start: mapping.start,
-                    end: mapping.end,
-                    file: mapping.file,
-                    path: mapping.name,
-                    name,
-                    executable: mapping.executable,
-                };
-                heap::add(&mut candidates, candidate);
-            }
-            // The middle of a file: data, or code without a header.
-            Some(_) | None => {}
+        if mapping.offset == 0 {
+            let (file, path) = (mapping.file, mapping.name);
+            let module = Module { start: mapping.start, end: mapping.end, file, path, ..Module::default() };
+            heap::add(modules, module);
+        }
+        // The middle of a file whose beginning isn't mapped is data, or code without a header.
+        let last = modules.last_mut().filter(|last| last.file == mapping.file && last.path.of(maps) == name);
+        if let Some(last) = last {
+            last.end = mapping.end;
+            last.executable |= mapping.executable;
         }
     }
-    candidates.retain(|candidate| candidate.executable);
-    candidates
-}
-
-fn head_bytes(candidate: &Candidate<'_>) -> usize {
-    usize::try_from(candidate.end - candidate.start).unwrap_or(HEAD_BYTES).min(HEAD_BYTES)
-}
-
-fn module(candidate: &Candidate<'_>) -> Module {
-    let mut path = candidate.path;
-    if candidate.name.ends_with(DELETED) {
-        path.end -= DELETED.len();
-    }
-    Module { start: candidate.start, end: candidate.end, path, build_id: Span::default() }
-}
-
-/// What has to be added to the addresses in the file, given where its header is mapped.
-fn bias(start: u64, table: &[u8]) -> u64 {
-    let first = loaded(table).map(|segment| segment.address).min();
-    start.wrapping_sub(first.unwrap_or(0) & !(PAGE_BYTES - 1))
-}
-
-/// The end of the highest segment.
-fn loaded_until(start: u64, table: &[u8]) -> u64 {
-    let bias = bias(start, table);
-    loaded(table).fold(start, |end, segment| {
-        end.max(segment.address.wrapping_add(bias).saturating_add(segment.memory_bytes))
-    })
-}
-
-/// The segments that are mapped, in a table of program headers.
-fn loaded(table: &[u8]) -> impl Iterator<Item = Segment> + '_ {
-    elf::segments(table).filter(|segment| segment.kind == PT_LOAD)
-}
-
-/// Adds the segments of notes of one module to the second batch.
-fn note_pieces(
-    candidate: &Candidate<'_>,
-    table: &[u8],
-    module: usize,
-    notes: &mut List<Piece>,
-    wanted: &mut List<Wanted>,
-) {
-    let bias = bias(candidate.start, table);
-    for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
-        let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
-        heap::add(notes, Piece::new(segment.address.wrapping_add(bias), len));
-        heap::add(wanted, Wanted { module, align: segment.align });
-    }
+    modules.retain(|module| module.executable);
 }
 
 /// Brings the module with the program headers that the kernel gave to the loader to the front.
@@ -208,7 +150,7 @@ mod tests {
     use crate::parse::maps;
 
     #[test]
-    fn mappings_of_one_file_are_one_candidate() {
+    fn mappings_of_one_file_are_one_module() {
         let text = b"\
 1000-2000 r--p 00000000 fe:01 7 /bin/x (deleted)\n\
 2000-4000 r-xp 00001000 fe:01 7 /bin/x (deleted)\n\
@@ -222,17 +164,17 @@ d000-e000 r--p 00000000 fe:01 9 /share/font\n\
 e000-f000 r-xp 00000000 00:00 0 [vdso]\n";
         let (mappings, damaged) = maps::parse(text);
         assert_eq!(damaged, 0);
-        let found: Vec<(u64, u64, Vec<u8>)> = candidates(&mappings, text)
-            .iter()
-            .map(|candidate| (candidate.start, candidate.end, module(candidate).path.of(text).to_vec()))
-            .collect();
+        let mut modules = List::new();
+        list(&mut modules, &mappings, text);
+        let found: Vec<(u64, u64, &[u8])> =
+            modules.iter().map(|module| (module.start, module.end, module.path.of(text))).collect();
         assert_eq!(
             found,
             [
-                (0x1000, 0x6000, b"/bin/x".to_vec()),
-                (0x8000, 0xa000, b"/lib/a".to_vec()),
-                (0xa000, 0xc000, b"/lib/a".to_vec()),
-                (0xe000, 0xf000, VDSO.to_vec()),
+                (0x1000, 0x6000, b"/bin/x (deleted)".as_slice()),
+                (0x8000, 0xa000, b"/lib/a".as_slice()),
+                (0xa000, 0xc000, b"/lib/a".as_slice()),
+                (0xe000, 0xf000, VDSO),
             ]
         );
     }

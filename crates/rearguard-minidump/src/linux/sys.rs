@@ -101,6 +101,19 @@ pub(super) fn own_ids() -> (i32, i32) {
     (pid, tid as i32)
 }
 
+/// Has the kernel find the pages of some memory now, all at once, rather than each when it is written; kernels before 5.14 don't.
+///
+/// Nothing happens to what is there, whosever it is.
+pub(super) fn populate((start, bytes): (*mut u8, usize)) {
+    let before = start as usize % PAGE_BYTES;
+    let start = start.wrapping_sub(before).cast();
+    // SAFETY: the advice changes no byte, and an address of nobody's is an error that doesn't matter.
+    unsafe { libc::madvise(start, bytes + before, libc::MADV_POPULATE_WRITE) };
+}
+
+/// The smallest page of the supported processors.
+const PAGE_BYTES: usize = 4096;
+
 /// Pieces that one call of [`read_memory`] takes: IOV_MAX of the kernel.
 pub(super) const REMOTES_MAX: usize = 1024;
 
@@ -153,20 +166,20 @@ pub(super) fn yield_now() {
     unsafe { libc::sched_yield() };
 }
 
+/// A set of processors, a bit for each, with room for as many as the C library's.
+pub(super) type Processors = [u64; 16];
+
 /// The processors that the calling thread may use but isn't on; `None` where it may use no other.
 #[cfg(target_env = "gnu")]
-pub(super) fn other_processors() -> Option<libc::cpu_set_t> {
-    // SAFETY: all bytes of the set may be zero.
-    let mut set: libc::cpu_set_t = unsafe { core::mem::zeroed() };
-    // SAFETY: the kernel writes one set.
-    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), &raw mut set) };
+pub(super) fn other_processors() -> Option<Processors> {
+    let mut set: Processors = [0; 16];
+    // SAFETY: the kernel writes as much of the set as it has processors.
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), set.as_mut_ptr().cast()) };
     checked(c_long::from(result)).ok()?;
     // SAFETY: the call takes nothing.
-    let here = usize::try_from(unsafe { libc::sched_getcpu() }).ok().filter(|here| here / 8 < size_of_val(&set))?;
-    // SAFETY: the number was compared with the size of the set.
-    unsafe { libc::CPU_CLR(here, &mut set) };
-    // SAFETY: the set is valid.
-    (unsafe { libc::CPU_COUNT(&set) } > 0).then_some(set)
+    let here = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
+    *set.get_mut(here / 64)? &= !(1 << (here % 64));
+    set.iter().any(|word| *word != 0).then_some(set)
 }
 
 /// Clock ticks a second, which times of the kernel's texts have.

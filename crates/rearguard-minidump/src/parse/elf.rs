@@ -29,13 +29,13 @@ const GNU: &[u8] = b"GNU\0";
 
 /// What a mapping begins with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Header {
+pub(crate) enum Header<'b> {
     /// Not an ELF file: data, an archive, a font.
     Other,
-    /// The magic number is there, and then something that can't be.
+    /// The magic number is there, and then something that can't be, or isn't within the bytes.
     Damaged,
-    /// Where the program headers are, relative to the header, and how many.
-    Elf { segments_at: u64, segment_count: usize },
+    /// The program headers.
+    Elf(&'b [u8]),
 }
 
 /// One program header.
@@ -48,14 +48,14 @@ pub(crate) struct Segment {
 }
 
 /// Reads the header at the start of `bytes`.
-pub(crate) fn header(bytes: &[u8]) -> Header {
+pub(crate) fn header(bytes: &[u8]) -> Header<'_> {
     if !bytes.starts_with(b"\x7fELF") {
         return Header::Other;
     }
-    well_formed(bytes).unwrap_or(Header::Damaged)
+    program_headers(bytes).map_or(Header::Damaged, Header::Elf)
 }
 
-fn well_formed(bytes: &[u8]) -> Option<Header> {
+fn program_headers(bytes: &[u8]) -> Option<&[u8]> {
     // Class 2 is 64-bit, data 1 is little-endian.
     if bytes.get(4..6)? != [2, 1] || usize::from(u16_at(bytes, 54)?) != SEGMENT_BYTES {
         return None;
@@ -65,12 +65,12 @@ fn well_formed(bytes: &[u8]) -> Option<Header> {
     if segment_count == 0 || segment_count > SEGMENTS_MAX || segments_at < HEADER_BYTES as u64 {
         return None;
     }
-    Some(Header::Elf { segments_at, segment_count })
+    slice_at(bytes, segments_at, (segment_count * SEGMENT_BYTES) as u64)
 }
 
 /// The program headers in `table`, as many as are whole.
 pub(crate) fn segments(table: &[u8]) -> impl Iterator<Item = Segment> + '_ {
-    table.chunks_exact(SEGMENT_BYTES).take(SEGMENTS_MAX).filter_map(|entry| {
+    table.as_chunks::<SEGMENT_BYTES>().0.iter().take(SEGMENTS_MAX).filter_map(|entry| {
         Some(Segment {
             kind: u32_at(entry, 0)?,
             address: u64_at(entry, 16)?,
@@ -136,7 +136,8 @@ mod tests {
     #[test]
     fn a_good_header_is_read() {
         let bytes = elf(3);
-        assert_eq!(header(&bytes), Header::Elf { segments_at: 64, segment_count: 3 });
+        assert_eq!(header(&bytes), Header::Elf(&bytes[64..]));
+        assert_eq!(header(&bytes[..bytes.len() - 1]), Header::Damaged);
         let kinds: Vec<u32> = segments(&bytes[64..]).map(|segment| segment.kind).collect();
         assert_eq!(kinds, [0, 1, 2]);
     }
@@ -168,8 +169,8 @@ mod tests {
     #[test]
     fn damage_is_survived() {
         damaged(&elf(5), |_, bytes| {
-            if let Header::Elf { segment_count, .. } = header(bytes) {
-                assert!(segment_count <= SEGMENTS_MAX);
+            if let Header::Elf(table) = header(bytes) {
+                assert!(table.len() <= SEGMENTS_MAX * SEGMENT_BYTES);
             }
             assert!(segments(bytes).count() <= SEGMENTS_MAX);
         });

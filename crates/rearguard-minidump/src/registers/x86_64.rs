@@ -1,6 +1,6 @@
 //! x86_64: the orders of the kernel's arrays, and CONTEXT_AMD64 of the minidump format.
 
-use crate::bytes::copy;
+use crate::bytes::{copy, u64_at};
 use crate::encode::writer::Writer;
 
 /// The size of CONTEXT_AMD64.
@@ -18,8 +18,20 @@ pub(crate) const GENERAL_REGISTERS: usize = 17;
 
 const FXSAVE_BYTES: usize = 512;
 
+/// Where CONTEXT_AMD64 has its parts: flags of what is known with MXCSR behind them, cs with ds, es and fs, gs with ss and the flags of the processor, rax with the other general registers and rip, the FXSAVE area.
+///
+/// Before them are the homes of six arguments, which belong to a calling convention of another system; between, the debug registers; behind, vector registers and the records of branches, which need more than FXSAVE.
+const KNOWN_AT: usize = 48;
+const CS_AT: usize = 56;
+const GS_AT: usize = 64;
+const RAX_AT: usize = 120;
+const FXSAVE_AT: usize = 256;
+
+/// Bytes of the context up to the end of the FXSAVE area.
+const KEPT_BYTES: usize = FXSAVE_AT + FXSAVE_BYTES;
+
 /// Where MXCSR stands in the FXSAVE area.
-const MXCSR_AT: usize = 24;
+const MXCSR_IN_FXSAVE: usize = 24;
 
 /// CONTEXT_AMD64 and its parts: control, integer, segments, floating point.
 const FLAG_CONTROL: u32 = 0x0010_0001;
@@ -27,22 +39,13 @@ const FLAG_INTEGER: u32 = 0x0010_0002;
 const FLAG_SEGMENTS: u32 = 0x0010_0004;
 const FLAG_FLOATING_POINT: u32 = 0x0010_0008;
 
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Registers {
-    /// In the order of CONTEXT_AMD64: rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15, rip.
-    general: [u64; GENERAL_REGISTERS],
-    /// cs, ds, es, fs, gs, ss.
-    segments: [u16; 6],
-    flags: u32,
+    /// The beginning of CONTEXT_AMD64; the general registers are rax, rcx, rdx, rbx, rsp, rbp, rsi, rdi, r8 to r15, rip.
+    context: [u8; KEPT_BYTES],
     /// 0 when unknown.
     fs_base: u64,
-    /// All but the two pointers are known.
-    complete: bool,
-    fp: Option<Fxsave>,
 }
-
-#[derive(Clone, Copy, Debug)]
-struct Fxsave([u8; FXSAVE_BYTES]);
 
 const RSP: usize = 4;
 const RBP: usize = 5;
@@ -53,56 +56,77 @@ const IN_SIGNAL: [u8; 17] = [13, 14, 12, 11, 15, 10, 9, 8, 0, 1, 2, 3, 4, 5, 6, 
 const SIGNAL_FLAGS: usize = 17;
 const SIGNAL_SELECTORS: usize = 18;
 
-/// Where they stand in `user_regs_struct` (user.h), and cs, ds, es, fs, gs, ss.
+/// Where they stand in `user_regs_struct` (user.h), and the selectors.
 const IN_TRACE: [u8; 17] = [10, 11, 12, 5, 19, 4, 13, 14, 9, 8, 7, 6, 3, 2, 1, 0, 16];
+const TRACE_CS: usize = 17;
 const TRACE_FLAGS: usize = 18;
+const TRACE_SS: usize = 20;
 const TRACE_FS_BASE: usize = 21;
-const TRACE_SEGMENTS: [usize; 6] = [17, 23, 24, 25, 26, 20];
+const TRACE_DS: usize = 23;
+const TRACE_ES: usize = 24;
+const TRACE_FS: usize = 25;
+const TRACE_GS: usize = 26;
 
 impl Registers {
     pub(crate) fn from_signal_context(general: &[u64], fp: &[u8]) -> Option<Registers> {
-        let mut registers = Registers::ordered(general, IN_SIGNAL)?;
-        registers.flags = *general.get(SIGNAL_FLAGS)? as u32;
+        let flags = *general.get(SIGNAL_FLAGS)?;
         // The word holds cs, gs, fs, ss; the kernel doesn't save ds and es, which 64-bit code doesn't use.
         let selectors = *general.get(SIGNAL_SELECTORS)?;
-        let [cs, gs, fs, ss] = [0, 16, 32, 48].map(|shift| (selectors >> shift) as u16);
-        registers.segments = [cs, 0, 0, fs, gs, ss];
-        registers.fp = fxsave(fp);
-        Some(registers)
+        let [gs, fs, ss] = [16, 32, 48].map(|shift| selectors >> shift);
+        Some(Registers::complete(general, &IN_SIGNAL, [selectors, 0, 0, fs, gs, ss, flags], fp))
     }
 
     pub(crate) fn from_trace(general: &[u64], fp: &[u8]) -> Option<Registers> {
         let general: &[u64; TRACE_WORDS] = general.try_into().ok()?;
-        let mut registers = Registers::ordered(general, IN_TRACE)?;
-        registers.flags = general[TRACE_FLAGS] as u32;
-        registers.fs_base = general[TRACE_FS_BASE];
-        registers.segments = TRACE_SEGMENTS.map(|index| general[index] as u16);
-        registers.fp = fxsave(fp);
-        Some(registers)
+        let others = [TRACE_CS, TRACE_DS, TRACE_ES, TRACE_FS, TRACE_GS, TRACE_SS, TRACE_FLAGS];
+        let others = others.map(|index| general.get(index).copied().unwrap_or(0));
+        Some(Registers { fs_base: general[TRACE_FS_BASE], ..Registers::complete(general, &IN_TRACE, others, fp) })
     }
 
-    /// The general registers, each from its place in `words`.
-    fn ordered(words: &[u64], places: [u8; 17]) -> Option<Registers> {
-        let mut registers = Registers { complete: true, ..Registers::default() };
-        for (register, place) in registers.general.iter_mut().zip(places) {
-            *register = *words.get(usize::from(place))?;
+    /// The general registers, each from its place in `words`; selectors and flags; floating point if it is whole.
+    #[inline(never)]
+    fn complete(words: &[u64], places: &[u8; 17], others: [u64; 7], fp: &[u8]) -> Registers {
+        let mut registers = Registers { context: [0; KEPT_BYTES], fs_base: 0 };
+        let mut known = FLAG_CONTROL | FLAG_INTEGER | FLAG_SEGMENTS;
+        let [cs, ds, es, fs, gs, ss, flags] = others;
+        registers.put(CS_AT, cs & 0xffff | (ds & 0xffff) << 16 | (es & 0xffff) << 32 | fs << 48);
+        registers.put(GS_AT, gs & 0xffff | (ss & 0xffff) << 16 | flags << 32);
+        for (index, place) in places.iter().enumerate() {
+            registers.put(RAX_AT + index * 8, words.get(usize::from(*place)).copied().unwrap_or(0));
         }
-        Some(registers)
+        if fp.len() == FXSAVE_BYTES {
+            copy(&mut registers.context[FXSAVE_AT..], fp);
+            known |= FLAG_FLOATING_POINT;
+        }
+        let mxcsr = registers.get(FXSAVE_AT + MXCSR_IN_FXSAVE);
+        registers.put(KNOWN_AT, u64::from(known) | mxcsr << 32);
+        registers
+    }
+
+    fn put(&mut self, at: usize, word: u64) {
+        if let Some(place) = self.context.get_mut(at..at + 8) {
+            copy(place, &word.to_le_bytes());
+        }
+    }
+
+    fn get(&self, at: usize) -> u64 {
+        u64_at(&self.context, at).unwrap_or(0)
     }
 
     pub(crate) fn from_pointers(stack: u64, instruction: u64) -> Registers {
-        let mut registers = Registers::default();
-        registers.general[RSP] = stack;
-        registers.general[RIP] = instruction;
+        let mut registers = Registers { context: [0; KEPT_BYTES], fs_base: 0 };
+        registers.put(KNOWN_AT, u64::from(FLAG_CONTROL));
+        registers.put(RAX_AT + RSP * 8, stack);
+        registers.put(RAX_AT + RIP * 8, instruction);
         registers
     }
 
     pub(crate) fn instruction_pointer(&self) -> u64 {
-        self.general[RIP]
+        self.get(RAX_AT + RIP * 8)
     }
 
     pub(crate) fn stack_pointer(&self) -> u64 {
-        self.general[RSP]
+        self.get(RAX_AT + RSP * 8)
     }
 
     pub(crate) fn thread_pointer(&self) -> Option<u64> {
@@ -110,57 +134,24 @@ impl Registers {
     }
 
     pub(crate) fn general(&self) -> [u64; GENERAL_REGISTERS] {
-        self.general
+        core::array::from_fn(|index| self.get(RAX_AT + index * 8))
     }
 
     pub(crate) fn scrub(&mut self, is_wanted: &dyn Fn(u64) -> bool, word: u64) {
-        for (index, register) in self.general.iter_mut().enumerate() {
-            if !matches!(index, RSP | RBP | RIP) && !is_wanted(*register) {
-                *register = word;
+        for (index, register) in self.general().into_iter().enumerate() {
+            if !matches!(index, RSP | RBP | RIP) && !is_wanted(register) {
+                self.put(RAX_AT + index * 8, word);
             }
         }
-        self.fp = None;
+        self.context[FXSAVE_AT..].fill(0);
+        let known = self.get(KNOWN_AT) as u32 & !(FLAG_FLOATING_POINT & !FLAG_CONTROL);
+        self.put(KNOWN_AT, u64::from(known));
     }
 
     pub(crate) fn write(&self, out: &mut Writer) {
-        let start = out.len();
-        let mut known = FLAG_CONTROL;
-        if self.complete {
-            known |= FLAG_INTEGER | FLAG_SEGMENTS;
-        }
-        if self.fp.is_some() {
-            known |= FLAG_FLOATING_POINT;
-        }
-        // The homes of the first six arguments belong to a calling convention of another system.
-        out.zeros(6 * 8);
-        out.u32(known);
-        out.u32(self.fp.as_ref().map_or(0, Fxsave::mxcsr));
-        for segment in self.segments {
-            out.u16(segment);
-        }
-        out.u32(self.flags);
-        // Debug registers.
-        out.zeros(6 * 8);
-        for register in self.general {
-            out.u64(register);
-        }
-        match &self.fp {
-            Some(fp) => out.bytes(&fp.0),
-            None => out.zeros(FXSAVE_BYTES),
-        }
-        // Vector registers and the records of branches, which need more than FXSAVE.
-        out.zeros(CONTEXT_BYTES.saturating_sub(out.len() - start));
+        out.bytes(&self.context);
+        out.zeros(CONTEXT_BYTES - KEPT_BYTES);
     }
-}
-
-impl Fxsave {
-    fn mxcsr(&self) -> u32 {
-        crate::bytes::u32_at(&self.0, MXCSR_AT).unwrap_or(0)
-    }
-}
-
-fn fxsave(bytes: &[u8]) -> Option<Fxsave> {
-    bytes.first_chunk().map(|chunk| Fxsave(*chunk))
 }
 
 /// The processor: level, revision, and the structure for x86 of the minidump format.
@@ -172,8 +163,8 @@ pub(crate) fn processor_info(_cpuinfo: &[u8]) -> (u16, u16, [u8; 24]) {
     // The vendor's name is spread over ebx, edx, ecx in this order.
     let words = [ebx, edx, ecx, version, features, extended];
     let mut info = [0_u8; 24];
-    for (place, word) in info.chunks_exact_mut(4).zip(words) {
-        copy(place, &word.to_le_bytes());
+    for (place, word) in info.as_chunks_mut().0.iter_mut().zip(words) {
+        *place = word.to_le_bytes();
     }
     let base_family = version >> 8 & 0xf;
     let family = if base_family == 0xf { base_family + (version >> 20 & 0xff) } else { base_family };
@@ -229,7 +220,10 @@ mod tests {
     fn short_arrays_are_refused_or_unknown() {
         assert!(Registers::from_signal_context(&[0; 16], &[]).is_none());
         assert!(Registers::from_trace(&[0; 17], &[]).is_none());
-        assert!(Registers::from_signal_context(&[0; 23], &[0; 511]).unwrap().fp.is_none());
+        for (fp, known) in [(511, 7), (512, 15)] {
+            let registers = Registers::from_signal_context(&[0; 23], &vec![0; fp]).unwrap();
+            assert_eq!(registers.get(KNOWN_AT), 0x0010_0000 | known);
+        }
     }
 
     #[test]

@@ -208,13 +208,13 @@ fn ten_thousand_threads_are_dumped_and_go_on() {
     request.limits.file_bytes_max = 256 * 1024 * 1024;
     let capture = capture_in_time(&request);
     assert_eq!(operations(&capture), [""; 0]);
-    let times = capture.times();
+    let (bytes, times) = capture.finish();
     println!(
         "{made} threads: stopped in {} us, let go after {} us",
         (times.threads_stopped_ns - times.first_stop_ns) / 1000,
         (times.threads_released_ns - times.first_stop_ns) / 1000
     );
-    let dump = open(capture.encode());
+    let dump = open(bytes);
     assert_eq!(thread_ids(&dump), all);
     assert_eq!(whole_threads(&dump).len(), all.len());
     call_the_roll(&mut zoo, made);

@@ -80,11 +80,11 @@ fn every_thread_has_name_registers_and_stack() {
     let (mut zoo, threads) = start(5);
     let request = Request::new(zoo.pid());
     let capture = zoo::capture(&request).unwrap();
-    let times = capture.times();
+    assert_eq!(capture.thread_count(), zoo.states().len());
+    let (bytes, times) = capture.finish();
     assert!(0 < times.first_stop_ns && times.first_stop_ns <= times.threads_stopped_ns);
     assert!(times.threads_stopped_ns <= times.threads_released_ns);
-    assert_eq!(capture.thread_count(), zoo.states().len());
-    let dump = Dump::parse(capture.encode());
+    let dump = Dump::parse(bytes);
     assert_eq!(dump.soft_errors(), "");
     assert_eq!(dump.threads().threads.len(), zoo.states().len());
     for (index, (tid, mark)) in threads.iter().enumerate() {
@@ -309,7 +309,8 @@ fn no_signal_is_lost() {
                     calls::send(pid, tid, libc::SIGRTMIN());
                 }
             };
-            zoo::capture(&Request { probe: Some(&probe), ..Request::new(pid) }).unwrap();
+            let request = Request { probe: Some(&probe), ..Request::new(pid) };
+            zoo::capture(&request).unwrap().encode();
             sent += 1;
             if round % 2 == 0 {
                 zoo.tell(&sent.to_string());

@@ -9,18 +9,19 @@ use crate::soft_error::Object;
 /// Bytes of what a descriptor leads to; PATH_MAX of the kernel.
 const LINK_BYTES_MAX: usize = 4096;
 
-pub(super) fn read((request, proc, _): Place<'_>, snapshot: &mut Snapshot) {
+pub(super) extern "C" fn read(place: &Place<'_>, snapshot: &mut Snapshot) {
+    let Place { request, proc, .. } = *place;
     let Some(proc) = proc else { return };
     let (mut numbers, complete) = match proc.numbers(c"fd") {
         Ok(found) => found,
         Err(errno) => {
-            snapshot.soft_errors.add("list open files", Object::Process, errno);
+            snapshot.soft_errors.add("list open files", Object::PROCESS, errno);
             return;
         }
     };
     let max = request.limits.files_max;
     if !complete || numbers.len() > max {
-        snapshot.soft_errors.add("list more open files than", Object::Count(max as u64), 0);
+        snapshot.soft_errors.add("list more open files than", Object::count(max as u64), 0);
         numbers.truncate(max);
     }
     for number in &numbers {

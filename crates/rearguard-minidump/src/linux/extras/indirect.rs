@@ -14,8 +14,9 @@ const AROUND_BYTES: u64 = 512;
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// Reads around what the registers of the crash point to, what its stack does, and what the registers of the others do.
-pub(super) fn read(
-    (crash, others): (Option<&CrashContext<'_>>, &[Registers]),
+pub(super) extern "C" fn read(
+    crash: Option<&CrashContext<'_>>,
+    others: &List<Registers>,
     copied: &mut Copied,
     memory: &mut TargetMemory<'_>,
     target: &Target,

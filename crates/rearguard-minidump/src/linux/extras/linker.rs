@@ -24,7 +24,7 @@ const DEBUG_BYTES: usize = 40;
 const LINK_BYTES: usize = 40;
 
 /// Reads the list, if there is one.
-pub(super) fn add(memory: &mut TargetMemory<'_>, target: &Target, snapshot: &mut Snapshot, links_max: usize) {
+pub(super) extern "C" fn add(memory: &mut TargetMemory<'_>, target: &Target, snapshot: &mut Snapshot, links_max: usize) {
     snapshot.linker = read(memory, &target.auxiliary, links_max, &mut snapshot.strings);
     for link in snapshot.linker.iter().flat_map(|linker| &linker.links) {
         // A byte of the name becomes two.

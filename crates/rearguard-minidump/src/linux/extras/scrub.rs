@@ -14,7 +14,7 @@ const DEFACED: u64 = 0x0def_aced_0def_aced;
 const SMALL_MAX: u64 = 4096;
 
 /// Works on every piece of memory but the code around the crash, which is the program's and not its user's, and on all registers.
-pub(super) fn scrub(copied: &mut Copied, snapshot: &mut Snapshot, target: &Target) {
+pub(super) extern "C" fn scrub(copied: &mut Copied, snapshot: &mut Snapshot, target: &Target) {
     let stacks = snapshot.threads.iter().map(|thread| &thread.stack);
     for memory in stacks.chain(&copied.memory) {
         let mapping = maps::find(&target.mappings, memory.address);

@@ -65,14 +65,14 @@ pub(crate) fn take(
         ..Request::new(pid as i32)
     };
     let captured = capture(&request).map_err(|error| Text::from(String::from(&error)))?;
-    let times = captured.times();
     let threads = captured.thread_count();
     let mut soft_errors = List::new();
     for error in captured.soft_errors() {
         add(&mut soft_errors, Text::from(String::from(error)));
     }
+    let (bytes, times) = captured.finish();
     Ok(Dump {
-        bytes: captured.encode().into(),
+        bytes: bytes.into(),
         threads_stopped_ns: times.threads_stopped_ns,
         threads_released_ns: times.threads_released_ns,
         threads,
