@@ -79,7 +79,8 @@ fn by_rearguard(crash: &CrashContext, path: &Path) -> Result<(), String> {
     let request = Request { crash: Some(context), ..Request::new(crash.pid) };
     let capture = rearguard_minidump::capture(&request).map_err(|error| error.to_string())?;
     let mut file = File::create(path).map_err(|error| error.to_string())?;
-    capture.write_to(&mut file).map_err(|error| error.to_string())
+    capture.write_to(&mut file).map_err(|error| error.to_string())?;
+    Ok(())
 }
 
 /// A dump of this very process, as rearguard's guard takes one at its start: the first costs more than the second, and nobody waits yet.

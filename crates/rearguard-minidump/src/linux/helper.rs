@@ -86,7 +86,7 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
     unsafe { libc::pthread_attr_init(&raw mut attributes) };
     // SAFETY: the structure was filled by the call above. A C library that wants more keeps its own size.
     unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, STACK_BYTES) };
-    begin_elsewhere(&mut attributes);
+    let apart = Apart::new(&mut attributes);
     // SAFETY: any bytes will do, the call below fills them.
     let mut thread: libc::pthread_t = unsafe { mem::zeroed() };
     let argument: *mut c_void = (&raw mut order).cast();
@@ -100,27 +100,57 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
         errno = unsafe { libc::pthread_create(&raw mut thread, ptr::null(), entry::<F>, argument) };
     }
     if errno != 0 {
+        apart.end();
         return Err(errno);
     }
     aside(meanwhile);
     // The thread touches nothing of the order's once it has told that it is done; at most it wakes somebody by the address.
     let tid = order.done.wait().copied().unwrap_or(0);
+    apart.end();
     Ok(Ending { thread, tid })
 }
 
-/// Keeps the thread from the processor of its maker, where there are others.
+/// Two threads on different processors, where there is more than one.
 ///
-/// Where the kernel doesn't spread new threads by itself, in small virtual machines, the thread would begin only when its maker first waits.
+/// Where the kernel doesn't spread threads by itself, in small virtual machines, the new one would begin only when its maker first waits, and a maker that is woken would come to where the other one is and stop it for milliseconds.
+struct Apart {
+    #[cfg(target_env = "gnu")]
+    sets: Option<[sys::Processors; 2]>,
+}
+
 #[cfg(target_env = "gnu")]
-fn begin_elsewhere(attributes: &mut libc::pthread_attr_t) {
-    let Some(others) = sys::other_processors() else { return };
-    // SAFETY: the structure is valid, and the set, whose size is told, is copied.
-    unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(&others), others.as_ptr().cast()) };
+impl Apart {
+    /// Keeps the calling thread where it is, and the thread that is made with these attributes from there.
+    fn new(attributes: &mut libc::pthread_attr_t) -> Apart {
+        let sets = sys::processors_apart();
+        if let Some([here, others]) = &sets {
+            sys::run_on(here);
+            // SAFETY: the structure is valid, and the set, whose size is told, is copied.
+            unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(others), others.as_ptr().cast()) };
+        }
+        Apart { sets }
+    }
+
+    /// Lets the calling thread go where it could before.
+    fn end(self) {
+        if let Some([here, mut all]) = self.sets {
+            for (all, here) in all.iter_mut().zip(here) {
+                *all |= here;
+            }
+            sys::run_on(&all);
+        }
+    }
 }
 
 /// Other C libraries can't be told.
 #[cfg(not(target_env = "gnu"))]
-fn begin_elsewhere(_attributes: &mut libc::pthread_attr_t) {}
+impl Apart {
+    fn new(_attributes: &mut libc::pthread_attr_t) -> Apart {
+        Apart {}
+    }
+
+    fn end(self) {}
+}
 
 /// Calls `meanwhile`; a panic in it ends the process, since the thread beside uses what this one would give back.
 extern "C" fn aside<M: FnOnce()>(meanwhile: M) {

@@ -169,17 +169,27 @@ pub(super) fn yield_now() {
 /// A set of processors, a bit for each, with room for as many as the C library's.
 pub(super) type Processors = [u64; 16];
 
-/// The processors that the calling thread may use but isn't on; `None` where it may use no other.
+/// The processor that the calling thread is on, and the others that it may use; `None` where it may use no other.
 #[cfg(target_env = "gnu")]
-pub(super) fn other_processors() -> Option<Processors> {
-    let mut set: Processors = [0; 16];
+pub(super) fn processors_apart() -> Option<[Processors; 2]> {
+    let mut others: Processors = [0; 16];
     // SAFETY: the kernel writes as much of the set as it has processors.
-    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&set), set.as_mut_ptr().cast()) };
+    let result = unsafe { libc::sched_getaffinity(0, size_of_val(&others), others.as_mut_ptr().cast()) };
     checked(c_long::from(result)).ok()?;
     // SAFETY: the call takes nothing.
-    let here = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
-    *set.get_mut(here / 64)? &= !(1 << (here % 64));
-    set.iter().any(|word| *word != 0).then_some(set)
+    let at = usize::try_from(unsafe { libc::sched_getcpu() }).ok()?;
+    let mut here: Processors = [0; 16];
+    let bit = 1 << (at % 64);
+    *here.get_mut(at / 64)? = bit;
+    *others.get_mut(at / 64)? &= !bit;
+    others.iter().any(|word| *word != 0).then_some([here, others])
+}
+
+/// Lets the calling thread run on these processors alone; where it may not choose, nothing happens.
+#[cfg(target_env = "gnu")]
+pub(super) fn run_on(set: &Processors) {
+    // SAFETY: the kernel reads the set, whose size is told.
+    unsafe { libc::sched_setaffinity(0, size_of_val(set), set.as_ptr().cast()) };
 }
 
 /// Clock ticks a second, which times of the kernel's texts have.
