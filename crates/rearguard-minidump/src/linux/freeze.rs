@@ -24,6 +24,12 @@ const ROUNDS_MAX: usize = 10;
 /// What the stack of a waiting thread takes, as a rule; more costs a little time while the threads are held.
 const TYPICAL_STACK_BYTES: usize = 4096;
 
+/// Threads for whose stacks and registers no memory is got beforehand: the pages of so few are found faster than all are asked for.
+const FEW: usize = 8;
+
+/// How long the mappings are waited for without sleeping; those of 200 threads take two thirds of it.
+const AWAKE_NS_MAX: u64 = 300_000;
+
 /// How long a wait without the alarm sleeps between two looks.
 const LOOK_PERIOD_NS: u32 = 50_000;
 
@@ -104,10 +110,12 @@ impl<'c> Freeze<'c> {
     }
 
     /// Everything, up to the copies; the threads are held when it returns.
-    pub(super) fn run(&mut self) {
+    ///
+    /// `is_apart`: whoever reads the mappings has a processor of its own.
+    pub(super) fn run(&mut self, is_apart: bool) {
         crate::heap::with_frame_pointer();
         self.step(Step::BeforeSeize);
-        self.hold_all();
+        self.hold_all(is_apart);
         self.times.threads_stopped_ns = sys::now_ns();
         self.step(Step::Stopped);
         self.step(Step::RegistersRead);
@@ -125,7 +133,7 @@ impl<'c> Freeze<'c> {
     }
 
     /// Holds the threads, and those that they made meanwhile, until none is new.
-    fn hold_all(&mut self) {
+    fn hold_all(&mut self, is_apart: bool) {
         let mut alarm = None;
         let mut deadline = 0;
         for round in 0..ROUNDS_MAX {
@@ -141,10 +149,17 @@ impl<'c> Freeze<'c> {
             if round == 0 {
                 // Only now is there time to wait, for another tracer or for memory: nothing is stopped yet.
                 self.seize_again(&mut group);
-                let bytes = group.len().saturating_mul(TYPICAL_STACK_BYTES);
-                self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
-                sys::populate(heap::room(&mut self.registers, group.len()));
+                let seized = group.iter().filter(|held| held.hold == Hold::Seized).count();
+                if seized > FEW {
+                    let bytes = seized.saturating_mul(TYPICAL_STACK_BYTES);
+                    self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
+                    sys::populate(heap::room(&mut self.registers, seized));
+                }
                 self.step(Step::Seized);
+                if is_apart {
+                    // A busy thread of the target would have this processor for milliseconds, once it was given up.
+                    self.shared.target.wait_awake(AWAKE_NS_MAX);
+                }
                 self.shared.target.wait();
                 self.times.first_stop_ns = sys::now_ns();
                 let wait_ns = u64::from(self.request.limits.stop_wait_ms_max) * 1_000_000;

@@ -5,12 +5,16 @@
 #![expect(unsafe_code, reason = "a value that is written once and then read by all")]
 
 use core::cell::UnsafeCell;
+use core::hint;
 use core::ptr;
 use core::sync::atomic::{AtomicU32, Ordering};
 
-/// Where a value is about to be, and where it is.
+use super::sys;
+
+/// A value is about to be there, or it is there; somebody sleeps until it is.
 const WRITING: u32 = 1;
 const THERE: u32 = 2;
+const AWAITED: u32 = 4;
 
 /// A place for one value.
 #[derive(Debug)]
@@ -29,7 +33,7 @@ impl<T> Handover<T> {
 
     /// Leaves the value; a second one is dropped.
     pub(super) fn set(&self, value: T) {
-        if self.state.0.compare_exchange(0, WRITING, Ordering::Acquire, Ordering::Relaxed).is_ok() {
+        if self.state.0.fetch_or(WRITING, Ordering::Acquire) & (WRITING | THERE) == 0 {
             // SAFETY: only the thread that made the state WRITING comes here, and nobody reads before it is THERE.
             unsafe { *self.value.get() = Some(value) };
             self.state.tell();
@@ -38,7 +42,7 @@ impl<T> Handover<T> {
 
     /// The value, if it is there.
     pub(super) fn get(&self) -> Option<&T> {
-        if self.state.0.load(Ordering::Acquire) != THERE {
+        if self.state.0.load(Ordering::Acquire) & THERE == 0 {
             return None;
         }
         // SAFETY: the value was written before the state became THERE, and nobody writes afterwards.
@@ -51,25 +55,34 @@ impl<T> Handover<T> {
         self.get()
     }
 
+    /// Looks for the value without a pause, for some time.
+    pub(super) fn wait_awake(&self, ns_max: u64) {
+        let start = sys::now_ns();
+        while self.get().is_none() && sys::now_ns().saturating_sub(start) < ns_max {
+            hint::spin_loop();
+        }
+    }
+
     pub(super) fn into_inner(self) -> Option<T> {
         self.value.into_inner()
     }
 }
 
-/// 0, then [`WRITING`], then [`THERE`]; a futex.
+/// Bits of what there is, and of who waits for it; a futex.
 #[derive(Debug)]
 struct State(AtomicU32);
 
 impl State {
     fn tell(&self) {
-        self.0.store(THERE, Ordering::Release);
-        self.futex(libc::FUTEX_WAKE, 1);
+        if self.0.fetch_or(THERE, Ordering::Release) & AWAITED != 0 {
+            self.futex(libc::FUTEX_WAKE, 1);
+        }
     }
 
     fn wait(&self) {
         loop {
-            let state = self.0.load(Ordering::Acquire);
-            if state == THERE {
+            let state = self.0.fetch_or(AWAITED, Ordering::Acquire) | AWAITED;
+            if state & THERE != 0 {
                 return;
             }
             // One that has changed meanwhile is looked at again at once.

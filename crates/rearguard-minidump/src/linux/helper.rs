@@ -33,6 +33,8 @@ const LOOK_PERIOD_NS: u32 = 30_000;
 /// What the thread is given.
 struct Order<F> {
     work: F,
+    /// Whether its maker runs on another processor.
+    is_apart: bool,
     /// Its id, once the work is done.
     done: Handover<i32>,
 }
@@ -77,9 +79,9 @@ impl Drop for Ending {
     }
 }
 
-/// Runs `work` on a thread of its own and `meanwhile` on this one, and waits until both are done; an error means that neither was run.
-pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Result<Ending, Errno> {
-    let mut order = Order { work, done: Handover::new() };
+/// Runs `work` on a thread of its own, which is told whether this one has another processor, and `meanwhile` on this one, and waits until both are done; an error means that neither was run.
+pub(super) fn run<F: FnMut(bool) + Send>(work: F, meanwhile: impl FnOnce()) -> Result<Ending, Errno> {
+    let mut order = Order { work, is_apart: false, done: Handover::new() };
     // SAFETY: any bytes will do, the call below fills them.
     let mut attributes: libc::pthread_attr_t = unsafe { mem::zeroed() };
     // SAFETY: the structure is valid and not in use.
@@ -87,6 +89,7 @@ pub(super) fn run<F: FnMut() + Send>(work: F, meanwhile: impl FnOnce()) -> Resul
     // SAFETY: the structure was filled by the call above. A C library that wants more keeps its own size.
     unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, STACK_BYTES) };
     let apart = Apart::new(&mut attributes);
+    order.is_apart = apart.is_apart();
     // SAFETY: any bytes will do, the call below fills them.
     let mut thread: libc::pthread_t = unsafe { mem::zeroed() };
     let argument: *mut c_void = (&raw mut order).cast();
@@ -131,6 +134,10 @@ impl Apart {
         Apart { sets }
     }
 
+    fn is_apart(&self) -> bool {
+        self.sets.is_some()
+    }
+
     /// Lets the calling thread go where it could before.
     fn end(self) {
         if let Some([here, mut all]) = self.sets {
@@ -149,6 +156,10 @@ impl Apart {
         Apart {}
     }
 
+    fn is_apart(&self) -> bool {
+        false
+    }
+
     fn end(self) {}
 }
 
@@ -157,11 +168,11 @@ extern "C" fn aside<M: FnOnce()>(meanwhile: M) {
     meanwhile();
 }
 
-extern "C" fn entry<F: FnMut()>(argument: *mut c_void) -> *mut c_void {
+extern "C" fn entry<F: FnMut(bool)>(argument: *mut c_void) -> *mut c_void {
     let order: *mut Order<F> = argument.cast();
     // SAFETY: `run` passes a pointer to its own order, and leaves the work alone until it is done.
-    let work = unsafe { &mut (*order).work };
-    work();
+    let order_now = unsafe { &mut *order };
+    (order_now.work)(order_now.is_apart);
     // SAFETY: the order is there until this is told.
     unsafe { &(*order).done }.set(sys::own_ids().1);
     ptr::null_mut()
@@ -195,7 +206,7 @@ mod tests {
         let before = sys::own_ids();
         let (mut inside, mut outside) = ((0, 0), (0, 0));
         let mut text = String::new();
-        let work = || {
+        let work = |_| {
             inside = sys::own_ids();
             text = "made there".repeat(1000);
         };

@@ -208,7 +208,7 @@ fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> (Times, Ending)
     let alone = nobody_to_hold(freeze);
     let mut ending = Ending::none();
     if !alone {
-        match helper::run(|| freeze.run(), &mut meanwhile) {
+        match helper::run(|is_apart| freeze.run(is_apart), &mut meanwhile) {
             Ok(done) => ending = done,
             Err(errno) => freeze.errors.add("make the thread that holds the others", Object::PROCESS, errno),
         }
@@ -216,7 +216,7 @@ fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> (Times, Ending)
     if ending.is_none() {
         freeze.list_first();
         meanwhile();
-        freeze.run();
+        freeze.run(false);
         // Also when nobody was to be held: a thread may have come just now.
         freeze.release();
     }

@@ -14,6 +14,9 @@ use crate::text::push_id;
 /// How much one read asks for; the kernel gives at most one page of most of these files at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 
+/// What is read as one piece: files of `/proc` that describe one thread come whole, and are no longer than the smallest page.
+const WHOLE_BYTES_MAX: usize = 4096;
+
 /// Reads of one list of threads; each gives several hundred, and a target that makes threads as fast as they are read must not hold us.
 const LIST_READS_MAX: usize = 256;
 
@@ -155,7 +158,7 @@ fn read_file(file: &OwnedFd, max: usize) -> Result<List<u8>, Errno> {
             Err(_) => 0,
         };
         bytes.truncate(filled + got);
-        if got == 0 {
+        if got == 0 || max <= WHOLE_BYTES_MAX {
             return Ok(bytes);
         }
     }

@@ -6,6 +6,7 @@ use super::{Target, TargetMemory};
 use crate::bytes::{u32_at, u64_at, until_nul};
 use crate::encode;
 use crate::heap::{self, List};
+use crate::linux::memory::{Arena, Piece};
 use crate::parse::auxv;
 use crate::parse::elf::{self, PT_DYNAMIC, PT_PHDR, SEGMENT_BYTES, SEGMENTS_MAX};
 use crate::snapshot::{Link, Linker, Snapshot};
@@ -52,12 +53,19 @@ fn read(memory: &mut TargetMemory<'_>, auxiliary: &[u8], links_max: usize, strin
         dynamic,
         links: List::new(),
     };
+    let mut names = List::new();
     let mut next = u64_at(&debug, 8)?;
     while next != 0 && linker.links.len() < links_max {
         let entry = memory.read(next, LINK_BYTES);
-        let Some((link, after)) = link(memory, &entry, strings) else { break };
+        let Some((link, name, after)) = link(&entry) else { break };
         heap::add(&mut linker.links, link);
+        heap::add(&mut names, Piece::new(name, NAME_BYTES_MAX));
         next = after;
+    }
+    let mut arena = Arena::default();
+    memory.read_pieces(&mut names, &mut arena);
+    for (link, name) in linker.links.iter_mut().zip(&names) {
+        link.name = heap::put(strings, until_nul(arena.get(name.place())));
     }
     Some(linker)
 }
@@ -68,9 +76,8 @@ fn debug_address(dynamic: &[u8]) -> Option<u64> {
     u64_at(entry, 8).filter(|address| *address != 0)
 }
 
-/// One object, and the address of the next.
-fn link(memory: &mut TargetMemory<'_>, entry: &[u8], strings: &mut List<u8>) -> Option<(Link, u64)> {
-    let name = memory.read(u64_at(entry, 8)?, NAME_BYTES_MAX);
-    let link = Link { load_bias: u64_at(entry, 0)?, dynamic: u64_at(entry, 16)?, name: heap::put(strings, until_nul(&name)) };
-    Some((link, u64_at(entry, 24)?))
+/// One object still without its name, and the addresses of the name and of the next.
+fn link(entry: &[u8]) -> Option<(Link, u64, u64)> {
+    let link = Link { load_bias: u64_at(entry, 0)?, dynamic: u64_at(entry, 16)?, ..Link::default() };
+    Some((link, u64_at(entry, 8)?, u64_at(entry, 24)?))
 }
