@@ -171,8 +171,9 @@ extern "C" fn aside<M: FnOnce()>(meanwhile: M) {
 extern "C" fn entry<F: FnMut(bool)>(argument: *mut c_void) -> *mut c_void {
     let order: *mut Order<F> = argument.cast();
     // SAFETY: `run` passes a pointer to its own order, and leaves the work alone until it is done.
-    let order_now = unsafe { &mut *order };
-    (order_now.work)(order_now.is_apart);
+    let given = unsafe { &mut *order };
+    sys::stand_back();
+    (given.work)(given.is_apart);
     // SAFETY: the order is there until this is told.
     unsafe { &(*order).done }.set(sys::own_ids().1);
     ptr::null_mut()

@@ -192,6 +192,13 @@ pub(super) fn run_on(set: &Processors) {
     unsafe { libc::sched_setaffinity(0, size_of_val(set), set.as_ptr().cast()) };
 }
 
+/// Lets threads that wake on the processor of the calling one go before it.
+pub(super) fn stand_back() {
+    let priority = 0_i32;
+    // SAFETY: the kernel reads one number, the only member of sched_param.
+    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const priority) };
+}
+
 /// Clock ticks a second, which times of the kernel's texts have.
 pub(super) fn ticks_per_second() -> u64 {
     // SAFETY: the call takes a number and has no effect.
