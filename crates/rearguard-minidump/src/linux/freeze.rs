@@ -100,6 +100,11 @@ impl<'c> Freeze<'c> {
         }
     }
 
+    /// Says what the threads are at the beginning, where that is known without a list.
+    pub(super) fn set_first(&self, tids: List<i32>) {
+        self.shared.first.set(tids);
+    }
+
     /// The threads at the beginning, which the other thread is told too.
     pub(super) fn list_first(&mut self) -> &'c [i32] {
         if self.shared.first.get().is_none() {

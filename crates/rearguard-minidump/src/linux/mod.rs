@@ -30,7 +30,7 @@ use freeze::{Freeze, Held, Hold};
 use helper::Ending;
 use handover::Handover;
 use memory::{Arena, TargetMemory};
-use procfs::Proc;
+use procfs::{Proc, insert_sorted};
 
 use crate::encode;
 use crate::error::Error;
@@ -195,17 +195,28 @@ fn living_thread(pid: i32) -> i32 {
     tids.iter().copied().find(|tid| !ended(*tid)).unwrap_or(pid)
 }
 
-/// Whether the crashing thread and the exempt ones are all that there are: then nobody has to be held.
-fn nobody_to_hold(freeze: &Freeze<'_>) -> bool {
-    let Some(crash) = &freeze.request.crash else { return false };
-    let others = freeze.request.exempt.iter().filter(|tid| **tid != crash.tid).count();
-    freeze.proc.and_then(Proc::thread_count) == Some(1 + others)
+/// The crashing thread and the exempt ones, where they are all that there are: then nobody has to be held, nor listed.
+fn nobody_to_hold(freeze: &Freeze<'_>) -> Option<List<i32>> {
+    let Freeze { request, proc, .. } = freeze;
+    let mut tids = List::new();
+    insert_sorted(&mut tids, request.crash.as_ref()?.tid);
+    for tid in request.exempt {
+        insert_sorted(&mut tids, *tid);
+    }
+    let are_all = proc.and_then(Proc::thread_count) == Some(tids.len());
+    (are_all && tids.iter().all(|tid| sys::thread_exists(request.pid, *tid))).then_some(tids)
 }
 
 /// The frozen phase, the beginning of the release, and what is done `meanwhile`.
 fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> (Times, Ending) {
     // Without anybody to hold, the thread that would hold them is only in the way.
-    let alone = nobody_to_hold(freeze);
+    let alone = match nobody_to_hold(freeze) {
+        Some(tids) => {
+            freeze.set_first(tids);
+            true
+        }
+        None => false,
+    };
     let mut ending = Ending::none();
     if !alone {
         match helper::run(|is_apart| freeze.run(is_apart), &mut meanwhile) {
