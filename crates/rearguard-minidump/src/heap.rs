@@ -128,7 +128,6 @@ impl<T: Copy + fmt::Debug> fmt::Debug for List<T> {
 }
 
 impl<T: Copy> Drop for List<T> {
-    #[inline(always)]
     fn drop(&mut self) {
         give_back(&mut self.raw);
     }

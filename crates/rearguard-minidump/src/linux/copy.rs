@@ -26,7 +26,6 @@ pub(crate) struct Owner {
 }
 
 impl Owner {
-    #[inline(never)]
     pub(super) fn new(tid: i32, registers: &Registers) -> Owner {
         Owner {
             tid,

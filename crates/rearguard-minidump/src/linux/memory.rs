@@ -137,7 +137,6 @@ impl<'p> TargetMemory<'p> {
     }
 
     /// Reads the first piece, as far as it goes; it is finished then, unless the way is refused.
-    #[inline(never)]
     fn first(&self, pieces: &mut [Piece], place: &mut [u8]) -> Result<usize, Errno> {
         let Some(piece) = pieces.first_mut() else { return Ok(0) };
         // A read may end at a page, so it is repeated until it gives nothing; each gives a byte at least.

@@ -81,7 +81,6 @@ impl Capture<'_> {
 
     /// The bytes of the minidump, at most [`Limits::file_bytes_max`](crate::Limits::file_bytes_max), though never less than 32 KiB are allowed; and when threads were stopped and released.
     pub fn finish(mut self) -> (Vec<u8>, Times) {
-        crate::heap::with_frame_pointer();
         let bytes = encode::encode(&mut self.snapshot);
         (bytes.into(), self.released())
     }
@@ -102,7 +101,6 @@ impl Capture<'_> {
     }
 
     /// Waits until all threads run.
-    #[inline(never)]
     fn released(mut self) -> Times {
         if !self.ending.is_none() && self.times.threads_stopped_ns != 0 {
             self.ending.wait();
@@ -184,7 +182,6 @@ extern "C" fn step(request: &Request<'_>, step: Step) {
 }
 
 /// A thread under whose number the process can be read: not that of a main thread which has ended while others live.
-#[inline(never)]
 fn living_thread(pid: i32) -> i32 {
     let Ok(proc) = Proc::open(pid) else { return pid };
     let ended = |tid| matches!(proc.thread_state(tid), None | Some(b'Z' | b'X'));

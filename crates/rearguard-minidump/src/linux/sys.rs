@@ -148,7 +148,6 @@ pub(super) fn clock_ns(clock: libc::clockid_t) -> u64 {
 }
 
 /// The clock that all deadlines and times use.
-#[inline(always)]
 pub(super) fn now_ns() -> u64 {
     clock_ns(libc::CLOCK_MONOTONIC)
 }

@@ -84,7 +84,6 @@ impl Registers {
     }
 
     /// The general registers, each from its place in `words`; selectors and flags; floating point if it is whole.
-    #[inline(never)]
     fn complete(words: &[u64], places: &[u8; 17], others: [u64; 7], fp: &[u8]) -> Registers {
         let mut registers = Registers { context: [0; KEPT_BYTES], fs_base: 0 };
         let mut known = FLAG_CONTROL | FLAG_INTEGER | FLAG_SEGMENTS;
