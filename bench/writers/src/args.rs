@@ -19,17 +19,24 @@ pub(crate) enum Contestant {
     Rearguard,
     MinidumpWriter,
     Crashpad,
+    /// Nobody: a file of zeros of about the size of a dump, which is what no writer can do without.
+    Floor,
 }
 
 impl Contestant {
-    const ALL: [Contestant; 3] =
-        [Contestant::Rearguard, Contestant::MinidumpWriter, Contestant::Crashpad];
+    const ALL: [Contestant; 4] = [
+        Contestant::Rearguard,
+        Contestant::MinidumpWriter,
+        Contestant::Crashpad,
+        Contestant::Floor,
+    ];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Contestant::Rearguard => "rearguard-minidump",
             Contestant::MinidumpWriter => "minidump-writer",
             Contestant::Crashpad => "crashpad",
+            Contestant::Floor => "floor",
         }
     }
 }

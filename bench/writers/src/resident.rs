@@ -1,6 +1,7 @@
 //! The writer for the two crates: stands there, waits for one crash, writes one dump, answers.
 
 use std::fs::File;
+use std::io::Write;
 use std::mem::offset_of;
 use std::path::Path;
 
@@ -19,6 +20,10 @@ pub(crate) const FILE: &str = "dump.dmp";
 
 /// What is sent to the stage when the writer waits for a crash.
 pub(crate) const READY: u8 = 7;
+
+/// What our dumps of the program have: for one thread, and for each further one.
+const BYTES: usize = 15 * 1024;
+const BYTES_PER_THREAD: usize = 4480;
 
 /// No sample takes longer, so whoever the writer waits for is lost.
 const WAIT: Timespec = Timespec { tv_sec: 60, tv_nsec: 0 };
@@ -40,6 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         Contestant::Rearguard => by_rearguard(crash, &path),
         Contestant::MinidumpWriter => by_minidump_writer(crash, &path),
         Contestant::Crashpad => Err("Crashpad has a handler of its own".to_owned()),
+        Contestant::Floor => by_nobody(args.threads, &path),
     };
     tell(&socket, if result.is_ok() { DUMPED as u8 } else { FAILED as u8 })?;
     result?;
@@ -93,6 +99,13 @@ fn rehearse() {
     {
         drop(capture.encode());
     }
+}
+
+/// A file without a dump.
+fn by_nobody(threads: usize, path: &Path) -> Result<(), String> {
+    let mut file = File::create(path).map_err(|error| error.to_string())?;
+    let zeros = vec![0; BYTES + threads * BYTES_PER_THREAD];
+    file.write_all(&zeros).map_err(|error| error.to_string())
 }
 
 /// As minidumper's server does it.

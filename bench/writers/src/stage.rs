@@ -45,7 +45,9 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     drop(theirs);
     match args.writer {
         Contestant::Crashpad => crashpad::wait_until_ready(&ours, &READY_MAX)?,
-        Contestant::Rearguard | Contestant::MinidumpWriter => wait_until_ready(&ours)?,
+        Contestant::Rearguard | Contestant::MinidumpWriter | Contestant::Floor => {
+            wait_until_ready(&ours)?;
+        }
     }
     let mut program = start_program(args, &ours, &memory, &writer)?;
     let program_pid = program.0.id();
@@ -65,12 +67,17 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     let path = match args.writer {
         Contestant::Crashpad => crashpad::find(&args.directory)?,
-        Contestant::Rearguard | Contestant::MinidumpWriter => args.directory.join(resident::FILE),
+        Contestant::Rearguard | Contestant::MinidumpWriter | Contestant::Floor => {
+            args.directory.join(resident::FILE)
+        }
     };
     let dump = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let threads = args.threads + 1 + usize::from(args.watch);
     // The main thread crashes, whose number is the process's.
-    dump::check(&dump, threads, program_pid).map_err(|problem| format!("the dump: {problem}"))?;
+    if args.writer != Contestant::Floor {
+        dump::check(&dump, threads, program_pid)
+            .map_err(|problem| format!("the dump: {problem}"))?;
+    }
     let fault_ns = page.fault_ns.load(Ordering::Acquire);
     let dump_ns = page.answered_ns.load(Ordering::Acquire).saturating_sub(fault_ns);
     let gap_ns = page.gap_ns.load(Ordering::Acquire);
@@ -113,6 +120,7 @@ fn start_writer(args: &Args, socket: &OwnedFd, memory: &OwnedFd) -> Result<Guard
         return start(Command::new(handler).args(arguments), socket);
     }
     let mut command = myself("resident", args)?;
+    command.args(["--threads".to_owned(), args.threads.to_string()]);
     command.arg("--directory").arg(&args.directory);
     command.args(["--socket".to_owned(), fd.to_string()]);
     command.args(["--page".to_owned(), memory.as_raw_fd().to_string()]);
