@@ -424,6 +424,8 @@ fn make_pipe(path: &std::ffi::CStr) {
 fn an_application_chooses_what_goes_into_its_minidumps() {
     /// MINIDUMP_HANDLE_DATA_STREAM.
     const HANDLE_DATA: u32 = 12;
+    /// MD_LINUX_DSO_DEBUG: the linker's list.
+    const DSO_DEBUG: u32 = 0x4767_000a;
     /// What scrubbing puts in place of a word.
     const DEFACED: [u8; 8] = 0x0def_aced_0def_aced_u64.to_le_bytes();
     let crash = |hooks: &str| {
@@ -437,6 +439,7 @@ fn an_application_chooses_what_goes_into_its_minidumps() {
             .expect("memory")
             .iter()
             .any(|region| region.bytes().chunks(8).any(|word| word == DEFACED));
+        assert!(dump.get_raw_stream(DSO_DEBUG).is_ok(), "the linker's list is in every dump");
         (dump.get_raw_stream(HANDLE_DATA).is_ok(), regions, is_scrubbed)
     };
     let (has_files, few, is_scrubbed) = crash("");

@@ -7,11 +7,18 @@ use crate::heap::{List, Text, add, owned};
 use crate::sys::words::{Dump, Subject};
 
 /// What goes into a minidump by choice, beyond what every one has.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct Extras {
     chosen: rearguard_minidump::Extras,
     /// A bit for each that was chosen.
     pub(crate) bits: u32,
+}
+
+impl Default for Extras {
+    /// The linker's list, which tells nothing of the user, for readers that make a core file of a minidump.
+    fn default() -> Extras {
+        Extras { chosen: rearguard_minidump::Extras::default().linker_list(), bits: 0 }
+    }
 }
 
 impl Extras {
