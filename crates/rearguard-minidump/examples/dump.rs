@@ -40,7 +40,10 @@ fn dump(pid: i32, path: &str) -> Result<(), Box<dyn std::error::Error>> {
         println!("no thread was stopped");
     } else {
         println!("to the stop: {} us", (times.threads_stopped_ns - times.first_stop_ns) / 1000);
-        println!("stopped in all: {} us", (times.threads_released_ns - times.first_stop_ns) / 1000);
+        println!(
+            "seen to run again after: {} us",
+            (times.threads_released_ns - times.first_stop_ns) / 1000
+        );
     }
     println!("bytes: {}", file.metadata()?.len());
     Ok(())

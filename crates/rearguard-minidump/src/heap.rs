@@ -189,13 +189,6 @@ pub(crate) fn reserve<T: Copy>(list: &mut List<T>, more: usize) {
     make_room(&mut list.raw, more, size_of::<T>());
 }
 
-/// Makes room for more items, and says where it is.
-pub(crate) fn room<T: Copy>(list: &mut List<T>, more: usize) -> (*mut u8, usize) {
-    reserve(list, more);
-    let filled = list.len() * size_of::<T>();
-    (list.raw.start.as_ptr().wrapping_add(filled), more * size_of::<T>())
-}
-
 /// Adds an item to a list.
 #[inline(always)]
 pub(crate) fn add<T: Copy>(list: &mut List<T>, item: T) {

@@ -156,7 +156,7 @@ impl fmt::Debug for Request<'_> {
 
 /// The steps of a capture, in their order.
 ///
-/// From [`Step::Seized`] to [`Step::StacksCopied`] threads of the target are held.
+/// From [`Step::Seized`] to [`Step::StacksCopied`] threads of the target are held, and until [`Step::Released`] they may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
     /// Nothing has been done to the target yet.
@@ -173,7 +173,7 @@ pub enum Step {
     ModulesRead,
     /// The target isn't needed any more.
     BeforeEncode,
-    /// All threads run again, and none is traced.
+    /// All threads run again, and none is traced; told by whatever takes the bytes out of the capture.
     Released,
 }
 
@@ -200,7 +200,7 @@ pub struct Times {
     pub first_stop_ns: u64,
     /// When all threads were stopped.
     pub threads_stopped_ns: u64,
-    /// When all threads were seen to have been let go: not earlier than they were.
+    /// When all threads were seen to have been let go: not earlier than they were, and not before the bytes were made, or written by [`Capture::write_to`](crate::Capture::write_to).
     pub threads_released_ns: u64,
 }
 

@@ -562,7 +562,7 @@ fn the_applications_descriptors_are_its_own() {
     let guard = scene.await_guard(Some(guard));
     assert_eq!(descriptors(&table), expected);
     // The guard holds its four things, the null device and what it has reserved in the store, not the worker's streams or files.
-    // It is seen before it has rehearsed a dump, for which it opens more.
+    // While it rehearses a dump it has more.
     let reserved = scene.store().join("tmp").to_string_lossy().into_owned();
     let held = scene.await_some("guard with seven descriptors", || {
         let mut held = descriptors(&format!("/proc/{guard}/fd"));

@@ -141,7 +141,9 @@ impl Table {
         );
         text.push_str("| | scene | rearguard-minidump | minidump-writer ");
         text.push_str(&self.peer_version);
-        text.push_str(" | Crashpad | nobody | ours / better peer |\n|---|---|---:|---:|---:|---:|---:|\n");
+        text.push_str(
+            " | Crashpad | nobody | ours / better peer |\n|---|---|---:|---:|---:|---:|---:|\n",
+        );
         let mut last = None;
         for row in self.sorted() {
             let name = if last == Some(row.figure) { "" } else { row.figure.name() };

@@ -24,9 +24,6 @@ const ROUNDS_MAX: usize = 10;
 /// What the stack of a waiting thread takes, as a rule; more costs a little time while the threads are held.
 const TYPICAL_STACK_BYTES: usize = 4096;
 
-/// Threads for whose stacks and registers no memory is got beforehand: the pages of so few are found faster than all are asked for.
-const FEW: usize = 8;
-
 /// How long the mappings are waited for without sleeping; those of 200 threads take two thirds of it.
 const AWAKE_NS_MAX: u64 = 300_000;
 
@@ -155,11 +152,9 @@ impl<'c> Freeze<'c> {
                 // Only now is there time to wait, for another tracer or for memory: nothing is stopped yet.
                 self.seize_again(&mut group);
                 let seized = group.iter().filter(|held| held.hold == Hold::Seized).count();
-                if seized > FEW {
-                    let bytes = seized.saturating_mul(TYPICAL_STACK_BYTES);
-                    self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
-                    sys::populate(heap::room(&mut self.registers, seized));
-                }
+                let bytes = seized.saturating_mul(TYPICAL_STACK_BYTES);
+                self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
+                heap::reserve(&mut self.registers, seized);
                 self.step(Step::Seized);
                 if is_apart {
                     // A busy thread of the target would have this processor for milliseconds, once it was given up.

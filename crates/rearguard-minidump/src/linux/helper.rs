@@ -79,8 +79,8 @@ impl Drop for Ending {
     }
 }
 
-/// Runs `work` on a thread of its own, which is told whether this one has another processor, and `meanwhile` on this one, and waits until both are done; an error means that neither was run.
-pub(super) fn run<F: FnMut(bool) + Send>(work: F, meanwhile: impl FnOnce()) -> Result<Ending, Errno> {
+/// Runs `work` on a thread of its own, of so many `processors` on another one, which is told whether this one has another processor, and `meanwhile` on this one, and waits until both are done; an error means that neither was run.
+pub(super) fn run<F: FnMut(bool) + Send>(processors: u8, work: F, meanwhile: impl FnOnce()) -> Result<Ending, Errno> {
     let mut order = Order { work, is_apart: false, done: Handover::new() };
     // SAFETY: any bytes will do, the call below fills them.
     let mut attributes: libc::pthread_attr_t = unsafe { mem::zeroed() };
@@ -88,76 +88,72 @@ pub(super) fn run<F: FnMut(bool) + Send>(work: F, meanwhile: impl FnOnce()) -> R
     unsafe { libc::pthread_attr_init(&raw mut attributes) };
     // SAFETY: the structure was filled by the call above. A C library that wants more keeps its own size.
     unsafe { libc::pthread_attr_setstacksize(&raw mut attributes, STACK_BYTES) };
-    let apart = Apart::new(&mut attributes);
-    order.is_apart = apart.is_apart();
+    let places = Places::new(&mut attributes, processors);
+    order.is_apart = places.are_apart;
     // SAFETY: any bytes will do, the call below fills them.
     let mut thread: libc::pthread_t = unsafe { mem::zeroed() };
     let argument: *mut c_void = (&raw mut order).cast();
-    // SAFETY: `argument` points to the order that `entry` expects, which nobody moves or drops before the thread is joined below; `F` may be used by another thread.
+    // SAFETY: `argument` points to the order that `entry` expects, which nobody moves or drops before the thread has told that it is done; `F` may be used by another thread.
     let mut errno = unsafe { libc::pthread_create(&raw mut thread, &raw const attributes, entry::<F>, argument) };
     // SAFETY: the structure was filled above and isn't used any more.
     unsafe { libc::pthread_attr_destroy(&raw mut attributes) };
     if errno != 0 {
+        places.end();
         // Large thread-local variables, a filter that refuses the affinity: the attributes may be at fault.
+        order.is_apart = false;
         // SAFETY: as above.
         errno = unsafe { libc::pthread_create(&raw mut thread, ptr::null(), entry::<F>, argument) };
     }
     if errno != 0 {
-        apart.end();
         return Err(errno);
     }
     aside(meanwhile);
     // The thread touches nothing of the order's once it has told that it is done; at most it wakes somebody by the address.
     let tid = order.done.wait().copied().unwrap_or(0);
-    apart.end();
+    places.end();
     Ok(Ending { thread, tid })
 }
 
-/// Two threads on different processors, where there is more than one.
-///
-/// Where the kernel doesn't spread threads by itself, in small virtual machines, the new one would begin only when its maker first waits, and a maker that is woken would come to where the other one is and stop it for milliseconds.
-struct Apart {
-    #[cfg(target_env = "gnu")]
-    sets: Option<[sys::Processors; 2]>,
+/// Where the two threads run.
+#[derive(Clone, Copy, Default)]
+struct Places {
+    /// The new one keeps from its maker's processor.
+    are_apart: bool,
+    /// The maker stays on its own until [`Places::end`].
+    #[cfg_attr(not(target_env = "gnu"), expect(dead_code, reason = "other C libraries can't be told"))]
+    is_kept: bool,
 }
 
 #[cfg(target_env = "gnu")]
-impl Apart {
-    /// Keeps the calling thread where it is, and the thread that is made with these attributes from there.
-    fn new(attributes: &mut libc::pthread_attr_t) -> Apart {
-        let sets = sys::processors_apart();
-        if let Some([here, others]) = &sets {
-            sys::run_on(here);
-            // SAFETY: the structure is valid, and the set, whose size is told, is copied.
-            unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(others), others.as_ptr().cast()) };
+impl Places {
+    /// Keeps the two apart, where there is more than one processor.
+    ///
+    /// Where the kernel doesn't spread threads by itself, in small virtual machines, the new one would begin only when its maker first waits, and a maker that it wakes would come to where it is and stop it for milliseconds.
+    ///
+    /// A maker that has limits of its own, or a container's, is left alone: the kernel doesn't tell them whole, and whoever is forked later inherits what was put back.
+    fn new(attributes: &mut libc::pthread_attr_t, processors: u8) -> Places {
+        let Some([here, others]) = sys::processors_apart() else { return Places::default() };
+        // SAFETY: the structure is valid, and the set, whose size is told, is copied.
+        let are_apart = unsafe { libc::pthread_attr_setaffinity_np(attributes, size_of_val(&others), others.as_ptr().cast()) } == 0;
+        let is_kept = sys::size(&others) + 1 == usize::from(processors);
+        if is_kept {
+            sys::run_on(&here);
         }
-        Apart { sets }
+        Places { are_apart, is_kept }
     }
 
-    fn is_apart(&self) -> bool {
-        self.sets.is_some()
-    }
-
-    /// Lets the calling thread go where it could before.
+    /// Lets the maker go to every processor again, as it could before.
     fn end(self) {
-        if let Some([here, mut all]) = self.sets {
-            for (all, here) in all.iter_mut().zip(here) {
-                *all |= here;
-            }
-            sys::run_on(&all);
+        if self.is_kept {
+            sys::run_on(&sys::ALL_PROCESSORS);
         }
     }
 }
 
-/// Other C libraries can't be told.
 #[cfg(not(target_env = "gnu"))]
-impl Apart {
-    fn new(_attributes: &mut libc::pthread_attr_t) -> Apart {
-        Apart {}
-    }
-
-    fn is_apart(&self) -> bool {
-        false
+impl Places {
+    fn new(_attributes: &mut libc::pthread_attr_t, _processors: u8) -> Places {
+        Places::default()
     }
 
     fn end(self) {}
@@ -171,9 +167,10 @@ extern "C" fn aside<M: FnOnce()>(meanwhile: M) {
 extern "C" fn entry<F: FnMut(bool)>(argument: *mut c_void) -> *mut c_void {
     let order: *mut Order<F> = argument.cast();
     // SAFETY: `run` passes a pointer to its own order, and leaves the work alone until it is done.
-    let given = unsafe { &mut *order };
-    sys::stand_back();
-    (given.work)(given.is_apart);
+    let work = unsafe { &mut (*order).work };
+    // SAFETY: as above; nobody writes it once the thread is made.
+    let is_apart = unsafe { (*order).is_apart };
+    work(is_apart);
     // SAFETY: the order is there until this is told.
     unsafe { &(*order).done }.set(sys::own_ids().1);
     ptr::null_mut()
@@ -204,6 +201,8 @@ mod tests {
 
     #[test]
     fn the_work_is_done_by_another_thread_of_the_process() {
+        let allowed = || std::fs::read_to_string("/proc/thread-self/status").unwrap().lines().find(|line| line.starts_with("Cpus_allowed:")).unwrap().to_owned();
+        let processors = allowed();
         let before = sys::own_ids();
         let (mut inside, mut outside) = ((0, 0), (0, 0));
         let mut text = String::new();
@@ -211,11 +210,12 @@ mod tests {
             inside = sys::own_ids();
             text = "made there".repeat(1000);
         };
-        drop(run(work, || outside = sys::own_ids()).unwrap());
+        drop(run(sys::processors(), work, || outside = sys::own_ids()).unwrap());
         assert_eq!(inside.0, before.0);
         assert_eq!(outside, before);
         assert_ne!(inside.1, before.1);
         assert_eq!(text.len(), 10_000);
         assert!(!sys::thread_exists(inside.0, inside.1));
+        assert_eq!(allowed(), processors, "this thread may run where it could before");
     }
 }

@@ -179,7 +179,7 @@ impl Arena {
 
     /// Gets memory for that many more bytes, so that no page has to be found for them while threads are held.
     pub(super) fn prepare(&mut self, bytes: usize) {
-        sys::populate(heap::room(&mut self.bytes, bytes));
+        heap::resize(&mut self.bytes, self.used + bytes, 0);
     }
 
     fn make_room(&mut self, more: usize) {

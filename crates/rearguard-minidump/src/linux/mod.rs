@@ -54,7 +54,7 @@ const NAME_BYTES_MAX: usize = 64;
 
 /// What was taken from a process, which isn't needed any more; with the annotations and streams of the request.
 ///
-/// Its threads are being let go, which the kernel does one after the other, some microseconds each; whatever takes or drops the capture waits for the last one, at most a second.
+/// Its threads are being let go, which the kernel does one after the other, some microseconds each; whatever takes or drops the capture waits for the last one.
 pub struct Capture<'r> {
     snapshot: Box<Snapshot<'r>>,
     times: Times,
@@ -96,14 +96,16 @@ impl Capture<'_> {
     ///
     /// Those of `out`.
     pub fn write_to(mut self, out: &mut impl Write) -> io::Result<Times> {
-        out.write_all(&encode::encode(&mut self.snapshot))?;
-        Ok(self.released())
+        let written = out.write_all(&encode::encode(&mut self.snapshot));
+        let times = self.released();
+        written.map(|()| times)
     }
 
     /// Waits until all threads run.
     fn released(mut self) -> Times {
-        if !self.ending.is_none() && self.times.threads_stopped_ns != 0 {
-            self.ending.wait();
+        let was_helped = !self.ending.is_none();
+        self.ending.wait();
+        if was_helped && self.times.threads_stopped_ns != 0 {
             self.times.threads_released_ns = sys::now_ns();
         }
         step(self.snapshot.request, Step::Released);
@@ -200,8 +202,10 @@ fn nobody_to_hold(freeze: &Freeze<'_>) -> Option<List<i32>> {
     for tid in request.exempt {
         insert_sorted(&mut tids, *tid);
     }
-    let are_all = proc.and_then(Proc::thread_count) == Some(tids.len());
-    (are_all && tids.iter().all(|tid| sys::thread_exists(request.pid, *tid))).then_some(tids)
+    let may_be_all = tids.len() <= request.limits.threads_max && proc.and_then(Proc::thread_count) == Some(tids.len());
+    // An id that can't be one is no thread's, whatever the kernel says of it.
+    let is_one = |tid: &i32| *tid > 0 && sys::thread_exists(request.pid, *tid);
+    (may_be_all && tids.iter().all(is_one)).then_some(tids)
 }
 
 /// The frozen phase, the beginning of the release, and what is done `meanwhile`.
@@ -216,7 +220,7 @@ fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> (Times, Ending)
     };
     let mut ending = Ending::none();
     if !alone {
-        match helper::run(|is_apart| freeze.run(is_apart), &mut meanwhile) {
+        match helper::run(system::processors(), |is_apart| freeze.run(is_apart), &mut meanwhile) {
             Ok(done) => ending = done,
             Err(errno) => freeze.errors.add("make the thread that holds the others", Object::PROCESS, errno),
         }

@@ -59,7 +59,6 @@ pub(super) fn read(
     let mut notes = List::new();
     let mut wanted = List::new();
     let mut kept = 0_usize;
-    let mut loaded_end = 0;
     for (index, head) in heads.iter().enumerate() {
         let Some(mut module) = modules.get(index).copied() else { break };
         let head = arena.get(head.place());
@@ -69,20 +68,10 @@ pub(super) fn read(
             Header::Damaged => errors.add("read module header", Object::address(module.start), 0),
             Header::Other => {}
             Header::Elf(table) => {
-                // A second mapping of the first page inside of the module before: a small file whose data shares the page of its header.
-                let before = kept.checked_sub(1).and_then(|before| modules.get_mut(before));
-                if let Some(before) = before.filter(|before| module.start < loaded_end && before.file == module.file) {
-                    before.end = before.end.max(module.end);
-                    continue;
-                }
-                let (mut lowest, mut highest) = (u64::MAX, 0);
-                for segment in elf::segments(table).filter(|segment| segment.kind == PT_LOAD) {
-                    lowest = segment.address.min(lowest);
-                    highest = segment.address.saturating_add(segment.memory_bytes).max(highest);
-                }
+                let loaded = elf::segments(table).filter(|segment| segment.kind == PT_LOAD);
+                let lowest = loaded.fold(u64::MAX, |lowest, segment| segment.address.min(lowest));
                 // What has to be added to the addresses in the file; without segments it doesn't matter.
                 let bias = module.start.wrapping_sub(lowest & !(PAGE_BYTES - 1));
-                loaded_end = highest.wrapping_add(bias);
                 for segment in elf::segments(table).filter(|segment| segment.kind == PT_NOTE).take(NOTE_SEGMENTS_MAX) {
                     let len = segment.memory_bytes.min(NOTE_BYTES_MAX) as usize;
                     heap::add(&mut notes, Piece::new(segment.address.wrapping_add(bias), len));
@@ -112,16 +101,22 @@ pub(super) fn read(
 
 /// Lists files from which code is mapped, and the vDSO: mappings of one file that belong together, with its name as the kernel has it.
 fn list(modules: &mut List<Module>, mappings: &[Mapping], maps: &[u8]) {
+    // The end of the mapping before, where that was one of a file's first page.
+    let mut first_page_end = 0;
     for mapping in mappings {
         let name = mapping.name(maps);
         if mapping.file.1 == 0 && name != VDSO {
             continue;
         }
-        if mapping.offset == 0 {
+        let last = modules.last_mut().filter(|last| last.file == mapping.file && last.path.of(maps) == name);
+        // A small file has all of its segments in its first page, which is mapped for each of them, one behind the other.
+        let goes_on = last.is_some() && first_page_end == mapping.start;
+        if mapping.offset == 0 && !goes_on {
             let (file, path) = (mapping.file, mapping.name);
             let module = Module { start: mapping.start, end: mapping.end, file, path, ..Module::default() };
             heap::add(modules, module);
         }
+        first_page_end = if mapping.offset == 0 { mapping.end } else { 0 };
         // The middle of a file whose beginning isn't mapped is data, or code without a header.
         let last = modules.last_mut().filter(|last| last.file == mapping.file && last.path.of(maps) == name);
         if let Some(last) = last {
@@ -161,7 +156,10 @@ mod tests {
 a000-b000 r--p 00000000 fe:01 8 /lib/a\n\
 b000-c000 r-xp 00001000 fe:01 8 /lib/a\n\
 d000-e000 r--p 00000000 fe:01 9 /share/font\n\
-e000-f000 r-xp 00000000 00:00 0 [vdso]\n";
+d0000-d1000 r--p 00000000 fe:01 10 /lib/small\n\
+d1000-d2000 r-xp 00000000 fe:01 10 /lib/small\n\
+d2000-d3000 rw-p 00000000 fe:01 10 /lib/small\n\
+e0000-f0000 r-xp 00000000 00:00 0 [vdso]\n";
         let (mappings, damaged) = maps::parse(text);
         assert_eq!(damaged, 0);
         let mut modules = List::new();
@@ -174,7 +172,8 @@ e000-f000 r-xp 00000000 00:00 0 [vdso]\n";
                 (0x1000, 0x6000, b"/bin/x (deleted)".as_slice()),
                 (0x8000, 0xa000, b"/lib/a".as_slice()),
                 (0xa000, 0xc000, b"/lib/a".as_slice()),
-                (0xe000, 0xf000, VDSO),
+                (0xd_0000, 0xd_3000, b"/lib/small"),
+                (0xe_0000, 0xf_0000, VDSO),
             ]
         );
     }

@@ -14,8 +14,8 @@ use crate::text::push_id;
 /// How much one read asks for; the kernel gives at most one page of most of these files at a time.
 const CHUNK_BYTES: usize = 16 * 1024;
 
-/// What is read as one piece: files of `/proc` that describe one thread come whole, and are no longer than the smallest page.
-const WHOLE_BYTES_MAX: usize = 4096;
+/// Bytes of a thread's file up to which one read gives all that is asked for.
+const ONE_READ_BYTES_MAX: usize = 4096;
 
 /// Reads of one list of threads; each gives several hundred, and a target that makes threads as fast as they are read must not hold us.
 const LIST_READS_MAX: usize = 256;
@@ -37,7 +37,7 @@ impl Proc {
 
     /// Reads a file of the directory, and at most `max` bytes of it.
     pub(super) fn read(&self, name: &CStr, max: usize) -> Result<List<u8>, Errno> {
-        read_file(&sys::open(Some(&self.directory), name, 0)?, max)
+        read_file(&sys::open(Some(&self.directory), name, 0)?, max, false)
     }
 
     /// Reads a file of one of the target's threads.
@@ -45,7 +45,8 @@ impl Proc {
     /// `name` begins with a slash.
     pub(super) fn read_thread(&self, tid: i32, name: &[u8], max: usize) -> Result<List<u8>, Errno> {
         let path = numbered(b"", tid, name);
-        read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max)
+        // The kernel makes each of these files as one piece.
+        read_file(&sys::open(Some(&self.task), as_c_str(&path), 0)?, max, max <= ONE_READ_BYTES_MAX)
     }
 
     /// Opens the target's memory as a file.
@@ -140,11 +141,11 @@ pub(super) fn insert_sorted(ids: &mut List<i32>, id: i32) {
 
 /// Reads a file of the system, and at most `max` bytes of it.
 pub(super) fn read_path(path: &CStr, max: usize) -> Result<List<u8>, Errno> {
-    read_file(&sys::open(None, path, 0)?, max)
+    read_file(&sys::open(None, path, 0)?, max, false)
 }
 
-/// Reads until the end or until there are `max` bytes.
-fn read_file(file: &OwnedFd, max: usize) -> Result<List<u8>, Errno> {
+/// Reads until the end or until there are `max` bytes; `is_whole` of what one read gives all of.
+fn read_file(file: &OwnedFd, max: usize, is_whole: bool) -> Result<List<u8>, Errno> {
     crate::heap::with_frame_pointer();
     let mut bytes = List::new();
     loop {
@@ -158,7 +159,7 @@ fn read_file(file: &OwnedFd, max: usize) -> Result<List<u8>, Errno> {
             Err(_) => 0,
         };
         bytes.truncate(filled + got);
-        if got == 0 || max <= WHOLE_BYTES_MAX {
+        if got == 0 || is_whole {
             return Ok(bytes);
         }
     }

@@ -101,19 +101,6 @@ pub(super) fn own_ids() -> (i32, i32) {
     (pid, tid as i32)
 }
 
-/// Has the kernel find the pages of some memory now, all at once, rather than each when it is written; kernels before 5.14 don't.
-///
-/// Nothing happens to what is there, whosever it is.
-pub(super) fn populate((start, bytes): (*mut u8, usize)) {
-    let before = start as usize % PAGE_BYTES;
-    let start = start.wrapping_sub(before).cast();
-    // SAFETY: the advice changes no byte, and an address of nobody's is an error that doesn't matter.
-    unsafe { libc::madvise(start, bytes + before, libc::MADV_POPULATE_WRITE) };
-}
-
-/// The smallest page of the supported processors.
-const PAGE_BYTES: usize = 4096;
-
 /// Pieces that one call of [`read_memory`] takes: IOV_MAX of the kernel.
 pub(super) const REMOTES_MAX: usize = 1024;
 
@@ -166,7 +153,12 @@ pub(super) fn yield_now() {
 }
 
 /// A set of processors, a bit for each, with room for as many as the C library's.
+#[cfg(target_env = "gnu")]
 pub(super) type Processors = [u64; 16];
+
+/// Whatever processors there are.
+#[cfg(target_env = "gnu")]
+pub(super) const ALL_PROCESSORS: Processors = [u64::MAX; 16];
 
 /// The processor that the calling thread is on, and the others that it may use; `None` where it may use no other.
 #[cfg(target_env = "gnu")]
@@ -181,7 +173,22 @@ pub(super) fn processors_apart() -> Option<[Processors; 2]> {
     let bit = 1 << (at % 64);
     *here.get_mut(at / 64)? = bit;
     *others.get_mut(at / 64)? &= !bit;
-    others.iter().any(|word| *word != 0).then_some([here, others])
+    (size(&others) > 0).then_some([here, others])
+}
+
+/// How many processors are in a set.
+#[cfg(target_env = "gnu")]
+pub(super) fn size(set: &Processors) -> usize {
+    let mut count = 0;
+    for word in set {
+        let mut left = *word;
+        // One bit less each time; without the processor's own instruction the standard library's count is five times the code.
+        while left != 0 {
+            left &= left - 1;
+            count += 1;
+        }
+    }
+    count
 }
 
 /// Lets the calling thread run on these processors alone; where it may not choose, nothing happens.
@@ -189,13 +196,6 @@ pub(super) fn processors_apart() -> Option<[Processors; 2]> {
 pub(super) fn run_on(set: &Processors) {
     // SAFETY: the kernel reads the set, whose size is told.
     unsafe { libc::sched_setaffinity(0, size_of_val(set), set.as_ptr().cast()) };
-}
-
-/// Lets threads that wake on the processor of the calling one go before it.
-pub(super) fn stand_back() {
-    let priority = 0_i32;
-    // SAFETY: the kernel reads one number, the only member of sched_param.
-    unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, libc::SCHED_BATCH, &raw const priority) };
 }
 
 /// Clock ticks a second, which times of the kernel's texts have.

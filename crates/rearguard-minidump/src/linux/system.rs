@@ -30,6 +30,11 @@ pub(super) fn describe(proc: Option<&Proc>, pid: i32, max: usize, snapshot: &mut
     FIXED.set(fixed);
 }
 
+/// How many processors the system has running, as it was told last.
+pub(super) fn processors() -> u8 {
+    FIXED.get().map_or_else(sys::processors, |kept| kept.processors)
+}
+
 /// What doesn't change while this process lives, and the limit that its texts were read with.
 struct Fixed {
     limit: usize,

@@ -93,7 +93,7 @@ impl Registers {
         for (index, place) in places.iter().enumerate() {
             registers.put(RAX_AT + index * 8, words.get(usize::from(*place)).copied().unwrap_or(0));
         }
-        if fp.len() == FXSAVE_BYTES {
+        if let Some(fp) = fp.get(..FXSAVE_BYTES) {
             copy(&mut registers.context[FXSAVE_AT..], fp);
             known |= FLAG_FLOATING_POINT;
         }
@@ -219,7 +219,7 @@ mod tests {
     fn short_arrays_are_refused_or_unknown() {
         assert!(Registers::from_signal_context(&[0; 16], &[]).is_none());
         assert!(Registers::from_trace(&[0; 17], &[]).is_none());
-        for (fp, known) in [(511, 7), (512, 15)] {
+        for (fp, known) in [(511, 7), (512, 15), (513, 15)] {
             let registers = Registers::from_signal_context(&[0; 23], &vec![0; fp]).unwrap();
             assert_eq!(registers.get(KNOWN_AT), 0x0010_0000 | known);
         }

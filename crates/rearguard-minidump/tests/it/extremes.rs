@@ -210,7 +210,7 @@ fn ten_thousand_threads_are_dumped_and_go_on() {
     assert_eq!(operations(&capture), [""; 0]);
     let (bytes, times) = capture.finish();
     println!(
-        "{made} threads: stopped in {} us, let go after {} us",
+        "{made} threads: stopped in {} us, seen to run again after {} us",
         (times.threads_stopped_ns - times.first_stop_ns) / 1000,
         (times.threads_released_ns - times.first_stop_ns) / 1000
     );

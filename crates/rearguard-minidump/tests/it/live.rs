@@ -301,9 +301,7 @@ fn no_signal_is_lost() {
     let pid = zoo.pid();
     let mut sent = 0;
     for round in 0..20 {
-        for step in
-            [Step::BeforeSeize, Step::Seized, Step::Stopped, Step::StacksCopied, Step::Released]
-        {
+        for step in Step::ALL {
             let probe = |here: Step| {
                 if here == step {
                     calls::send(pid, tid, libc::SIGRTMIN());
@@ -356,6 +354,22 @@ fn a_thread_that_cannot_stop_is_let_go() {
     assert_eq!(dump.soft_errors(), expected);
     assert!(dump.context(tid).is_some(), "its pointers are known all the same");
     zoo.assert_runs();
+
+    // Also where it is the only thread that was to be stopped.
+    let pid = zoo.pid();
+    let traced = AtomicU32::new(u32::MAX);
+    let probe = |step: Step| {
+        if step == Step::Released {
+            let status = std::fs::read_to_string(format!("/proc/{pid}/task/{tid}/status")).unwrap();
+            let tracer = status.lines().find_map(|line| line.strip_prefix("TracerPid:")).unwrap();
+            traced.store(tracer.trim().parse().unwrap(), Ordering::SeqCst);
+        }
+    };
+    let exempt = [pid];
+    let mut request = Request { probe: Some(&probe), exempt: &exempt, ..request };
+    request.limits.stop_wait_ms_max = 50;
+    zoo::capture(&request).unwrap().encode();
+    assert_eq!(traced.into_inner(), 0, "nobody traces it any more");
     zoo.tell("go on");
     assert_eq!(zoo.answer(), ["done"]);
 }

@@ -105,7 +105,7 @@ fn limits_of(size: DumpSize) -> Limits {
 /// The first dump of a process costs half as much again as the second, since code and memory are touched for the first time; so it is taken while nobody waits.
 pub(crate) fn rehearse() {
     let own = std::process::id() as i32;
-    let request = Request { exempt: &[own], extras: Default::default(), ..Request::new(own) };
+    let request = Request { exempt: &[own], extras: Extras::default().chosen, ..Request::new(own) };
     if let Ok(captured) = capture(&request) {
         drop(captured.encode());
     }
