@@ -2,41 +2,29 @@
 //!
 //! Its demo crashes a worker that is this same executable, so the guard role comes before everything else, as in any application.
 
+mod analysis;
+mod archive;
+mod cli;
 mod collect;
 mod demo;
+mod failure;
+mod list;
+mod reports;
+mod show;
 mod sys;
+mod terminal;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::Parser;
 
-/// Crash capture and recovery from one executable: the tool.
-#[derive(Debug, Parser)]
-#[command(name = "rearguard", version)]
-struct Cli {
-    #[command(subcommand)]
-    command: Command,
-}
+use cli::{Cli, Command};
+use failure::Failure;
+use reports::choose::{choose, choose_report};
+use show::Extent;
 
-#[derive(Debug, Subcommand)]
-enum Command {
-    /// Shows the whole story with real processes: a crash, its minidump, the restart, the delivered report.
-    Demo,
-    /// Receives reports over HTTP and keeps them as files.
-    /// For the developer's desk: there is no access control.
-    Collect {
-        /// The address to listen on.
-        #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
-        listen: std::net::SocketAddr,
-        /// Where reports are kept; made if it isn't there.
-        #[arg(long, value_name = "DIR")]
-        dir: PathBuf,
-        /// The status of every answer.
-        #[arg(long, default_value_t = 200, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
-        status: u16,
-    },
-}
+/// Lines of `list`, where not all are asked for.
+const LIST_MAX: usize = 50;
 
 fn main() -> ExitCode {
     rearguard::run_guard_if_asked();
@@ -44,15 +32,38 @@ fn main() -> ExitCode {
     if arguments.next().is_some_and(|first| first == demo::WORKER_ARGUMENT) {
         return demo::worker::run(arguments);
     }
-    let result = match Cli::parse().command {
-        Command::Demo => demo::run(),
-        Command::Collect { listen, dir, status } => collect::run(listen, &dir, status),
-    };
-    match result {
+    match run(Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
-        Err(problem) => {
-            eprintln!("rearguard: {problem}");
-            ExitCode::FAILURE
+        Err(failure) => {
+            eprintln!("rearguard: {failure}");
+            failure.exit_code()
+        }
+    }
+}
+
+fn run(command: Command) -> Result<(), Failure> {
+    match command {
+        Command::List { place, all, no_frames, json } => {
+            list::run(&place.into(), (!all).then_some(LIST_MAX), !no_frames, json)
+        }
+        Command::Show { report, place, symbols, everything, json } => {
+            show::run(&report, &place.into(), &symbols.into(), Extent { everything }, json)
+        }
+        Command::Open { report, place } => {
+            let path = choose(&report, &place.into())?.dump()?;
+            terminal::show(&format!("{}\n", path.display()))
+                .map_err(|error| Failure::from(error.to_string()))
+        }
+        Command::Export { report, file, place } => {
+            archive::export(&choose_report(&report, &place.into())?, &file)
+        }
+        Command::Import { file, place } => {
+            let id = archive::import(&file, &place.into())?;
+            terminal::show(&format!("{id}\n")).map_err(|error| Failure::from(error.to_string()))
+        }
+        Command::Demo => demo::run().map_err(Failure::from),
+        Command::Collect { listen, dir, status } => {
+            collect::run(listen, &dir, status).map_err(Failure::from)
         }
     }
 }

@@ -30,5 +30,8 @@ fn mark_as_saved(document: *mut Document) {
     unsafe { lines.write_volatile(0) };
 }
 
+/// The function that the write is in, for the check that the dump is understood.
+pub(super) const FUNCTION: &str = "mark_as_saved";
+
 /// Where the write goes, for the check that the dump tells the truth.
 pub(super) const ADDRESS: u64 = offset_of!(Document, unsaved_lines) as u64;

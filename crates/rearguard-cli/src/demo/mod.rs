@@ -8,12 +8,15 @@ mod evidence;
 mod stage;
 pub(crate) mod worker;
 
+use std::fs;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rearguard_cli::collector::{Collector, Script, Submission};
 
+use crate::analysis::{SymbolPlaces, analyse};
+use crate::show::crash;
 use crate::sys::Watched;
 use evidence::Crash;
 use stage::{Said, Stage};
@@ -40,7 +43,10 @@ pub(crate) fn run() -> Result<(), String> {
     println!("  collector   listens on {}", collector.url());
     play(directory.path(), &collector)?;
     println!("\nAll of that took {} ms.", begin.elapsed().as_millis());
-    println!("Next: README.md has the few lines that give this to an application,");
+    println!(
+        "Next: README.md has the few lines that give this to an application, `rearguard list`"
+    );
+    println!("and `rearguard show latest` tell what its reports hold, and");
     println!("`cargo xtask test` runs every way to die that the project knows.");
     directory.close().map_err(|error| format!("the temporary directory: {error}"))
 }
@@ -89,6 +95,7 @@ fn play(directory: &Path, collector: &Collector) -> Result<(), String> {
     tell_timeline(&evidence::timeline(&store, &report)?);
     tell_dump(&submission, first.pid)?;
     tell_report(&submission);
+    tell_line(directory, &submission)?;
     Ok(())
 }
 
@@ -135,6 +142,24 @@ fn tell_dump(submission: &Submission, worker: u32) -> Result<(), String> {
     println!("  exception   {reason} at address {address:#x}, a field of a document at null");
     println!("  thread      {thread} \"{thread_name}\", at {place}");
     println!("  and         {threads} threads, {modules} modules");
+    Ok(())
+}
+
+/// The delivered minidump once more, by function and line.
+fn tell_line(directory: &Path, submission: &Submission) -> Result<(), String> {
+    let part = submission.minidump().ok_or("the report has no minidump")?;
+    let path = directory.join("delivered.dmp");
+    fs::write(&path, &part.bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    let analysis = analyse(&path, &SymbolPlaces::default()).map_err(|error| error.to_string())?;
+    let found = analysis.own_frame().and_then(|frame| frame.function.clone()).unwrap_or_default();
+    check(
+        found.ends_with(bug::FUNCTION),
+        &format!("the crash is shown in '{found}', not in {}", bug::FUNCTION),
+    )?;
+    println!("\nThe crash, as `rearguard show` tells it:");
+    for line in crash(&analysis).lines() {
+        println!("  {line}");
+    }
     Ok(())
 }
 

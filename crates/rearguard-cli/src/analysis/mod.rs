@@ -1,0 +1,385 @@
+//! What a minidump tells: who crashed, why, and where, in functions and lines where files with symbols are at hand.
+//!
+//! Works on any minidump, whoever wrote it.
+//! Nothing of the file is trusted: the readers check every size, and what is walked has a bound.
+
+mod files;
+mod reason;
+mod symbols;
+
+use std::ops::Deref;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+
+use minidump::system_info::Cpu;
+use minidump::{
+    Minidump, MinidumpContext, MinidumpCrashpadInfo, MinidumpException, MinidumpMemoryList,
+    MinidumpMiscInfo, MinidumpModuleList, MinidumpSystemInfo, MinidumpThread, MinidumpThreadList,
+    MinidumpThreadNames, Module, UnifiedMemoryList,
+};
+use minidump_unwind::debuginfo::DebugInfoSymbolProvider;
+use minidump_unwind::{
+    CallStack, CallStackInfo, FrameTrust, MultiSymbolProvider, StackFrame, Symbolizer, SystemInfo,
+    simple_symbol_supplier, walk_stack,
+};
+
+use crate::failure::{Failure, Kind};
+use files::{Found, look_for};
+use symbols::Symbols;
+
+/// Threads of which stacks are walked; of more, the crashed one and the first are.
+const THREADS_MAX: usize = 4096;
+
+/// Minidumps are some megabytes; a full dump of a large program has some gigabytes.
+const DUMP_BYTES_MAX: u64 = 16 << 30;
+
+/// The stream of soft errors, a JSON array (Mozilla's number).
+const SOFT_ERRORS: u32 = 0x4d7a_0004;
+
+/// Where symbols may be, beside the places that the dump names.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct SymbolPlaces {
+    /// Directories with executables, debug files, or Breakpad's `.sym` files in their layout.
+    pub(crate) directories: Vec<PathBuf>,
+}
+
+/// A minidump, understood.
+#[derive(Debug)]
+pub(crate) struct Analysis {
+    pub(crate) system: String,
+    pub(crate) processor: String,
+    pub(crate) process: Option<u32>,
+    pub(crate) crash: Option<Crash>,
+    /// The crashed one first, then as the file has them.
+    pub(crate) threads: Vec<Thread>,
+    /// Threads that the file has and nobody walked.
+    pub(crate) threads_left_out: usize,
+    pub(crate) modules: Vec<ModuleView>,
+    pub(crate) annotations: Vec<(String, String)>,
+    /// What the writer could not do, a line each.
+    pub(crate) soft_errors: Vec<String>,
+}
+
+/// Why it crashed.
+#[derive(Debug)]
+pub(crate) struct Crash {
+    /// As the field names it: `SIGSEGV / SEGV_MAPERR`.
+    pub(crate) reason: String,
+    /// In a sentence.
+    pub(crate) words: String,
+    pub(crate) address: u64,
+    pub(crate) thread: u32,
+}
+
+#[derive(Debug)]
+pub(crate) struct Thread {
+    pub(crate) id: u32,
+    pub(crate) name: Option<String>,
+    pub(crate) is_crashed: bool,
+    /// The innermost first; functions that were inlined are frames of their own.
+    pub(crate) frames: Vec<Frame>,
+}
+
+/// A function on the stack.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Frame {
+    pub(crate) instruction: u64,
+    /// The file's name, and the place in it.
+    pub(crate) module: Option<String>,
+    pub(crate) offset: u64,
+    pub(crate) function: Option<String>,
+    pub(crate) file: Option<String>,
+    pub(crate) line: Option<u32>,
+    /// It has no code of its own there.
+    pub(crate) is_inlined: bool,
+    /// It is of the program's main executable, and not of a library that was built into it.
+    pub(crate) is_own: bool,
+    /// How the walk came to it, where that may be wrong.
+    pub(crate) is_guess: bool,
+}
+
+/// A file that was mapped.
+#[derive(Debug)]
+pub(crate) struct ModuleView {
+    pub(crate) path: String,
+    pub(crate) base: u64,
+    pub(crate) size: u64,
+    pub(crate) id: Option<String>,
+    /// Where symbols came from, or why there are none.
+    pub(crate) symbols: String,
+}
+
+impl Analysis {
+    /// The thread that crashed.
+    pub(crate) fn crashed(&self) -> Option<&Thread> {
+        self.threads.iter().find(|thread| thread.is_crashed)
+    }
+
+    /// The innermost frame of the program's own code on the crashed thread.
+    pub(crate) fn own_frame(&self) -> Option<&Frame> {
+        self.crashed()?.frames.iter().find(|frame| frame.is_own)
+    }
+}
+
+/// Reads a minidump and walks its stacks.
+pub(crate) fn analyse(path: &Path, places: &SymbolPlaces) -> Result<Analysis, Failure> {
+    let unreadable =
+        |reason: String| Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()));
+    let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
+    if !metadata.is_file() || metadata.len() > DUMP_BYTES_MAX {
+        return Err(unreadable("no minidump: not a file, or beyond all sizes".to_owned()));
+    }
+    if metadata.len() == 0 {
+        return Err(unreadable("no minidump: the file is empty".to_owned()));
+    }
+    // Readers of others' files have panicked before; that is the file's fault as well.
+    let read = catch_unwind(AssertUnwindSafe(|| {
+        let dump = Minidump::read_path(path).map_err(|error| format!("no minidump: {error}"))?;
+        Reading::new(&dump)?.analyse(places)
+    }));
+    read.unwrap_or_else(|_| Err("the reader of minidumps can't cope with it".to_owned()))
+        .map_err(unreadable)
+}
+
+/// The streams of a minidump that a story needs.
+struct Reading<'d> {
+    /// The JSON of the soft errors.
+    soft_errors: &'d [u8],
+    annotations: Vec<(String, String)>,
+    system: MinidumpSystemInfo,
+    misc: Option<MinidumpMiscInfo>,
+    exception: Option<MinidumpException<'d>>,
+    threads: MinidumpThreadList<'d>,
+    names: MinidumpThreadNames,
+    modules: MinidumpModuleList,
+    memory: UnifiedMemoryList<'d>,
+}
+
+impl<'d> Reading<'d> {
+    fn new<D: Deref<Target = [u8]> + 'd>(dump: &'d Minidump<'d, D>) -> Result<Reading<'d>, String> {
+        let missing = |what: &str, error: minidump::Error| format!("its {what}: {error}");
+        let info = dump.get_stream::<MinidumpCrashpadInfo>().ok();
+        Ok(Reading {
+            soft_errors: dump.get_raw_stream(SOFT_ERRORS).unwrap_or_default(),
+            annotations: info
+                .map(|info| info.simple_annotations.into_iter().collect())
+                .unwrap_or_default(),
+            system: dump
+                .get_stream()
+                .map_err(|error| missing("description of the system", error))?,
+            misc: dump.get_stream().ok(),
+            exception: dump.get_stream().ok(),
+            threads: dump.get_stream().map_err(|error| missing("list of threads", error))?,
+            names: dump.get_stream().unwrap_or_default(),
+            modules: dump
+                .get_stream()
+                .unwrap_or_else(|_| MinidumpModuleList::from_modules(Vec::new())),
+            memory: dump
+                .get_memory()
+                .unwrap_or_else(|| UnifiedMemoryList::Memory(MinidumpMemoryList::default())),
+        })
+    }
+
+    fn analyse(&self, places: &SymbolPlaces) -> Result<Analysis, String> {
+        let found: Vec<Found> =
+            self.modules.iter().map(|module| look_for(module, places)).collect();
+        let mut symbols = Symbols::default();
+        for (module, found) in self.modules.iter().zip(&found) {
+            symbols.add(module, found);
+        }
+        let threads = self.walk(&found, places);
+        let own = self.modules.main_module().map(|module| module.base_address());
+        let crashed = self.exception.as_ref().map(MinidumpException::get_crashing_thread_id);
+        let mut views: Vec<Thread> = threads
+            .iter()
+            .map(|stack| Thread {
+                id: stack.thread_id,
+                name: stack.thread_name.clone(),
+                is_crashed: crashed == Some(stack.thread_id),
+                frames: stack.frames.iter().flat_map(|frame| symbols.frames(frame, own)).collect(),
+            })
+            .collect();
+        views.sort_by_key(|thread| !thread.is_crashed);
+        let modules = self.modules.iter().zip(&found);
+        Ok(Analysis {
+            system: self.system_text(),
+            processor: self.system.cpu.to_string(),
+            process: self.misc.as_ref().and_then(|misc| misc.raw.process_id().copied()),
+            crash: self.exception.as_ref().map(|exception| self.crash(exception)),
+            threads_left_out: self.threads.threads.len() - views.len(),
+            threads: views,
+            modules: modules.map(|(module, found)| view(module, found, &symbols)).collect(),
+            annotations: self.annotations.clone(),
+            soft_errors: self.soft_errors(),
+        })
+    }
+
+    fn system_text(&self) -> String {
+        let (version, build) = self.system.os_parts();
+        // Linux tells its whole name in the build.
+        let name = self.system.os.to_string();
+        match build.filter(|build| !build.is_empty()) {
+            Some(build) if build.starts_with(&name) => build,
+            Some(build) => format!("{name} {version} {build}"),
+            None => format!("{name} {version}"),
+        }
+    }
+
+    fn crash(&self, exception: &MinidumpException<'_>) -> Crash {
+        let (os, cpu) = (self.system.os, self.system.cpu);
+        let reason = exception.get_crash_reason(os, cpu).to_string();
+        let address = exception.get_crash_address(os, cpu);
+        let context = exception.context(&self.system, self.misc.as_ref());
+        let instruction = context.map(|context| context.get_instruction_pointer());
+        Crash {
+            words: reason::words(&reason, address, instruction),
+            reason,
+            address,
+            thread: exception.get_crashing_thread_id(),
+        }
+    }
+
+    fn soft_errors(&self) -> Vec<String> {
+        let list = serde_json::from_slice::<serde_json::Value>(self.soft_errors).ok();
+        let list =
+            list.as_ref().and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
+        list.iter().map(|error| soft_error(error).unwrap_or_else(|| error.to_string())).collect()
+    }
+
+    /// The stacks of the threads, as many as are walked.
+    fn walk(&self, found: &[Found], places: &SymbolPlaces) -> Vec<CallStack> {
+        let provider = self.provider(found, places);
+        let system = SystemInfo {
+            os: self.system.os,
+            os_version: None,
+            os_build: None,
+            cpu: self.system.cpu,
+            cpu_info: None,
+            cpu_microcode_version: None,
+            cpu_count: usize::from(self.system.raw.number_of_processors),
+        };
+        let crashed = self.exception.as_ref().map(MinidumpException::get_crashing_thread_id);
+        let is_crashed = |thread: &&MinidumpThread<'_>| Some(thread.raw.thread_id) == crashed;
+        let threads = &self.threads.threads;
+        let first = threads.iter().filter(is_crashed);
+        let others = threads.iter().filter(|thread| !is_crashed(thread)).take(THREADS_MAX);
+        let mut stacks = Vec::new();
+        for (index, thread) in first.take(1).chain(others).enumerate() {
+            let Some(context) = self.context(thread, crashed) else {
+                stacks.push(self.stack(CallStack::with_info(
+                    thread.raw.thread_id,
+                    CallStackInfo::MissingContext,
+                )));
+                continue;
+            };
+            let pointer = context.get_stack_pointer();
+            let mut stack = self.stack(CallStack {
+                thread_id: thread.raw.thread_id,
+                ..CallStack::with_context(context)
+            });
+            // The region that the pointer is in: the thread's own may be another one.
+            let memory = self
+                .memory
+                .memory_at_address(pointer)
+                .or_else(|| thread.stack_memory(&self.memory));
+            pollster::block_on(walk_stack(
+                index,
+                (),
+                &mut stack,
+                memory,
+                &self.modules,
+                &system,
+                &provider,
+            ));
+            stacks.push(stack);
+        }
+        stacks
+    }
+
+    /// A thread's registers: those of the crash where it is the one that crashed.
+    fn context(
+        &self,
+        thread: &MinidumpThread<'_>,
+        crashed: Option<u32>,
+    ) -> Option<MinidumpContext> {
+        let of_crash = self.exception.as_ref().filter(|_| Some(thread.raw.thread_id) == crashed);
+        let of_crash =
+            of_crash.and_then(|exception| exception.context(&self.system, self.misc.as_ref()));
+        let context = of_crash.or_else(|| thread.context(&self.system, self.misc.as_ref()))?;
+        Some(context.into_owned())
+    }
+
+    fn stack(&self, stack: CallStack) -> CallStack {
+        let name = self.names.get_name(stack.thread_id).map(std::borrow::Cow::into_owned);
+        CallStack { thread_name: name.filter(|name| !name.is_empty()), ..stack }
+    }
+
+    /// What finds callers: Breakpad's `.sym` files, then the files that were mapped, where they are the same.
+    fn provider(&self, found: &[Found], places: &SymbolPlaces) -> MultiSymbolProvider {
+        let mut provider = MultiSymbolProvider::new();
+        if !places.directories.is_empty() {
+            let supplier = simple_symbol_supplier(places.directories.clone());
+            provider.add(Box::new(Symbolizer::new(supplier)));
+        }
+        if matches!(self.system.cpu, Cpu::X86_64 | Cpu::Arm64) {
+            let verified = self.modules.iter().zip(found).filter_map(|(module, found)| {
+                let mut module = module.clone();
+                module.name = found.binary.as_ref()?.to_str()?.to_owned();
+                Some(module)
+            });
+            let verified = MinidumpModuleList::from_modules(verified.collect());
+            provider.add(Box::new(pollster::block_on(DebugInfoSymbolProvider::new(
+                &self.system,
+                &verified,
+            ))));
+        }
+        provider
+    }
+}
+
+fn view(module: &minidump::MinidumpModule, found: &Found, symbols: &Symbols) -> ModuleView {
+    ModuleView {
+        path: module.code_file().into_owned(),
+        base: module.base_address(),
+        size: module.size(),
+        id: module.code_identifier().map(|id| id.to_string()),
+        symbols: symbols.state(module.base_address(), found),
+    }
+}
+
+/// One soft error of ours in a line.
+fn soft_error(error: &serde_json::Value) -> Option<String> {
+    let mut line = error.get("operation")?.as_str()?.to_owned();
+    for (member, before) in [
+        ("thread", " "),
+        ("address", " "),
+        ("count", " "),
+        ("errno", ": error number "),
+        ("grant", ": "),
+    ] {
+        match error.get(member) {
+            Some(serde_json::Value::String(text)) => line.push_str(&format!("{before}{text}")),
+            Some(value) => line.push_str(&format!("{before}{value}")),
+            None => {}
+        }
+    }
+    Some(line)
+}
+
+/// The name behind the last separator of either system.
+fn file_name(path: &str) -> &str {
+    path.rsplit(['/', '\\']).next().unwrap_or(path)
+}
+
+/// The frame as the walk left it, without any name.
+fn bare(frame: &StackFrame) -> Frame {
+    let module = frame.module.as_ref();
+    Frame {
+        instruction: frame.instruction,
+        module: module.map(|module| file_name(&module.code_file()).to_owned()),
+        offset: module
+            .map_or(frame.instruction, |module| frame.instruction - module.base_address()),
+        is_guess: matches!(frame.trust, FrameTrust::Scan | FrameTrust::CfiScan),
+        ..Frame::default()
+    }
+}

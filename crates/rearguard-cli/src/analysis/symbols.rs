@@ -1,0 +1,164 @@
+//! From instructions to functions, files and lines, by the debug information of local files.
+
+use std::collections::HashMap;
+use std::fs::File;
+
+use addr2line::Loader;
+use minidump::{MinidumpModule, Module};
+use minidump_unwind::StackFrame;
+use object::{Object, ObjectSegment, ReadCache};
+
+use super::files::{Found, open};
+use super::{Frame, bare};
+
+/// The debug information of a dump's modules, by the addresses where they were mapped.
+#[derive(Default)]
+pub(super) struct Symbols {
+    modules: HashMap<u64, Source>,
+}
+
+/// The debug information of one module.
+struct Source {
+    loader: Loader,
+    has_lines: bool,
+    /// The address that the file gives to its first byte.
+    first: u64,
+}
+
+impl std::fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Symbols").field("modules", &self.modules.len()).finish()
+    }
+}
+
+impl Symbols {
+    /// Opens what was found for a module.
+    pub(super) fn add(&mut self, module: &MinidumpModule, found: &Found) {
+        // Without lines there are still the names that every library exports.
+        let Some(path) = found.debug.as_ref().or(found.binary.as_ref()) else { return };
+        let first = open(path).and_then(first_address);
+        if let (Some(first), Ok(loader)) = (first, Loader::new(path)) {
+            self.modules.insert(
+                module.base_address(),
+                Source { loader, has_lines: found.debug.is_some(), first },
+            );
+        }
+    }
+
+    /// Where a module's symbols came from, or why it has none.
+    pub(super) fn state(&self, base: u64, found: &Found) -> String {
+        let Found { binary, debug, other, has_identity } = found;
+        match (self.modules.contains_key(&base), debug, binary, other) {
+            (true, Some(path), _, _) => format!("lines from {}", path.display()),
+            (true, None, Some(path), _) => {
+                format!("names from {}, which has no lines", path.display())
+            }
+            (_, _, _, Some(path)) => format!("none: {} is another build", path.display()),
+            _ if !has_identity => "none: the dump doesn't tell which build it is".to_owned(),
+            _ => "none: no file of this build is here".to_owned(),
+        }
+    }
+
+    /// A frame of the stack with the functions that were inlined into it, the innermost first.
+    ///
+    /// `own`: where the program's main executable was mapped.
+    pub(super) fn frames(&self, frame: &StackFrame, own: Option<u64>) -> Vec<Frame> {
+        let bare = bare(frame);
+        let base = frame.module.as_ref().map(Module::base_address);
+        let is_main = base.is_some() && base == own;
+        let source = base.and_then(|base| self.modules.get(&base));
+        let has_lines = source.is_some_and(|source| source.has_lines);
+        let mut frames = source.map(|source| source.frames(&bare)).unwrap_or_default();
+        if frames.is_empty() {
+            frames = told(frame, &bare);
+        }
+        for frame in &mut frames {
+            // Where there are lines, code without one is the linker's and the C library's.
+            frame.is_own = is_main && frame.file.as_deref().map_or(!has_lines, is_of_the_program);
+        }
+        frames
+    }
+}
+
+impl Source {
+    fn frames(&self, bare: &Frame) -> Vec<Frame> {
+        let address = bare.offset.wrapping_add(self.first);
+        let mut frames = Vec::new();
+        if let Ok(mut found) = self.loader.find_frames(address) {
+            while let Ok(Some(found)) = found.next() {
+                let name = found
+                    .function
+                    .as_ref()
+                    .and_then(|name| name.demangle().ok())
+                    .map(|name| name.into_owned());
+                let location = found.location.as_ref();
+                frames.push(Frame {
+                    function: name,
+                    file: location.and_then(|location| location.file).map(str::to_owned),
+                    line: location.and_then(|location| location.line).filter(|line| *line > 0),
+                    is_inlined: true,
+                    ..bare.clone()
+                });
+            }
+        }
+        // The outermost is the function whose code it is.
+        if let Some(last) = frames.last_mut() {
+            last.is_inlined = false;
+            if last.function.is_none() {
+                last.function = self.symbol(address);
+            }
+        } else if let Some(name) = self.symbol(address) {
+            frames.push(Frame { function: Some(name), ..bare.clone() });
+        }
+        frames
+    }
+
+    /// The name in the table of symbols.
+    fn symbol(&self, address: u64) -> Option<String> {
+        let name = self.loader.find_symbol(address)?;
+        Some(addr2line::demangle_auto(name.into(), None).into_owned())
+    }
+}
+
+/// What Breakpad's symbols told during the walk.
+fn told(frame: &StackFrame, bare: &Frame) -> Vec<Frame> {
+    let inlined = frame.inlines.iter().map(|inline| Frame {
+        function: Some(inline.function_name.clone()),
+        file: inline.source_file_name.clone(),
+        line: inline.source_line,
+        is_inlined: true,
+        ..bare.clone()
+    });
+    let outer = Frame {
+        function: frame.function_name.clone(),
+        file: frame.source_file_name.clone(),
+        line: frame.source_line,
+        ..bare.clone()
+    };
+    inlined.chain([outer]).collect()
+}
+
+/// The address that a file gives to what is mapped first.
+fn first_address(file: File) -> Option<u64> {
+    let cache = ReadCache::new(file);
+    let object = object::File::parse(&cache).ok()?;
+    let base = object.relative_address_base();
+    if base != 0 {
+        return Some(base);
+    }
+    // What is mapped begins at a page.
+    object.segments().map(|segment| segment.address()).min().map(|address| address & !0xfff)
+}
+
+/// Whether a source file is the program's own: neither the standard library's nor one of a package's.
+fn is_of_the_program(file: &str) -> bool {
+    let foreign = [
+        "/rustc/",
+        "/.cargo/registry/",
+        "/.cargo/git/",
+        "/library/std/",
+        "/library/core/",
+        "/library/alloc/",
+    ];
+    !foreign.iter().any(|part| file.contains(part))
+}

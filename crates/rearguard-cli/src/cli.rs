@@ -1,0 +1,145 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::analysis::SymbolPlaces;
+use crate::reports::Where;
+
+/// What stands below the help: the statuses that scripts can rely on.
+const EXIT_STATUSES: &str = "Exit status: 0 done; 1 it could not be done; 2 the command line is at fault; \
+3 there is no such report, or more than one; 4 a file can't be read for what it should be.";
+
+/// Crash capture and recovery from one executable: the tool.
+#[derive(Debug, Parser)]
+#[command(name = "rearguard", version, after_help = EXIT_STATUSES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Lists the reports on this machine, the newest first.
+    #[command(
+        after_help = "Examples:\n  rearguard list\n  rearguard list --app my-app --all\n  rearguard list --json | jq '.reports[].id'"
+    )]
+    List {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Shows all of them, and not the newest 50 alone.
+        #[arg(long)]
+        all: bool,
+        /// Doesn't look into minidumps for the place of the crash in the program's own code.
+        #[arg(long)]
+        no_frames: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Shows a report or any minidump: the reason, the crashed thread by function and line, the other threads, the timeline.
+    #[command(
+        after_help = "Examples:\n  rearguard show latest\n  rearguard show 3f2a\n  rearguard show ./crash.dmp --symbols ./symbols"
+    )]
+    Show {
+        /// An id or a unique beginning of one, a file, or `latest`.
+        #[arg(value_name = "ID|FILE|latest")]
+        report: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        symbols: SymbolArgs,
+        /// Shows every frame of every thread, the whole log, and the modules.
+        #[arg(long)]
+        everything: bool,
+        /// As JSON.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Prints the path of a report's minidump.
+    #[command(after_help = "Example:\n  lldb --core \"$(rearguard open latest)\"")]
+    Open {
+        /// An id or a unique beginning of one, or `latest`.
+        #[arg(value_name = "ID|latest")]
+        report: String,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Writes a report into one file, to attach to a ticket.
+    #[command(after_help = "Example:\n  rearguard export latest crash.tar.gz")]
+    Export {
+        /// An id or a unique beginning of one, or `latest`.
+        #[arg(value_name = "ID|latest")]
+        report: String,
+        /// The file, which must not be there yet: a tar archive, compressed by gzip.
+        file: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Takes an exported report into a store, where it is never sent; without a store's name into one of its own.
+    #[command(after_help = "Example:\n  rearguard import crash.tar.gz && rearguard show latest")]
+    Import {
+        /// The exported report.
+        file: PathBuf,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
+    /// Shows the whole story with real processes: a crash, its minidump, the restart, the delivered report.
+    Demo,
+    /// Receives reports over HTTP and keeps them as files.
+    /// For the developer's desk: there is no access control.
+    Collect {
+        /// The address to listen on.
+        #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR")]
+        listen: std::net::SocketAddr,
+        /// Where reports are kept; made if it isn't there.
+        #[arg(long, value_name = "DIR")]
+        dir: PathBuf,
+        /// The status of every answer.
+        #[arg(long, default_value_t = 200, value_name = "STATUS", value_parser = clap::value_parser!(u16).range(200..600))]
+        status: u16,
+    },
+}
+
+/// Which stores are meant; without either those of all applications that chose none of their own.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct PlaceArgs {
+    /// The store in this directory.
+    #[arg(long, value_name = "DIR", conflicts_with = "app")]
+    store: Option<PathBuf>,
+    /// The store that the application of this name has by default.
+    #[arg(long, value_name = "NAME")]
+    app: Option<String>,
+}
+
+impl From<PlaceArgs> for Where {
+    fn from(PlaceArgs { store, app }: PlaceArgs) -> Where {
+        Where { store, app }
+    }
+}
+
+/// Where symbols are, beside the files that the minidump names.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct SymbolArgs {
+    /// A directory with executables, debug files or Breakpad's `.sym` files; may be given several times.
+    #[arg(long, value_name = "DIR")]
+    symbols: Vec<PathBuf>,
+}
+
+impl From<SymbolArgs> for SymbolPlaces {
+    fn from(SymbolArgs { symbols }: SymbolArgs) -> SymbolPlaces {
+        SymbolPlaces { directories: symbols }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    /// Goal: the definition is one that clap accepts as a whole.
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

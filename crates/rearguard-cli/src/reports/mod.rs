@@ -1,0 +1,171 @@
+//! The stores of applications on this machine, and the reports in them.
+//!
+//! A store is the application's: everything here only reads, but for what a person asks to be removed.
+//! DELIVERY.md describes what lies where.
+
+pub(crate) mod choose;
+pub(crate) mod metadata;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::failure::{Failure, Kind};
+use metadata::Metadata;
+
+/// The places of whole reports, in the order of a report's life.
+const STAGES: [&str; 3] = ["new", "pending", "completed"];
+
+/// A report's directory is its time, a hyphen, and its UUID of 36 characters.
+const UUID_CHARS: usize = 36;
+
+/// Metadata are some kilobytes, of which the log is at most 16 KiB; more than this is something else.
+const METADATA_BYTES_MAX: u64 = 16 * 1024 * 1024;
+
+/// Which stores are meant.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Where {
+    /// This directory and no other.
+    pub(crate) store: Option<PathBuf>,
+    /// The store that an application of this name has when it chooses none.
+    pub(crate) app: Option<String>,
+}
+
+/// A report as its place tells it: nothing of it has been read.
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) id: String,
+    /// Its directory's name, which sorts by time.
+    pub(crate) name: String,
+    /// `new`, `pending` or `completed`.
+    pub(crate) stage: &'static str,
+    pub(crate) directory: PathBuf,
+}
+
+impl Entry {
+    /// The minidump, if there is one.
+    pub(crate) fn dump(&self) -> Option<PathBuf> {
+        let path = self.directory.join(format!("{}.dmp", self.id));
+        path.is_file().then_some(path)
+    }
+
+    pub(crate) fn metadata(&self) -> Result<Metadata, Failure> {
+        let path = self.directory.join(format!("{}.json", self.id));
+        Metadata::parse(&read(&path, METADATA_BYTES_MAX)?, &path)
+    }
+}
+
+/// Reads a file that has at most so many bytes.
+pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
+    let problem = |reason: &dyn std::fmt::Display| {
+        Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()))
+    };
+    let metadata = fs::metadata(path).map_err(|error| problem(&error))?;
+    if !metadata.is_file() {
+        return Err(problem(&"not a file"));
+    }
+    if metadata.len() > bytes_max {
+        return Err(problem(&format!("{} bytes, more than {bytes_max}", metadata.len())));
+    }
+    fs::read(path).map_err(|error| problem(&error))
+}
+
+/// All reports that are meant, the newest first.
+pub(crate) fn entries(place: &Where) -> Result<Vec<Entry>, Failure> {
+    let mut entries = Vec::new();
+    for store in stores(place)? {
+        for stage in STAGES {
+            add_entries(&store.join(stage), stage, &mut entries)?;
+        }
+    }
+    entries.sort_by(|left, right| right.name.cmp(&left.name));
+    Ok(entries)
+}
+
+/// The directories of the stores; an error where one was named that is none.
+pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
+    if let Some(store) = &place.store {
+        return if is_store(store) {
+            Ok(vec![store.clone()])
+        } else {
+            let text = format!("{}: no store of reports", store.display());
+            Err(Failure::new(Kind::Unreadable, text))
+        };
+    }
+    let states = state_directory().ok_or_else(|| {
+        Failure::new(Kind::Usage, "neither XDG_STATE_HOME nor HOME is set: name a --store")
+    })?;
+    if let Some(app) = &place.app {
+        let store = states.join(app).join("crashes");
+        return if is_store(&store) {
+            Ok(vec![store])
+        } else {
+            let text = format!("{app}: there is no store {}", store.display());
+            Err(Failure::new(Kind::NoSuchReport, text))
+        };
+    }
+    let Ok(apps) = fs::read_dir(&states) else { return Ok(Vec::new()) };
+    let mut found: Vec<PathBuf> = apps
+        .flatten()
+        .map(|app| app.path().join("crashes"))
+        .filter(|path| is_store(path))
+        .collect();
+    found.sort();
+    Ok(found)
+}
+
+/// Where applications keep their state, each in a directory of its name.
+pub(crate) fn state_directory() -> Option<PathBuf> {
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+}
+
+fn is_store(path: &Path) -> bool {
+    path.join("pending").is_dir()
+}
+
+fn add_entries(
+    directory: &Path,
+    stage: &'static str,
+    entries: &mut Vec<Entry>,
+) -> Result<(), Failure> {
+    let listed = match fs::read_dir(directory) {
+        Ok(listed) => listed,
+        // The guard makes each when it first needs it.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => {
+            let text = format!("{}: {error}", directory.display());
+            return Err(Failure::new(Kind::Unreadable, text));
+        }
+    };
+    for item in listed.flatten() {
+        let Ok(name) = item.file_name().into_string() else { continue };
+        if let Some(id) = id_of(&name) {
+            entries.push(Entry { id: id.to_owned(), directory: item.path(), stage, name });
+        }
+    }
+    Ok(())
+}
+
+/// The UUID at the end of a report's directory, if it is one.
+pub(crate) fn id_of(name: &str) -> Option<&str> {
+    let (time, id) = name.split_at_checked(name.len().checked_sub(UUID_CHARS)?)?;
+    let is_id = id.bytes().all(|byte| byte == b'-' || byte.is_ascii_hexdigit());
+    (time.ends_with('-') && time.len() > 8 && is_id).then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: only what a guard names so is taken for a report.
+    #[test]
+    fn ids_are_read_from_names() {
+        let id = "d34f2513-0c3a-46d5-bb2a-9e29d70816da";
+        assert_eq!(id_of(&format!("20261128T202001.182629Z-{id}")), Some(id));
+        for name in ["", "README", id, "x-äääääääääääääääääääääääääääääääääääääää"]
+        {
+            assert_eq!(id_of(name), None, "{name}");
+        }
+    }
+}

@@ -1,0 +1,64 @@
+//! `rearguard show`: one report, or one minidump, as a person or a program wants it.
+
+mod json;
+mod text;
+
+use crate::analysis::{Analysis, SymbolPlaces, analyse};
+use crate::failure::Failure;
+use crate::reports::Where;
+use crate::reports::choose::{Chosen, choose};
+use crate::reports::metadata::Metadata;
+use crate::terminal::{Look, show};
+
+/// What is known of one crash.
+pub(crate) struct Story {
+    pub(crate) id: Option<String>,
+    pub(crate) metadata: Option<Metadata>,
+    pub(crate) analysis: Option<Analysis>,
+    /// Why there is no analysis, where there should be one.
+    pub(crate) problem: Option<Failure>,
+}
+
+/// How much of it is shown.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Extent {
+    /// Every thread in full, and the modules.
+    pub(crate) everything: bool,
+}
+
+pub(crate) fn run(
+    word: &str,
+    place: &Where,
+    symbols: &SymbolPlaces,
+    extent: Extent,
+    as_json: bool,
+) -> Result<(), Failure> {
+    let story = read(word, place, symbols)?;
+    let text = if as_json { json::of(&story) } else { text::of(&story, extent, Look::of_stdout()) };
+    show(&text).map_err(|error| Failure::from(format!("standard output: {error}")))?;
+    // What can be told is told; that the minidump can't be read is a failure all the same.
+    story.problem.map_or(Ok(()), Err)
+}
+
+/// The crash alone: its reason and the stack of its thread.
+pub(crate) fn crash(analysis: &Analysis) -> String {
+    text::crash(analysis, Look::of_stdout())
+}
+
+fn read(word: &str, place: &Where, symbols: &SymbolPlaces) -> Result<Story, Failure> {
+    match choose(word, place)? {
+        Chosen::File(path) => {
+            let analysis = Some(analyse(&path, symbols)?);
+            Ok(Story { id: None, metadata: None, analysis, problem: None })
+        }
+        Chosen::Report(entry) => {
+            let metadata = entry.metadata()?;
+            let read = entry.dump().map(|path| analyse(&path, symbols)).transpose();
+            let (analysis, problem) = match read {
+                Ok(analysis) => (analysis, None),
+                Err(failure) => (None, Some(failure)),
+            };
+            Ok(Story { id: Some(entry.id), metadata: Some(metadata), analysis, problem })
+        }
+    }
+}

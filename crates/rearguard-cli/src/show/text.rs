@@ -1,0 +1,341 @@
+//! A story in words: what happened, the thread that crashed, the others, and what the report holds besides.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{BufRead, BufReader};
+
+use super::{Extent, Story};
+use crate::analysis::{Analysis, Frame, Thread};
+use crate::reports::metadata::Metadata;
+use crate::terminal::{Look, Style, cut, harmless};
+
+/// Frames of a thread that is not the crashed one, unless everything is asked for.
+const OTHER_FRAMES_MAX: usize = 6;
+
+/// Frames of the crashed thread: an overflow has a hundred thousand, of which the first and the last tell all.
+const CRASHED_FRAMES_MAX: usize = 60;
+
+/// Frames of the runtime that are left out; fewer are shown.
+const RUNTIME_FRAMES_MIN: usize = 3;
+
+/// Lines of the log's end, unless everything is asked for.
+const LOG_LINES_MAX: usize = 20;
+
+/// Bytes of a line of source that are read; longer ones were made by programs.
+const SOURCE_LINE_MAX: usize = 400;
+
+/// The text under construction.
+struct Page {
+    out: String,
+    look: Look,
+    extent: Extent,
+}
+
+pub(super) fn of(story: &Story, extent: Extent, look: Look) -> String {
+    let mut page = Page { out: String::new(), look, extent };
+    page.headline(story);
+    if let Some(analysis) = &story.analysis {
+        page.crash(analysis);
+        page.others(analysis);
+    }
+    if let Some(metadata) = &story.metadata {
+        page.report(metadata);
+    }
+    if let Some(analysis) = &story.analysis {
+        page.annotations(story, analysis);
+        page.list("What the minidump's writer could not do", &analysis.soft_errors);
+        page.modules(analysis);
+    }
+    page.out
+}
+
+pub(super) fn crash(analysis: &Analysis, look: Look) -> String {
+    let mut page = Page { out: String::new(), look, extent: Extent::default() };
+    page.crash(analysis);
+    page.out
+}
+
+impl Page {
+    fn line(&mut self, text: &str) {
+        self.out.push_str(text.trim_end());
+        self.out.push('\n');
+    }
+
+    fn head(&mut self, text: &str) {
+        self.out.push('\n');
+        let head = self.look.paint(Style::Head, text);
+        self.line(&head);
+    }
+
+    fn headline(&mut self, story: &Story) {
+        if let Some(metadata) = &story.metadata {
+            let text = |path: &[&str]| harmless(metadata.text(path).unwrap_or("?"));
+            let what = format!(
+                "{} {} ended: {}",
+                text(&["application"]),
+                text(&["version"]),
+                harmless(&metadata.end())
+            );
+            let head = self.look.paint(Style::Strong, &what);
+            self.line(&head);
+            let id = story.id.as_deref().unwrap_or_default();
+            self.line(&format!(
+                "report {id}, {}, process {}, {}",
+                text(&["time"]),
+                metadata.number(&["worker_pid"]).unwrap_or(0),
+                text(&["system"])
+            ));
+            if let Some(message) = metadata.text(&["panic", "message"]) {
+                let place = metadata.text(&["panic", "location"]).unwrap_or("an unknown place");
+                let thread = metadata.text(&["panic", "thread"]).unwrap_or("unnamed");
+                self.line(&format!(
+                    "panic on thread {} at {}: {}",
+                    harmless(thread),
+                    harmless(place),
+                    harmless(message)
+                ));
+            }
+            if story.analysis.is_none() {
+                let reason = metadata
+                    .text(&["minidump_error"])
+                    .map_or_else(String::new, |reason| format!(": {}", harmless(reason)));
+                self.line(&format!("there is no minidump{reason}"));
+            }
+        } else if let Some(analysis) = &story.analysis {
+            let process =
+                analysis.process.map_or_else(String::new, |pid| format!(" of process {pid}"));
+            self.line(&format!(
+                "minidump{process}, {}, {}",
+                harmless(&analysis.system),
+                analysis.processor
+            ));
+        }
+    }
+
+    fn crash(&mut self, analysis: &Analysis) {
+        let Some(crash) = &analysis.crash else {
+            self.line("no crash: the process was alive");
+            return;
+        };
+        let reason = self
+            .look
+            .paint(Style::Bad, &format!("{} at {:#x}", harmless(&crash.reason), crash.address));
+        self.line(&format!("{reason}: {}", crash.words));
+        let Some(thread) = analysis.crashed() else {
+            self.line(&format!("thread {}, which crashed, is not in the minidump", crash.thread));
+            return;
+        };
+        self.head(&format!("Thread {}{}, which crashed", thread.id, name(thread)));
+        let own = analysis.own_frame();
+        self.frames(&thread.frames, CRASHED_FRAMES_MAX, own);
+    }
+
+    /// Frames with numbers; beyond the limit the last third of them are those at the far end.
+    fn frames(&mut self, frames: &[Frame], limit: usize, own: Option<&Frame>) {
+        if frames.is_empty() {
+            self.line("   no frame could be found");
+        }
+        let limit = if self.extent.everything { usize::MAX } else { limit };
+        // What called the program's own code is the runtime, the same in every program.
+        let own_end =
+            frames.iter().rposition(|frame| frame.is_own).map_or(frames.len(), |at| at + 1);
+        let shown = if self.extent.everything || frames.len() - own_end < RUNTIME_FRAMES_MIN {
+            frames.len()
+        } else {
+            own_end
+        };
+        let (first, last) = if shown > limit { (limit - limit / 3, limit / 3) } else { (shown, 0) };
+        for (at, frame) in frames.iter().enumerate().take(shown) {
+            if at >= first && at < shown - last {
+                if at == first {
+                    self.line(&format!(
+                        "       … {} more, --everything shows them …",
+                        shown - first - last
+                    ));
+                }
+                continue;
+            }
+            self.frame(at, frame, own == Some(frame));
+        }
+        if shown < frames.len() {
+            let remark = format!(
+                "       … {} frames of the runtime, --everything shows them …",
+                frames.len() - shown
+            );
+            let remark = self.look.paint(Style::Faint, &remark);
+            self.line(&remark);
+        }
+    }
+
+    fn frame(&mut self, at: usize, frame: &Frame, is_the_one: bool) {
+        let module = frame.module.as_deref().map_or_else(
+            || format!("{:#x}", frame.instruction),
+            |module| format!("{}+{:#x}", harmless(module), frame.offset),
+        );
+        let function = frame.function.as_deref().map_or_else(|| module.clone(), harmless);
+        let remark = match (frame.is_inlined, frame.is_guess) {
+            (true, _) => " [inlined]",
+            (false, true) => " [a guess]",
+            (false, false) => "",
+        };
+        let function = cut(&function, self.look.width.saturating_sub(8 + remark.len()).max(24));
+        let function =
+            if is_the_one { self.look.paint(Style::Strong, &function) } else { function };
+        let mark = if is_the_one { ">" } else { " " };
+        let remark = self.look.paint(Style::Faint, remark);
+        self.line(&format!("{mark} {at:>3}  {function}{remark}"));
+        if let (Some(file), Some(line)) = (&frame.file, frame.line) {
+            let place = self.look.paint(Style::Faint, &format!("{}:{line}", harmless(file)));
+            self.line(&format!("       at {place}"));
+            if is_the_one && let Some(source) = source_line(file, line) {
+                self.line(&format!("       {line} | {}", harmless(&source)));
+            }
+        } else if frame.function.is_some() && frame.module.is_some() {
+            let place = self.look.paint(Style::Faint, &module);
+            self.line(&format!("       in {place}"));
+        }
+    }
+
+    /// The other threads; those with the same stack are told once.
+    fn others(&mut self, analysis: &Analysis) {
+        let mut stacks: BTreeMap<Vec<(Option<&str>, u64)>, Vec<&Thread>> = BTreeMap::new();
+        for thread in analysis.threads.iter().filter(|thread| !thread.is_crashed) {
+            // Two threads in the same function are the same story, wherever in it they are.
+            let key = thread
+                .frames
+                .iter()
+                .map(|frame| (frame.function.as_deref().or(frame.module.as_deref()), frame.offset))
+                .collect();
+            stacks.entry(key).or_default().push(thread);
+        }
+        let mut groups: Vec<Vec<&Thread>> = stacks.into_values().collect();
+        groups.sort_by_key(|group| {
+            (std::cmp::Reverse(group.len()), group.first().map_or(0, |thread| thread.id))
+        });
+        for group in groups {
+            let Some(first) = group.first() else { continue };
+            let more = match group.len() {
+                1 => String::new(),
+                count => format!(", and {} more with the same stack", count - 1),
+            };
+            self.head(&format!("Thread {}{}{more}", first.id, name(first)));
+            self.frames(&first.frames, OTHER_FRAMES_MAX, None);
+        }
+        if analysis.threads_left_out > 0 {
+            self.line(&format!("\n{} more threads are in the minidump", analysis.threads_left_out));
+        }
+    }
+
+    fn report(&mut self, metadata: &Metadata) {
+        let timeline = metadata.timeline();
+        if timeline.len() > 1 {
+            self.head("Timeline, in milliseconds");
+            for (after_ms, words) in timeline {
+                self.line(&format!("  {after_ms:>10.3}  {words}"));
+            }
+        }
+        self.head("Afterwards");
+        let decided = metadata.flag(&["decision", "restart"]).unwrap_or(false);
+        let reason =
+            harmless(metadata.text(&["decision", "reason"]).unwrap_or("no reason is known"));
+        let next = metadata.number(&["decision", "next_pid"]);
+        match (decided, next) {
+            (true, Some(pid)) => self.line(&format!("  started again as process {pid}: {reason}")),
+            (true, None) => self.line(&format!("  to be started again: {reason}")),
+            (false, _) => self.line(&format!("  not started again: {reason}")),
+        }
+        self.line(&format!("  report: {}", crate::list::state(metadata)));
+        for member in ["reason", "answer"] {
+            if let Some(text) = metadata.text(&["delivery", member]) {
+                self.line(&format!("    {}", harmless(text.trim_end())));
+            }
+        }
+        for attempt in metadata.texts(&["delivery", "attempts"]) {
+            self.line(&format!("    {}", harmless(attempt)));
+        }
+        self.log(metadata);
+        let errors: Vec<String> =
+            metadata.texts(&["soft_errors"]).into_iter().map(str::to_owned).collect();
+        self.list("What the guard could not do", &errors);
+    }
+
+    fn log(&mut self, metadata: &Metadata) {
+        let Some(log) = metadata.text(&["log"]) else { return };
+        let lines: Vec<&str> = log.lines().collect();
+        let first =
+            if self.extent.everything { 0 } else { lines.len().saturating_sub(LOG_LINES_MAX) };
+        self.head("The end of the log");
+        if first > 0 {
+            self.line(&format!("  … {first} lines before, --everything shows them …"));
+        }
+        for line in &lines[first..] {
+            self.line(&format!("  {}", harmless(line)));
+        }
+    }
+
+    /// Those of the metadata, else those of the minidump.
+    fn annotations(&mut self, story: &Story, analysis: &Analysis) {
+        let of_report = story.metadata.as_ref().map(Metadata::annotations).unwrap_or_default();
+        let of_dump =
+            analysis.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let all: Vec<(&str, &str)> =
+            if of_report.is_empty() { of_dump.collect() } else { of_report };
+        if all.is_empty() {
+            return;
+        }
+        self.head("Annotations");
+        for (key, value) in all {
+            self.line(&format!("  {} = {}", harmless(key), harmless(value)));
+        }
+    }
+
+    fn list(&mut self, head: &str, lines: &[String]) {
+        if lines.is_empty() {
+            return;
+        }
+        self.head(head);
+        for line in lines {
+            self.line(&format!("  {}", harmless(line)));
+        }
+    }
+
+    fn modules(&mut self, analysis: &Analysis) {
+        if self.extent.everything {
+            self.head("Modules");
+            for module in &analysis.modules {
+                self.line(&format!("  {:#x}  {}", module.base, harmless(&module.path)));
+                self.line(&format!(
+                    "      build {}; {}",
+                    module.id.as_deref().unwrap_or("unknown"),
+                    harmless(&module.symbols)
+                ));
+            }
+            return;
+        }
+        // What explains missing names is worth a line of its own.
+        let main = analysis.modules.first().filter(|module| module.symbols.starts_with("none"));
+        if let Some(module) = main {
+            let remark = format!(
+                "\nNo symbols for {}: {}",
+                harmless(&module.path),
+                harmless(&module.symbols["none: ".len()..])
+            );
+            let remark = self.look.paint(Style::Faint, &remark);
+            self.line(&remark);
+        }
+    }
+}
+
+fn name(thread: &Thread) -> String {
+    thread.name.as_deref().map_or_else(String::new, |name| format!(" \"{}\"", harmless(name)))
+}
+
+/// One line of a source file, where the file is here.
+fn source_line(file: &str, line: u32) -> Option<String> {
+    let at = usize::try_from(line).ok()?.checked_sub(1)?;
+    let path = std::path::Path::new(file);
+    path.metadata().ok().filter(std::fs::Metadata::is_file)?;
+    let text = BufReader::new(File::open(path).ok()?).lines().nth(at)?.ok()?;
+    let text = text.trim_end();
+    (!text.is_empty() && text.len() <= SOURCE_LINE_MAX).then(|| text.to_owned())
+}

@@ -1,0 +1,299 @@
+//! The tool as its users call it: on reports of a real crash, on bad input, and on minidumps of others.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use rearguard_cli::collector::{Collector, Script};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Each step takes milliseconds; the machine may be busy.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A directory with a store, and the tool on it.
+struct Desk {
+    directory: TempDir,
+}
+
+/// What the tool said.
+struct Said {
+    code: i32,
+    out: String,
+    err: String,
+}
+
+impl Desk {
+    fn new() -> Desk {
+        Desk { directory: tempfile::tempdir().unwrap() }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    fn store(&self) -> PathBuf {
+        self.path("store")
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_rearguard"));
+        command.args(arguments).stdin(Stdio::null()).current_dir(self.directory.path());
+        // Nobody's own stores, colours or width.
+        command.env("XDG_STATE_HOME", self.path("state")).env("HOME", self.path("home"));
+        command.env("COLUMNS", "100").env_remove("NO_COLOR").env_remove("PAGER");
+        command
+    }
+
+    fn tool(&self, arguments: &[&str]) -> Said {
+        said(self.command(arguments).output().unwrap())
+    }
+
+    /// The tool on the store.
+    fn ask(&self, arguments: &[&str]) -> Said {
+        let store = self.store();
+        let place = ["--store", store.to_str().unwrap()];
+        self.tool(&[arguments, &place[..]].concat())
+    }
+
+    /// A worker that dies of the demo's bug, and comes back; returns the report's id once it is delivered.
+    fn crash(&self, collector: &Collector) -> String {
+        let store = self.store();
+        let before = collector.submissions().len();
+        // In the first life its input is at its end, so it goes on to the bug at once.
+        self.command(&["demo-worker", store.to_str().unwrap(), &collector.url()]).output().unwrap();
+        let submissions = collector.wait_for(before + 1, PATIENCE).unwrap();
+        let id = submissions[before].report_id().unwrap().to_owned();
+        // The guard puts a report that a server has aside a moment after the answer.
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let list: Value =
+                serde_json::from_str(&self.ask(&["list", "--json", "--no-frames"]).out).unwrap();
+            let reports = list["reports"].as_array().unwrap();
+            if reports.iter().any(|report| report["id"] == *id && report["stage"] == "completed") {
+                return id;
+            }
+            assert!(Instant::now() < deadline, "{id} doesn't come to completed/: {list:#}");
+            std::thread::yield_now();
+        }
+    }
+}
+
+fn said(output: Output) -> Said {
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
+}
+
+/// One clear line, and the status that the help tells.
+#[track_caller]
+fn refused(said: &Said, code: i32, words: &str) {
+    assert_eq!((said.code, said.out.as_str()), (code, ""), "{}", said.err);
+    assert!(said.err.starts_with("rearguard: ") && said.err.contains(words), "{}", said.err);
+    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
+}
+
+/// The line of a source file that holds a text.
+fn line_of(file: &str, text: &str) -> u64 {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(file);
+    let source = fs::read_to_string(path).unwrap();
+    source.lines().position(|line| line.contains(text)).unwrap() as u64 + 1
+}
+
+/// Goal: a real crash is shown with its function, file, line and the source itself; as text, as JSON, by beginning and by file.
+#[test]
+fn a_crash_is_shown_to_the_line() {
+    let desk = Desk::new();
+    let collector = Collector::start(Script::default()).unwrap();
+    let id = desk.crash(&collector);
+    let line = line_of("src/demo/bug.rs", "lines.write_volatile(0)");
+    let shown = desk.ask(&["show", "latest"]);
+    assert_eq!((shown.code, shown.err.as_str()), (0, ""));
+    for expected in [
+        "ended: SIGSEGV at 0x18",
+        "SIGSEGV / SEGV_MAPERR at 0x18: it used 0x18, 24 bytes from null",
+        &format!("src/demo/bug.rs:{line}"),
+        &format!("{line} |     unsafe {{ lines.write_volatile(0) }};"),
+        "rearguard::demo::bug::save",
+        "frames of the runtime, --everything shows them",
+        "Timeline, in milliseconds",
+        "started again as process",
+        "report: uploaded",
+        "saving letter.txt",
+        "document = letter.txt",
+    ] {
+        assert!(shown.out.contains(expected), "{expected} is missing in\n{}", shown.out);
+    }
+    let marked: Vec<&str> = shown.out.lines().filter(|line| line.starts_with('>')).collect();
+    assert!(
+        matches!(marked[..], [line] if line.ends_with("rearguard::demo::bug::mark_as_saved")),
+        "{marked:?}"
+    );
+    assert!(!shown.out.contains('\x1b'), "colours go to a terminal only");
+    let json: Value = serde_json::from_str(&desk.ask(&["show", &id[..6], "--json"]).out).unwrap();
+    let frames = json["minidump"]["threads"][0]["frames"].as_array().unwrap();
+    let own = frames.iter().find(|frame| frame["own"] == true).unwrap();
+    assert_eq!((own["line"].as_u64(), own["inlined"].as_bool()), (Some(line), Some(false)));
+    assert_eq!((&json["schema"], &json["id"]), (&Value::from(1), &Value::from(id.as_str())));
+
+    let path = desk.ask(&["open", &id]).out;
+    let of_file = desk.tool(&["show", path.trim_end(), "--everything"]);
+    assert!(
+        of_file.out.contains("mark_as_saved") && of_file.out.contains("lines from "),
+        "{}",
+        of_file.out
+    );
+
+    let list = desk.ask(&["list"]).out;
+    assert!(list.contains(&id[..8]) && list.contains("mark_as_saved (bug.rs:"), "{list}");
+}
+
+/// Goal: a local file that was built anew since is never used, and the reader is told.
+#[test]
+fn another_build_is_not_used() {
+    let desk = Desk::new();
+    let collector = Collector::start(Script::default()).unwrap();
+    // The program is a copy, in whose place another program of the same name comes.
+    let copy = desk.path("rearguard");
+    fs::copy(env!("CARGO_BIN_EXE_rearguard"), &copy).unwrap();
+    let store = desk.store();
+    Command::new(&copy)
+        .args(["demo-worker", store.to_str().unwrap(), &collector.url()])
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    collector.wait_for(1, PATIENCE).unwrap();
+    let good = desk.ask(&["show", "latest"]).out;
+    assert!(good.contains("mark_as_saved"), "{good}");
+    fs::remove_file(&copy).unwrap();
+    fs::copy("/bin/sh", &copy).unwrap();
+    let bad = desk.ask(&["show", "latest"]).out;
+    assert!(!bad.contains("mark_as_saved") && bad.contains("is another build"), "{bad}");
+    // The right build in a directory that is named is found by its identity.
+    let symbols = desk.path("symbols");
+    fs::create_dir(&symbols).unwrap();
+    fs::copy(env!("CARGO_BIN_EXE_rearguard"), symbols.join("rearguard")).unwrap();
+    let found = desk.ask(&["show", "latest", "--symbols", symbols.to_str().unwrap()]).out;
+    assert!(found.contains("mark_as_saved"), "{found}");
+}
+
+/// Goal: a report goes through one file to another machine, and nothing that isn't a report comes in.
+#[test]
+fn a_report_is_exported_and_imported() {
+    let desk = Desk::new();
+    let collector = Collector::start(Script::default()).unwrap();
+    let id = desk.crash(&collector);
+    let archive = desk.path("crash.tar.gz");
+    let archive = archive.to_str().unwrap();
+    assert_eq!(desk.ask(&["export", &id, archive]).code, 0);
+    refused(&desk.ask(&["export", &id, archive]), 1, "it is there already");
+    let imported = desk.tool(&["import", archive]);
+    assert_eq!((imported.code, imported.out.trim_end()), (0, id.as_str()), "{}", imported.err);
+    let shown = desk.tool(&["show", "latest"]);
+    assert!(shown.out.contains("mark_as_saved"), "{}{}", shown.out, shown.err);
+    refused(&desk.tool(&["import", archive]), 1, "is there already");
+    for (name, bytes) in
+        [("empty", &b""[..]), ("text", b"no archive"), ("cut", &fs::read(archive).unwrap()[..400])]
+    {
+        fs::write(desk.path(name), bytes).unwrap();
+        refused(&desk.tool(&["import", name]), 4, name);
+    }
+    let left =
+        fs::read_dir(desk.path("state/rearguard-imported/crashes/completed")).unwrap().count();
+    assert_eq!(left, 1, "what was refused leaves nothing");
+}
+
+/// Goal: whatever is asked wrongly is one line and the documented status, never a panic.
+#[test]
+fn bad_input_is_one_line() {
+    let desk = Desk::new();
+    assert_eq!(desk.tool(&["list"]).out, "There are no reports.\n");
+    refused(&desk.tool(&["show", "latest"]), 3, "there is no report yet");
+    refused(&desk.tool(&["show", "abcd"]), 3, "no report has an id that begins so");
+    refused(&desk.tool(&["show", "./nowhere.dmp"]), 3, "nowhere.dmp");
+    refused(&desk.tool(&["show", "."]), 4, "not a file");
+    refused(&desk.tool(&["list", "--store", "nowhere"]), 4, "no store of reports");
+    refused(&desk.tool(&["list", "--app", "nobody"]), 3, "nobody");
+    assert_eq!(desk.tool(&["nonsense"]).code, 2);
+    for (name, bytes) in [
+        ("empty.dmp", &b""[..]),
+        ("text.dmp", b"no minidump"),
+        ("head.dmp", b"MDMP\x93\xa7\0\0\xff\xff\xff\xff\x20\0\0\0"),
+        ("zeros.dmp", &[0; 4096]),
+    ] {
+        fs::write(desk.path(name), bytes).unwrap();
+        refused(&desk.tool(&["show", &format!("./{name}")]), 4, name);
+    }
+}
+
+/// Goal: a minidump that was cut or damaged anywhere costs one line at most, and never a panic or a hang.
+#[test]
+fn damaged_minidumps_are_survived() {
+    let desk = Desk::new();
+    let collector = Collector::start(Script::default()).unwrap();
+    let id = desk.crash(&collector);
+    let good = fs::read(desk.ask(&["open", &id]).out.trim_end()).unwrap();
+    let damaged = desk.path("damaged.dmp");
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % below
+    };
+    for round in 0..40 {
+        let mut bytes = good.clone();
+        if round % 2 == 0 {
+            bytes.truncate(random(good.len()));
+        }
+        for _ in 0..random(30) {
+            let at = random(bytes.len().max(1));
+            if let Some(byte) = bytes.get_mut(at) {
+                *byte = random(256) as u8;
+            }
+        }
+        fs::write(&damaged, bytes).unwrap();
+        let said = desk.tool(&["show", "./damaged.dmp"]);
+        assert!(matches!(said.code, 0 | 4), "round {round}: {} {}", said.code, said.err);
+        assert!(said.err.lines().count() <= 1, "round {round}: {}", said.err);
+    }
+}
+
+/// Goal: a report whose parts can't be read is a line of the list, and doesn't hide the others.
+#[test]
+fn unreadable_reports_are_told() {
+    let desk = Desk::new();
+    let name = "20261128T202001.182629Z-d34f2513-0c3a-46d5-bb2a-9e29d70816da";
+    let report = desk.store().join("pending").join(name);
+    fs::create_dir_all(&report).unwrap();
+    fs::write(report.join("d34f2513-0c3a-46d5-bb2a-9e29d70816da.json"), "{").unwrap();
+    let list = desk.ask(&["list"]);
+    assert_eq!(list.code, 0);
+    assert!(list.out.contains("d34f2513") && list.out.contains("unreadable"), "{}", list.out);
+    refused(&desk.ask(&["show", "d34f"]), 4, "d34f2513-0c3a-46d5-bb2a-9e29d70816da.json");
+}
+
+/// Goal: a beginning that several ids share is told with their number.
+#[test]
+fn an_ambiguous_beginning_is_told() {
+    let desk = Desk::new();
+    for id in ["d34f2513-0c3a-46d5-bb2a-9e29d70816da", "d34f0000-0c3a-46d5-bb2a-9e29d70816da"] {
+        let report = desk.store().join("pending").join(format!("20261128T202001.182629Z-{id}"));
+        fs::create_dir_all(&report).unwrap();
+        fs::write(report.join(format!("{id}.json")), "{}").unwrap();
+    }
+    refused(&desk.ask(&["show", "d34f"]), 3, "the beginning of 2 ids");
+    assert_eq!(desk.ask(&["show", "d34f2"]).code, 0);
+}
+
+/// Goal: a reader that leaves early is no failure, as with every other tool in a pipe.
+#[test]
+fn a_closed_pipe_is_no_failure() {
+    let desk = Desk::new();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = desk.command(&["list"]);
+    let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
+    assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
+}
