@@ -85,6 +85,29 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: PlaceArgs,
     },
+    /// Checks what on this machine can keep crashes from being captured, kept or sent, and says what to do about each.
+    #[command(after_help = "Examples:\n  rearguard doctor\n  rearguard doctor --app my-app --fix")]
+    Doctor {
+        #[command(flatten)]
+        place: PlaceArgs,
+        /// Puts right what is your own: missing directories, and stores that are open to others.
+        #[arg(long)]
+        fix: bool,
+    },
+    /// Prints a completion script for a shell.
+    #[command(
+        after_help = "Example:\n  rearguard completions bash > ~/.local/share/bash-completion/completions/rearguard"
+    )]
+    Completions {
+        /// The shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the man pages into a directory, which is made if it isn't there.
+    #[command(after_help = "Example:\n  rearguard man ~/.local/share/man/man1")]
+    Man {
+        /// The directory.
+        directory: PathBuf,
+    },
     /// Shows the whole story with real processes: a crash, its minidump, the restart, the delivered report.
     Demo,
     /// Receives reports over HTTP and keeps them as files.

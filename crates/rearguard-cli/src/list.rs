@@ -20,6 +20,9 @@ const ID_CHARS: usize = 8;
 /// Reports whose stacks are looked into, so that a table of many costs no minute; the newest are.
 const FRAMES_MAX: usize = 20;
 
+/// Columns of the table that are always there: id, time, application, end.
+const COLUMNS_MIN: usize = 4;
+
 /// Columns below which the place in the code has no use for a column.
 const PLACE_COLUMNS_MIN: usize = 32;
 
@@ -90,11 +93,16 @@ fn in_words(lines: &[Line], left_out: usize, look: Look) -> String {
     let head = ["ID", "WHEN", "APPLICATION", "END", "STATE", "SIZE", "WHERE"].map(str::to_owned);
     let mut rows = vec![head];
     rows.extend(lines.iter().map(row));
-    // The last column takes what the others leave.
-    let widths: Vec<usize> = (0..6)
+    let mut widths: Vec<usize> = (0..6)
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
-    let left = look.width.saturating_sub(widths.iter().map(|width| width + 2).sum());
+    let taken = |widths: &[usize]| widths.iter().map(|width| width + 2).sum::<usize>();
+    // A narrow terminal does without the size, then without the state.
+    while widths.len() > COLUMNS_MIN && taken(&widths) > look.width + 2 {
+        widths.pop();
+    }
+    // The last column takes what the others leave.
+    let left = look.width.saturating_sub(taken(&widths));
     let mut text = String::new();
     for (at, row) in rows.iter().enumerate() {
         let mut shown = String::new();
@@ -203,4 +211,76 @@ fn in_json(lines: &[Line], left_out: usize) -> String {
         })
         .collect();
     format!("{:#}\n", json!({ "schema": SCHEMA, "reports": reports, "left_out": left_out }))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::*;
+
+    fn report(id: &str, metadata: &str, bytes: u64, frame: Option<Frame>) -> Line {
+        let entry = Entry {
+            id: id.to_owned(),
+            name: String::new(),
+            stage: "pending",
+            directory: PathBuf::new(),
+        };
+        Line {
+            entry,
+            metadata: Metadata::parse(metadata.as_bytes(), Path::new("x.json")),
+            bytes,
+            frame,
+        }
+    }
+
+    fn lines() -> Vec<Line> {
+        let frame = Frame {
+            function: Some("editor::document::save".to_owned()),
+            file: Some("/home/ann/editor/src/document.rs".to_owned()),
+            line: Some(120),
+            ..Frame::default()
+        };
+        vec![
+            report(
+                "d34f2513-0c3a",
+                r#"{"application":"editor","version":"1.2.0","role":"main","time":"2026-11-28T20:20:01.1Z","exit":{"class":"crash","value":11,"signal":"SIGSEGV"},"crash":{"address":"0x18"},"delivery":{"state":"pending","tries":2}}"#,
+                28900,
+                Some(frame),
+            ),
+            report(
+                "29372ed0-4c59",
+                r#"{"application":"editor","version":"1.2.0","role":"index\u001b[2J","time":"2026-11-27T08:00:59.1Z","exit":{"class":"code","value":101},"panic":{"message":"x","location":"src/index.rs:8:5"},"delivery":{"state":"uploaded"}}"#,
+                0,
+                None,
+            ),
+            report("aaaa0000-4c59", "[]", 0, None),
+        ]
+    }
+
+    /// Goal: the table as a person sees it, on a narrow and on a wide terminal; nothing of a report steers the terminal.
+    #[test]
+    fn the_table_fits_its_terminal() {
+        let look = |width| Look { has_colours: false, width };
+        let narrow = "\
+ID        WHEN              APPLICATION               END
+d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18
+          editor::document::save (document.rs:120)
+29372ed0  2026-11-27 08:00  editor 1.2.0 (index\u{fffd}[2J)  panic
+          src/index.rs:8:5
+aaaa0000  -                 -                         unreadable
+          x.json: it is no JSON object
+";
+        assert_eq!(in_words(&lines(), 0, look(80)), narrow);
+        let wide = "\
+ID        WHEN              APPLICATION               END              STATE             SIZE    WHERE
+d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18  pending, 2 tries  29 KiB  editor::document::save (document.rs:120)
+29372ed0  2026-11-27 08:00  editor 1.2.0 (index\u{fffd}[2J)  panic            uploaded          -       src/index.rs:8:5
+aaaa0000  -                 -                         unreadable       pending           -       x.json: it is no JSON object
+7 older ones are left out; --all shows them
+";
+        assert_eq!(in_words(&lines(), 7, look(200)), wide);
+        let coloured = in_words(&lines(), 0, Look { has_colours: true, width: 200 });
+        assert!(coloured.starts_with("\u{1b}[1;36mID  "), "{coloured:?}");
+    }
 }

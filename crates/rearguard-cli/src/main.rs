@@ -7,6 +7,7 @@ mod archive;
 mod cli;
 mod collect;
 mod demo;
+mod doctor;
 mod failure;
 mod list;
 mod reports;
@@ -16,7 +17,7 @@ mod terminal;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 
 use cli::{Cli, Command};
 use failure::Failure;
@@ -61,6 +62,16 @@ fn run(command: Command) -> Result<(), Failure> {
             let id = archive::import(&file, &place.into())?;
             terminal::show(&format!("{id}\n")).map_err(|error| Failure::from(error.to_string()))
         }
+        Command::Doctor { place, fix } => doctor::run(&place.into(), fix),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "rearguard", &mut script);
+            terminal::show(&String::from_utf8_lossy(&script))
+                .map_err(|error| Failure::from(error.to_string()))
+        }
+        Command::Man { directory } => std::fs::create_dir_all(&directory)
+            .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))
+            .map_err(|error| Failure::from(format!("{}: {error}", directory.display()))),
         Command::Demo => demo::run().map_err(Failure::from),
         Command::Collect { listen, dir, status } => {
             collect::run(listen, &dir, status).map_err(Failure::from)

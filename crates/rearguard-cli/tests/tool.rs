@@ -297,3 +297,106 @@ fn a_closed_pipe_is_no_failure() {
     let output = command.stdout(writer).stderr(Stdio::piped()).output().unwrap();
     assert_eq!((output.status.code(), output.stderr.len()), (Some(0), 0));
 }
+
+/// Goal: each thing that can stand in the way is told with what to do, and what is the user's own is put right where that is asked for.
+#[test]
+fn the_doctor_looks_and_mends() {
+    use std::os::unix::fs::PermissionsExt;
+    let desk = Desk::new();
+    let pending = desk.store().join("pending");
+    fs::create_dir_all(&pending).unwrap();
+    fs::set_permissions(desk.store(), fs::Permissions::from_mode(0o755)).unwrap();
+    let mode = || fs::metadata(desk.store()).unwrap().permissions().mode() & 0o777;
+    let before = desk.ask(&["doctor"]);
+    for expected in [
+        "tracing (Yama): ",
+        "system call filter: ",
+        "core dumps: ",
+        "sending: ",
+        "guards: ",
+        "free space: ",
+        "is open to others",
+        "rearguard doctor --fix",
+    ] {
+        assert!(before.out.contains(expected), "{expected} is missing in\n{}", before.out);
+    }
+    assert_eq!(mode(), 0o755, "nothing is changed unasked");
+    let after = desk.ask(&["doctor", "--fix"]);
+    assert!(after.out.contains("is yours alone now"), "{}", after.out);
+    assert_eq!(mode(), 0o700);
+    assert!(desk.ask(&["doctor"]).out.contains("is yours alone"));
+    // The state of one machine is another's failure, but it is one line then.
+    assert!(matches!(after.code, 0 | 1) && after.err.lines().count() <= 1, "{}", after.err);
+    fs::create_dir_all(desk.store().join("aside/rubbish")).unwrap();
+    assert!(desk.ask(&["doctor"]).out.contains("put aside: 1 things"));
+}
+
+/// Goal: completions and man pages know every command.
+#[test]
+fn completions_and_man_pages_are_made() {
+    let desk = Desk::new();
+    for shell in ["bash", "zsh", "fish"] {
+        let script = desk.tool(&["completions", shell]);
+        assert!(
+            script.code == 0 && script.out.contains("doctor") && script.out.contains("export"),
+            "{shell}"
+        );
+    }
+    assert_eq!(desk.tool(&["man", "pages"]).code, 0);
+    for page in ["rearguard.1", "rearguard-show.1", "rearguard-doctor.1"] {
+        let text = fs::read_to_string(desk.path("pages").join(page)).unwrap();
+        assert!(text.contains(".SH NAME"), "{page}");
+    }
+}
+
+/// Goal: functions, files and lines are those that binutils finds by itself, through inlining, for every frame of the program's.
+#[test]
+fn lines_are_those_of_addr2line() {
+    let desk = Desk::new();
+    let collector = Collector::start(Script::default()).unwrap();
+    let id = desk.crash(&collector);
+    let json: Value = serde_json::from_str(&desk.ask(&["show", &id, "--json"]).out).unwrap();
+    let all = json["minidump"]["threads"][0]["frames"].as_array().unwrap();
+    let ours: Vec<&Value> = all
+        .iter()
+        .filter(|frame| frame["module"] == "rearguard" && frame["line"].is_number())
+        .collect();
+    let mut compared = 0;
+    for group in ours.chunk_by(|left, right| left["offset"] == right["offset"]) {
+        let offset = group[0]["offset"].as_str().unwrap();
+        let output = Command::new("addr2line")
+            .args(["-f", "-i", "-C", "-e", env!("CARGO_BIN_EXE_rearguard"), offset])
+            .output()
+            .unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        let told: Vec<&str> = text.lines().collect();
+        assert_eq!(told.len(), group.len() * 2, "{offset}: {text}");
+        for (pair, frame) in told.chunks(2).zip(group) {
+            let place = pair[1].split(" (discriminator").next().unwrap();
+            let (file, line) = place.rsplit_once(':').unwrap();
+            assert_eq!(
+                Some(line),
+                frame["line"].as_u64().map(|line| line.to_string()).as_deref(),
+                "{offset}: {text} {frame}"
+            );
+            assert_eq!(
+                Path::new(file).file_name(),
+                Path::new(frame["file"].as_str().unwrap()).file_name()
+            );
+            // binutils leaves out what Rust's names say of generics.
+            let name = |text: &str| {
+                text.split(['<', '{'])
+                    .next()
+                    .unwrap_or_default()
+                    .rsplit("::")
+                    .find(|part| !part.is_empty())
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let (their, our) = (name(pair[0]), name(frame["function"].as_str().unwrap()));
+            assert!(their == our || their.is_empty() || our.is_empty(), "{offset}: {their}, {our}");
+            compared += 1;
+        }
+    }
+    assert!(compared >= 6, "{all:#?}");
+}

@@ -339,3 +339,148 @@ fn source_line(file: &str, line: u32) -> Option<String> {
     let text = text.trim_end();
     (!text.is_empty() && text.len() <= SOURCE_LINE_MAX).then(|| text.to_owned())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::analysis::{Crash, ModuleView};
+
+    fn frame(function: &str, line: u32) -> Frame {
+        Frame {
+            instruction: 0x5000,
+            module: Some("editor".to_owned()),
+            offset: 0x1000,
+            function: Some(function.to_owned()),
+            file: Some("/nowhere/src/document.rs".to_owned()),
+            line: Some(line),
+            is_own: true,
+            ..Frame::default()
+        }
+    }
+
+    fn thread(id: u32, name: &str, frames: Vec<Frame>) -> Thread {
+        Thread { id, name: Some(name.to_owned()), is_crashed: id == 70, frames }
+    }
+
+    fn story() -> Story {
+        let metadata = r#"{"application":"editor","version":"1.2.0","time":"2026-11-28T20:20:01.1Z","worker_pid":70,"system":"Linux 6.18",
+            "exit":{"class":"crash","value":11,"signal":"SIGSEGV"},"crash":{"address":"0x18"},
+            "timeline":{"crash_seen":1000000,"dump_finished":2500000},
+            "decision":{"restart":true,"reason":"worker crashed","next_pid":71},
+            "annotations":{"document":"letter.txt"},"log":"opened\nsaving\u0007","delivery":{"state":"uploaded","answer":"CrashID=1"}}"#;
+        let library = |function: &str| Frame {
+            file: Some("/rustc/1/library/std/src/rt.rs".to_owned()),
+            is_own: false,
+            ..frame(function, 1)
+        };
+        let wait = Frame {
+            module: Some("libc.so.6".to_owned()),
+            file: None,
+            line: None,
+            is_own: false,
+            ..frame("pthread_cond_wait", 0)
+        };
+        let crashed = vec![
+            Frame { is_inlined: true, ..frame("editor::document::mark_as_saved", 31) },
+            frame("editor::document::save", 22),
+            library("std::rt::lang_start"),
+            library("main"),
+            library("_start"),
+        ];
+        let analysis = Analysis {
+            system: "Linux 6.18".to_owned(),
+            processor: "amd64".to_owned(),
+            process: Some(70),
+            crash: Some(Crash {
+                reason: "SIGSEGV / SEGV_MAPERR".to_owned(),
+                words: "it wrote to 0x18".to_owned(),
+                address: 0x18,
+                thread: 70,
+            }),
+            threads: vec![
+                thread(70, "main", crashed),
+                thread(72, "worker-1", vec![wait.clone()]),
+                thread(73, "worker-2", vec![wait]),
+            ],
+            threads_left_out: 0,
+            modules: vec![ModuleView {
+                path: "/opt/editor".to_owned(),
+                base: 0x4000,
+                size: 4096,
+                id: None,
+                symbols: "none: no file of this build is here".to_owned(),
+            }],
+            annotations: Vec::new(),
+            soft_errors: vec!["stop thread 9: error number 110".to_owned()],
+        };
+        let metadata = Metadata::parse(metadata.as_bytes(), Path::new("x.json")).unwrap();
+        Story {
+            id: Some("d34f2513".to_owned()),
+            metadata: Some(metadata),
+            analysis: Some(analysis),
+            problem: None,
+        }
+    }
+
+    /// Goal: the story as a person sees it: what matters first, equal stacks once, the runtime left out, no control characters.
+    #[test]
+    fn a_story_is_told_in_order() {
+        let look = Look { has_colours: false, width: 80 };
+        let expected = "\
+editor 1.2.0 ended: SIGSEGV at 0x18
+report d34f2513, 2026-11-28T20:20:01.1Z, process 70, Linux 6.18
+SIGSEGV / SEGV_MAPERR at 0x18: it wrote to 0x18
+
+Thread 70 \"main\", which crashed
+>   0  editor::document::mark_as_saved [inlined]
+       at /nowhere/src/document.rs:31
+    1  editor::document::save
+       at /nowhere/src/document.rs:22
+       … 3 frames of the runtime, --everything shows them …
+
+Thread 72 \"worker-1\", and 1 more with the same stack
+    0  pthread_cond_wait
+       in libc.so.6+0x1000
+
+Timeline, in milliseconds
+       0.000  the crash handler has seen the crash
+       1.500  the minidump is in the store
+
+Afterwards
+  started again as process 71: worker crashed
+  report: uploaded
+    CrashID=1
+
+The end of the log
+  opened
+  saving\u{fffd}
+
+Annotations
+  document = letter.txt
+
+What the minidump's writer could not do
+  stop thread 9: error number 110
+
+No symbols for /opt/editor: no file of this build is here
+";
+        assert_eq!(of(&story(), Extent::default(), look), expected);
+        let everything = of(&story(), Extent { everything: true }, look);
+        assert!(
+            everything.contains("_start") && everything.contains("0x4000  /opt/editor"),
+            "{everything}"
+        );
+    }
+
+    /// Goal: a line is never longer than a narrow terminal because of a function's name.
+    #[test]
+    fn long_names_are_cut() {
+        let mut story = story();
+        if let Some(analysis) = &mut story.analysis {
+            analysis.threads[0].frames[0].function = Some("x".repeat(400));
+        }
+        let text = of(&story, Extent::default(), Look { has_colours: false, width: 80 });
+        assert!(text.lines().all(|line| line.chars().count() <= 88), "{text}");
+    }
+}

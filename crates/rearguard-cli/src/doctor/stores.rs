@@ -1,0 +1,146 @@
+//! Checks of the stores: whose they are, who may read them, what lies aside, and whether there is room.
+
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
+use std::path::Path;
+
+use rustix::fs::statvfs;
+use rustix::process::geteuid;
+
+use super::Finding;
+use crate::failure::Failure;
+use crate::reports::{Where, entries, state_directory, stores};
+
+/// Room that ten large reports take.
+const FREE_BYTES_MIN: u64 = 128 << 20;
+
+pub(super) fn all(place: &Where, fix: bool) -> Result<Vec<Finding>, Failure> {
+    let mut findings = Vec::new();
+    let found = stores(place)?;
+    if found.is_empty() {
+        findings.push(empty(fix));
+    }
+    for store in &found {
+        findings.push(rights(store, fix));
+        findings.push(room(store));
+        findings.extend(aside(store));
+    }
+    let count = entries(place)?.len();
+    findings.push(Finding::good("reports", format!("{count} in {} stores", found.len())));
+    Ok(findings)
+}
+
+/// Whether an application could make its store.
+fn empty(fix: bool) -> Finding {
+    const SUBJECT: &str = "store";
+    let Some(states) = state_directory() else {
+        return Finding::bad(
+            SUBJECT,
+            "there is no place for one: neither XDG_STATE_HOME nor HOME is set",
+            "set HOME, or give the application a store of its own",
+        );
+    };
+    if !states.exists() && fix {
+        let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&states);
+        if let Err(error) = made {
+            return Finding::bad(
+                SUBJECT,
+                format!("{} can't be made: {error}", states.display()),
+                "make it by hand",
+            );
+        }
+    }
+    let directory = states.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Finding::good(
+            SUBJECT,
+            format!("none yet; applications make theirs below {}", states.display()),
+        ),
+        Err(error) => Finding::bad(
+            SUBJECT,
+            format!("no store can be made below {}: {error}", directory.display()),
+            "give yourself the right to write there",
+        ),
+    }
+}
+
+/// Reports hold what was on the application's stacks: nobody else's business.
+fn rights(store: &Path, fix: bool) -> Finding {
+    const SUBJECT: &str = "store";
+    let shown = store.display();
+    let metadata = match fs::metadata(store) {
+        Ok(metadata) => metadata,
+        Err(error) => {
+            return Finding::bad(
+                SUBJECT,
+                format!("{shown}: {error}"),
+                "look at the directories above it",
+            );
+        }
+    };
+    let me = geteuid();
+    if metadata.uid() != me.as_raw() && !me.is_root() {
+        return Finding::bad(
+            SUBJECT,
+            format!("{shown} is of user {}, so nothing can be stored", metadata.uid()),
+            format!("as administrator: chown -R {} {shown}", me.as_raw()),
+        );
+    }
+    if metadata.permissions().mode() & 0o077 != 0 {
+        if fix && fs::set_permissions(store, fs::Permissions::from_mode(0o700)).is_ok() {
+            return Finding::good(
+                SUBJECT,
+                format!("{shown} was open to others, and is yours alone now"),
+            );
+        }
+        return Finding::weak(
+            SUBJECT,
+            format!("{shown} is open to others"),
+            "rearguard doctor --fix, or chmod 700",
+        );
+    }
+    match rustix::fs::access(store, rustix::fs::Access::WRITE_OK) {
+        Ok(()) => Finding::good(SUBJECT, format!("{shown} is yours alone")),
+        Err(error) => Finding::bad(
+            SUBJECT,
+            format!("{shown} can't be written to: {error}"),
+            "a read-only file system, or rights that are missing",
+        ),
+    }
+}
+
+fn room(store: &Path) -> Finding {
+    const SUBJECT: &str = "free space";
+    match statvfs(store) {
+        Ok(system) => {
+            let free = system.f_bavail.saturating_mul(system.f_frsize);
+            let text = format!("{} MiB at {}", free >> 20, store.display());
+            if free < FREE_BYTES_MIN {
+                Finding::weak(
+                    SUBJECT,
+                    text,
+                    "below 128 MiB reports lose their minidumps first; make room",
+                )
+            } else {
+                Finding::good(SUBJECT, text)
+            }
+        }
+        Err(error) => Finding::weak(
+            SUBJECT,
+            format!("{}: {error}", store.display()),
+            "the system doesn't tell",
+        ),
+    }
+}
+
+/// What is no report, and was put aside instead of lost.
+fn aside(store: &Path) -> Option<Finding> {
+    let count = fs::read_dir(store.join("aside")).ok()?.count();
+    (count > 0).then(|| {
+        Finding::weak(
+            "put aside",
+            format!("{count} things in {} are no whole reports", store.join("aside").display()),
+            "look at them; nothing of it is ever removed by a guard",
+        )
+    })
+}
