@@ -43,6 +43,9 @@ static CALLBACK: AtomicUsize = AtomicUsize::new(0);
 static RAISE_DUMPABLE: AtomicU32 = AtomicU32::new(0);
 static EMERGENCY_TOP: AtomicUsize = AtomicUsize::new(0);
 static NESTED_LOWEST: AtomicUsize = AtomicUsize::new(0);
+
+/// Whether the keeper has looked for the stacks.
+static KEEPER_CAME: AtomicU32 = AtomicU32::new(0);
 /// The thread whose crash is being handled; others wait on this word.
 static CRASHING: AtomicU32 = AtomicU32::new(0);
 /// How often the crashing thread crashed within its crash.
@@ -69,8 +72,8 @@ pub fn crashing_thread() -> Option<u32> {
 pub fn arm(arming: &Arming) -> Result<()> {
     let emergency = Stack::map(limits::EMERGENCY_STACK_BYTES)?;
     let nested = Stack::map(limits::NESTED_STACK_BYTES)?;
-    EMERGENCY_TOP.store(emergency.top(), Ordering::Relaxed);
-    NESTED_LOWEST.store(nested.lowest(), Ordering::Relaxed);
+    EMERGENCY_TOP.store(emergency.top(), Ordering::SeqCst);
+    NESTED_LOWEST.store(nested.lowest(), Ordering::SeqCst);
     DUMP_WAIT_MS.store(arming.dump_wait_ms, Ordering::Relaxed);
     CALLBACK.store(arming.callback.map_or(0, |callback| callback as usize), Ordering::Relaxed);
     RAISE_DUMPABLE.store(u32::from(arming.raise_dumpable), Ordering::Relaxed);
@@ -80,6 +83,10 @@ pub fn arm(arming: &Arming) -> Result<()> {
         chain::remember(signal, &chain::current(signal)?, arming.runtime_handler);
         // SAFETY: `on_signal` keeps the rules of signal handlers, and the flags are those it is written for.
         unsafe { chain::install(signal, &our_action())? };
+    }
+    // On a busy machine the keeper has a guard before this thread comes here, and found no stacks to touch.
+    if KEEPER_CAME.load(Ordering::SeqCst) != 0 {
+        touch();
     }
     Ok(())
 }
@@ -98,8 +105,14 @@ pub fn arm_forked(black_box: &'static BlackBox) {
 /// Makes the pages of the emergency stacks present, so that a crash needs no memory.
 /// It takes longer than everything else of [`arm`] together, so the keeper does it, off the application's way.
 pub(super) fn touch_stacks() {
-    let top = EMERGENCY_TOP.load(Ordering::Relaxed);
-    let nested = NESTED_LOWEST.load(Ordering::Relaxed);
+    KEEPER_CAME.store(1, Ordering::SeqCst);
+    touch();
+}
+
+/// Of this function's callers at least one sees the stacks: each tells that it was here before it looks.
+fn touch() {
+    let top = EMERGENCY_TOP.load(Ordering::SeqCst);
+    let nested = NESTED_LOWEST.load(Ordering::SeqCst);
     if top != 0 {
         stack::touch(
             top.wrapping_sub(limits::EMERGENCY_STACK_BYTES),
