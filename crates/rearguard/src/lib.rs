@@ -767,3 +767,7 @@ impl fmt::Display for Health {
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../../../GUIDES.md")]
+struct Guides;
