@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::analysis::SymbolPlaces;
+use crate::list::Frames;
 use crate::reports::Where;
 
 /// What stands below the help: the statuses that scripts can rely on.
@@ -31,9 +32,9 @@ pub(crate) enum Command {
         /// Shows all of them, and not the newest 50 alone.
         #[arg(long)]
         all: bool,
-        /// Doesn't look into minidumps for the place of the crash in the program's own code.
-        #[arg(long)]
-        no_frames: bool,
+        /// Whether to look into minidumps for the place of the crash in the program's own code.
+        #[arg(long, value_enum, default_value_t = Frames::Auto, value_name = "WHEN")]
+        frames: Frames,
         /// As JSON.
         #[arg(long)]
         json: bool,

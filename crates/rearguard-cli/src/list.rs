@@ -2,10 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::analysis::{Frame, SymbolPlaces, analyse};
+use crate::analysis::{Depth, Frame, SymbolPlaces, analyse};
 use crate::failure::Failure;
 use crate::reports::metadata::Metadata;
 use crate::reports::{Entry, Where, entries};
@@ -17,8 +18,19 @@ const SCHEMA: u32 = 1;
 /// Characters of an id that are shown; twice as many reports as a store keeps have different ones.
 const ID_CHARS: usize = 8;
 
-/// Reports whose stacks are looked into, so that a table of many costs no minute; the newest are.
-const FRAMES_MAX: usize = 20;
+/// How long the minidumps of a table are looked into where nobody has asked for it: a list is there at once.
+const FRAMES_MAX: Duration = Duration::from_millis(100);
+
+/// Whether minidumps are looked into for the place in the program's own code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Frames {
+    /// As many of the newest as take no time to speak of.
+    Auto,
+    /// All that are listed.
+    Always,
+    /// None.
+    Never,
+}
 
 /// Columns of the table that are always there: id, time, application, end.
 const COLUMNS_MIN: usize = 4;
@@ -35,22 +47,26 @@ struct Line {
     frame: Option<Frame>,
 }
 
-/// Lists what is meant: at most `limit`, or all; `with_frames` looks into the newest minidumps for the place in the program's own code.
+/// Lists what is meant: at most `limit`, or all.
 pub(crate) fn run(
     place: &Where,
     limit: Option<usize>,
-    with_frames: bool,
+    frames: Frames,
     as_json: bool,
 ) -> Result<(), Failure> {
     let all = entries(place)?;
     let count = limit.unwrap_or(all.len()).min(all.len());
     let left_out = all.len() - count;
-    let lines: Vec<Line> = all
-        .into_iter()
-        .take(count)
-        .enumerate()
-        .map(|(at, entry)| line(entry, with_frames && at < FRAMES_MAX))
-        .collect();
+    let begin = Instant::now();
+    let mut lines = Vec::new();
+    for entry in all.into_iter().take(count) {
+        let with_frame = match frames {
+            Frames::Always => true,
+            Frames::Never => false,
+            Frames::Auto => begin.elapsed() < FRAMES_MAX,
+        };
+        lines.push(line(entry, with_frame));
+    }
     let text = if as_json {
         in_json(&lines, left_out)
     } else {
@@ -69,7 +85,7 @@ fn line(entry: Entry, with_frame: bool) -> Line {
 }
 
 fn own_frame(dump: &Path) -> Option<Frame> {
-    let analysis = analyse(dump, &SymbolPlaces::default()).ok()?;
+    let analysis = analyse(dump, &SymbolPlaces::default(), Depth::Crash).ok()?;
     analysis.own_frame().cloned()
 }
 

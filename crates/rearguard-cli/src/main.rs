@@ -44,8 +44,8 @@ fn main() -> ExitCode {
 
 fn run(command: Command) -> Result<(), Failure> {
     match command {
-        Command::List { place, all, no_frames, json } => {
-            list::run(&place.into(), (!all).then_some(LIST_MAX), !no_frames, json)
+        Command::List { place, all, frames, json } => {
+            list::run(&place.into(), (!all).then_some(LIST_MAX), frames, json)
         }
         Command::Show { report, place, symbols, everything, json } => {
             show::run(&report, &place.into(), &symbols.into(), Extent { everything }, json)

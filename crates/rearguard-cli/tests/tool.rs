@@ -71,7 +71,8 @@ impl Desk {
         let deadline = Instant::now() + PATIENCE;
         loop {
             let list: Value =
-                serde_json::from_str(&self.ask(&["list", "--json", "--no-frames"]).out).unwrap();
+                serde_json::from_str(&self.ask(&["list", "--json", "--frames", "never"]).out)
+                    .unwrap();
             let reports = list["reports"].as_array().unwrap();
             if reports.iter().any(|report| report["id"] == *id && report["stage"] == "completed") {
                 return id;
@@ -146,7 +147,7 @@ fn a_crash_is_shown_to_the_line() {
         of_file.out
     );
 
-    let list = desk.ask(&["list"]).out;
+    let list = desk.ask(&["list", "--frames", "always"]).out;
     assert!(list.contains(&id[..8]) && list.contains("mark_as_saved (bug.rs:"), "{list}");
 }
 

@@ -43,6 +43,15 @@ pub(crate) struct SymbolPlaces {
     pub(crate) directories: Vec<PathBuf>,
 }
 
+/// How much of a minidump is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Depth {
+    /// The thread that crashed, with names of the main executable alone: what a line of a list needs.
+    Crash,
+    /// All threads, with names of everything.
+    Whole,
+}
+
 /// A minidump, understood.
 #[derive(Debug)]
 pub(crate) struct Analysis {
@@ -122,7 +131,11 @@ impl Analysis {
 }
 
 /// Reads a minidump and walks its stacks.
-pub(crate) fn analyse(path: &Path, places: &SymbolPlaces) -> Result<Analysis, Failure> {
+pub(crate) fn analyse(
+    path: &Path,
+    places: &SymbolPlaces,
+    depth: Depth,
+) -> Result<Analysis, Failure> {
     let unreadable =
         |reason: String| Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()));
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
@@ -132,11 +145,14 @@ pub(crate) fn analyse(path: &Path, places: &SymbolPlaces) -> Result<Analysis, Fa
     if metadata.len() == 0 {
         return Err(unreadable("no minidump: the file is empty".to_owned()));
     }
-    // Readers of others' files have panicked before; that is the file's fault as well.
+    // Readers of others' files have panicked before; that is the file's fault as well, and one line like any other.
+    let hook = std::panic::take_hook();
+    std::panic::set_hook(Box::new(|_| {}));
     let read = catch_unwind(AssertUnwindSafe(|| {
         let dump = Minidump::read_path(path).map_err(|error| format!("no minidump: {error}"))?;
-        Reading::new(&dump)?.analyse(places)
+        Ok(Reading::new(&dump)?.analyse(places, depth))
     }));
+    std::panic::set_hook(hook);
     read.unwrap_or_else(|_| Err("the reader of minidumps can't cope with it".to_owned()))
         .map_err(unreadable)
 }
@@ -180,14 +196,15 @@ impl<'d> Reading<'d> {
         })
     }
 
-    fn analyse(&self, places: &SymbolPlaces) -> Result<Analysis, String> {
+    fn analyse(&self, places: &SymbolPlaces, depth: Depth) -> Analysis {
         let found: Vec<Found> =
             self.modules.iter().map(|module| look_for(module, places)).collect();
         let mut symbols = Symbols::default();
-        for (module, found) in self.modules.iter().zip(&found) {
+        let named = if depth == Depth::Whole { found.len() } else { 1 };
+        for (module, found) in self.modules.iter().zip(&found).take(named) {
             symbols.add(module, found);
         }
-        let threads = self.walk(&found, places);
+        let threads = self.walk(&found, places, depth);
         let own = self.modules.main_module().map(|module| module.base_address());
         let crashed = self.exception.as_ref().map(MinidumpException::get_crashing_thread_id);
         let mut views: Vec<Thread> = threads
@@ -201,7 +218,7 @@ impl<'d> Reading<'d> {
             .collect();
         views.sort_by_key(|thread| !thread.is_crashed);
         let modules = self.modules.iter().zip(&found);
-        Ok(Analysis {
+        Analysis {
             system: self.system_text(),
             processor: self.system.cpu.to_string(),
             process: self.misc.as_ref().and_then(|misc| misc.raw.process_id().copied()),
@@ -211,7 +228,7 @@ impl<'d> Reading<'d> {
             modules: modules.map(|(module, found)| view(module, found, &symbols)).collect(),
             annotations: self.annotations.clone(),
             soft_errors: self.soft_errors(),
-        })
+        }
     }
 
     fn system_text(&self) -> String {
@@ -247,7 +264,7 @@ impl<'d> Reading<'d> {
     }
 
     /// The stacks of the threads, as many as are walked.
-    fn walk(&self, found: &[Found], places: &SymbolPlaces) -> Vec<CallStack> {
+    fn walk(&self, found: &[Found], places: &SymbolPlaces, depth: Depth) -> Vec<CallStack> {
         let provider = self.provider(found, places);
         let system = SystemInfo {
             os: self.system.os,
@@ -261,8 +278,9 @@ impl<'d> Reading<'d> {
         let crashed = self.exception.as_ref().map(MinidumpException::get_crashing_thread_id);
         let is_crashed = |thread: &&MinidumpThread<'_>| Some(thread.raw.thread_id) == crashed;
         let threads = &self.threads.threads;
+        let others_max = if depth == Depth::Whole { THREADS_MAX } else { 0 };
         let first = threads.iter().filter(is_crashed);
-        let others = threads.iter().filter(|thread| !is_crashed(thread)).take(THREADS_MAX);
+        let others = threads.iter().filter(|thread| !is_crashed(thread)).take(others_max);
         let mut stacks = Vec::new();
         for (index, thread) in first.take(1).chain(others).enumerate() {
             let Some(context) = self.context(thread, crashed) else {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use rearguard_cli::collector::{Collector, Script, Submission};
 
-use crate::analysis::{SymbolPlaces, analyse};
+use crate::analysis::{Depth, SymbolPlaces, analyse};
 use crate::show::crash;
 use crate::sys::Watched;
 use evidence::Crash;
@@ -150,7 +150,8 @@ fn tell_line(directory: &Path, submission: &Submission) -> Result<(), String> {
     let part = submission.minidump().ok_or("the report has no minidump")?;
     let path = directory.join("delivered.dmp");
     fs::write(&path, &part.bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-    let analysis = analyse(&path, &SymbolPlaces::default()).map_err(|error| error.to_string())?;
+    let analysis = analyse(&path, &SymbolPlaces::default(), Depth::Whole)
+        .map_err(|error| error.to_string())?;
     let found = analysis.own_frame().and_then(|frame| frame.function.clone()).unwrap_or_default();
     check(
         found.ends_with(bug::FUNCTION),

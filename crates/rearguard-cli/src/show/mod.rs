@@ -3,7 +3,7 @@
 mod json;
 mod text;
 
-use crate::analysis::{Analysis, SymbolPlaces, analyse};
+use crate::analysis::{Analysis, Depth, SymbolPlaces, analyse};
 use crate::failure::Failure;
 use crate::reports::Where;
 use crate::reports::choose::{Chosen, choose};
@@ -48,12 +48,12 @@ pub(crate) fn crash(analysis: &Analysis) -> String {
 fn read(word: &str, place: &Where, symbols: &SymbolPlaces) -> Result<Story, Failure> {
     match choose(word, place)? {
         Chosen::File(path) => {
-            let analysis = Some(analyse(&path, symbols)?);
+            let analysis = Some(analyse(&path, symbols, Depth::Whole)?);
             Ok(Story { id: None, metadata: None, analysis, problem: None })
         }
         Chosen::Report(entry) => {
             let metadata = entry.metadata()?;
-            let read = entry.dump().map(|path| analyse(&path, symbols)).transpose();
+            let read = entry.dump().map(|path| analyse(&path, symbols, Depth::Whole)).transpose();
             let (analysis, problem) = match read {
                 Ok(analysis) => (analysis, None),
                 Err(failure) => (None, Some(failure)),
