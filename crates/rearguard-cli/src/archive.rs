@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::failure::{Failure, Kind};
-use crate::reports::{Entry, Where, id_of, state_directory};
+use crate::reports::{Entry, STAGES, Where, id_of, state_directory};
 
 /// The application under whose name imported reports are kept, where no store is named.
 const IMPORTED: &str = "rearguard-imported";
@@ -27,7 +27,8 @@ const BYTES_MAX: u64 = 4 << 30;
 
 /// Writes a report into one new file.
 pub(crate) fn export(entry: &Entry, target: &Path) -> Result<(), Failure> {
-    let problem = |error: io::Error| Failure::from(format!("{}: {error}", target.display()));
+    let problem =
+        |error: io::Error| Failure::from(format!("{}: {}", target.display(), error.kind()));
     // What is there already is somebody's, and a part of an archive is no use.
     if target.exists() {
         return Err(Failure::from(format!("{}: it is there already", target.display())));
@@ -65,30 +66,55 @@ fn write(entry: &Entry, out: &mut File) -> io::Result<()> {
 
 /// Takes a report from such a file into a store, and returns its id.
 pub(crate) fn import(source: &Path, place: &Where) -> Result<String, Failure> {
-    let refused =
-        |reason: String| Failure::new(Kind::Unreadable, format!("{}: {reason}", source.display()));
     let store = target_store(place)?;
+    let is_new = !store.exists();
+    let imported = import_into(source, &store);
+    if imported.is_err() && is_new {
+        // What was made for nothing; where something else has come meanwhile this does nothing.
+        for directory in [store.join("pending"), store.join("completed"), store] {
+            let _ = fs::remove_dir(directory);
+        }
+    }
+    imported.map_err(|reason| match reason {
+        Problem::Archive(reason) => {
+            Failure::new(Kind::Unreadable, format!("{}: {reason}", source.display()))
+        }
+        Problem::Store(reason) => Failure::from(reason),
+    })
+}
+
+/// Whose fault it is.
+enum Problem {
+    Archive(String),
+    Store(String),
+}
+
+fn import_into(source: &Path, store: &Path) -> Result<String, Problem> {
+    let refused = |reason: &str| Problem::Archive(reason.to_owned());
+    let of_store = |path: &Path, error: io::Error| {
+        Problem::Store(format!("{}: {}", path.display(), error.kind()))
+    };
+    let file = File::open(source).map_err(|error| Problem::Archive(error.to_string()))?;
     let stage = store.join("completed");
     for directory in [store.join("pending"), stage.clone()] {
         let made = fs::DirBuilder::new().recursive(true).mode(0o700).create(&directory);
-        made.map_err(|error| Failure::from(format!("{}: {error}", directory.display())))?;
+        made.map_err(|error| of_store(&directory, error))?;
     }
     let scratch = tempfile::Builder::new().prefix(".import-").tempdir_in(&stage);
-    let scratch =
-        scratch.map_err(|error| Failure::from(format!("{}: {error}", stage.display())))?;
-    let file = File::open(source).map_err(|error| refused(error.to_string()))?;
-    let name = unpack(file, scratch.path()).map_err(refused)?;
-    let id =
-        id_of(&name).map(str::to_owned).ok_or_else(|| refused("no report is in it".to_owned()))?;
+    let scratch = scratch.map_err(|error| of_store(&stage, error))?;
+    let name = unpack(file, scratch.path()).map_err(Problem::Archive)?;
+    let id = id_of(&name).ok_or_else(|| refused("no report is in it"))?.to_owned();
     if !scratch.path().join(format!("{id}.json")).is_file() {
-        return Err(refused("the report in it has no metadata".to_owned()));
+        return Err(refused("the report in it has no metadata"));
+    }
+    if STAGES.iter().any(|stage| store.join(stage).join(&name).exists()) {
+        return Err(Problem::Store(format!(
+            "report {id} is there already, in {}",
+            store.display()
+        )));
     }
     let target = stage.join(&name);
-    if target.exists() {
-        return Err(Failure::from(format!("report {id} is there already")));
-    }
-    fs::rename(scratch.path(), &target)
-        .map_err(|error| Failure::from(format!("{}: {error}", target.display())))?;
+    fs::rename(scratch.path(), &target).map_err(|error| of_store(&target, error))?;
     // It isn't there any more.
     let _ = scratch.keep();
     Ok(id)

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 
 use crate::analysis::SymbolPlaces;
+use crate::failure::{Failure, Kind};
 use crate::list::Frames;
 use crate::reports::Where;
 
@@ -151,9 +152,17 @@ pub(crate) struct SymbolArgs {
     symbols: Vec<PathBuf>,
 }
 
-impl From<SymbolArgs> for SymbolPlaces {
-    fn from(SymbolArgs { symbols }: SymbolArgs) -> SymbolPlaces {
-        SymbolPlaces { directories: symbols }
+impl TryFrom<SymbolArgs> for SymbolPlaces {
+    type Error = Failure;
+
+    fn try_from(SymbolArgs { symbols }: SymbolArgs) -> Result<SymbolPlaces, Failure> {
+        match symbols.iter().find(|directory| !directory.is_dir()) {
+            Some(missing) => {
+                let text = format!("--symbols {}: no such directory", missing.display());
+                Err(Failure::new(Kind::Usage, text))
+            }
+            None => Ok(SymbolPlaces { directories: symbols }),
+        }
     }
 }
 

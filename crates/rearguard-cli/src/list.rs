@@ -70,7 +70,7 @@ pub(crate) fn run(
     let text = if as_json {
         in_json(&lines, left_out)
     } else {
-        in_words(&lines, left_out, Look::of_stdout())
+        in_words(&lines, left_out, &place.words(), Look::of_stdout())
     };
     show(&text).map_err(|error| Failure::from(format!("standard output: {error}")))
 }
@@ -102,11 +102,12 @@ pub(crate) fn place_of(frame: &Frame) -> String {
     }
 }
 
-fn in_words(lines: &[Line], left_out: usize, look: Look) -> String {
+fn in_words(lines: &[Line], left_out: usize, places: &str, look: Look) -> String {
     if lines.is_empty() {
-        return "There are no reports.\n".to_owned();
+        return format!("There are no reports in {}.\n", harmless(places));
     }
-    let head = ["ID", "WHEN", "APPLICATION", "END", "STATE", "SIZE", "WHERE"].map(str::to_owned);
+    let head =
+        ["ID", "WHEN (UTC)", "APPLICATION", "END", "STATE", "SIZE", "WHERE"].map(str::to_owned);
     let mut rows = vec![head];
     rows.extend(lines.iter().map(row));
     let mut widths: Vec<usize> = (0..6)
@@ -186,7 +187,7 @@ fn row(line: &Line) -> [String; 7] {
         when(metadata),
         application,
         harmless(&metadata.end()),
-        state(metadata),
+        state(metadata, line.entry.stage),
         size,
         harmless(&place.unwrap_or_default()),
     ]
@@ -199,8 +200,12 @@ fn when(metadata: &Metadata) -> String {
 }
 
 /// Where it is on its way, and how often it was tried.
-pub(crate) fn state(metadata: &Metadata) -> String {
+pub(crate) fn state(metadata: &Metadata, stage: &str) -> String {
     let state = harmless(metadata.text(&["delivery", "state"]).unwrap_or("-"));
+    // What lies there is handled: by a server, or by whoever imported it.
+    if stage == "completed" && state == "pending" {
+        return "kept, and not sent".to_owned();
+    }
     match metadata.number(&["delivery", "tries"]) {
         Some(tries) if tries > 0 && state == "pending" => format!("{state}, {tries} tries"),
         _ => state,
@@ -279,7 +284,7 @@ mod tests {
     fn the_table_fits_its_terminal() {
         let look = |width| Look { has_colours: false, width };
         let narrow = "\
-ID        WHEN              APPLICATION               END
+ID        WHEN (UTC)        APPLICATION               END
 d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18
           editor::document::save (document.rs:120)
 29372ed0  2026-11-27 08:00  editor 1.2.0 (index\u{fffd}[2J)  panic
@@ -287,16 +292,16 @@ d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18
 aaaa0000  -                 -                         unreadable
           x.json: it is no JSON object
 ";
-        assert_eq!(in_words(&lines(), 0, look(80)), narrow);
+        assert_eq!(in_words(&lines(), 0, "", look(80)), narrow);
         let wide = "\
-ID        WHEN              APPLICATION               END              STATE             SIZE    WHERE
+ID        WHEN (UTC)        APPLICATION               END              STATE             SIZE    WHERE
 d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18  pending, 2 tries  29 KiB  editor::document::save (document.rs:120)
 29372ed0  2026-11-27 08:00  editor 1.2.0 (index\u{fffd}[2J)  panic            uploaded          -       src/index.rs:8:5
 aaaa0000  -                 -                         unreadable       pending           -       x.json: it is no JSON object
 7 older ones are left out; --all shows them
 ";
-        assert_eq!(in_words(&lines(), 7, look(200)), wide);
-        let coloured = in_words(&lines(), 0, Look { has_colours: true, width: 200 });
+        assert_eq!(in_words(&lines(), 7, "", look(200)), wide);
+        let coloured = in_words(&lines(), 0, "", Look { has_colours: true, width: 200 });
         assert!(coloured.starts_with("\u{1b}[1;36mID  "), "{coloured:?}");
     }
 }

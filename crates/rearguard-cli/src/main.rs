@@ -48,7 +48,7 @@ fn run(command: Command) -> Result<(), Failure> {
             list::run(&place.into(), (!all).then_some(LIST_MAX), frames, json)
         }
         Command::Show { report, place, symbols, everything, json } => {
-            show::run(&report, &place.into(), &symbols.into(), Extent { everything }, json)
+            show::run(&report, &place.into(), &symbols.try_into()?, Extent { everything }, json)
         }
         Command::Open { report, place } => {
             let path = choose(&report, &place.into())?.dump()?;

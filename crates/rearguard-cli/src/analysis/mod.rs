@@ -7,6 +7,7 @@ mod files;
 mod reason;
 mod symbols;
 
+use std::io::Read;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
@@ -67,6 +68,8 @@ pub(crate) struct Analysis {
     pub(crate) annotations: Vec<(String, String)>,
     /// What the writer could not do, a line each.
     pub(crate) soft_errors: Vec<String>,
+    /// How much of the file is missing, as where it was cut.
+    pub(crate) missing_bytes: u64,
 }
 
 /// Why it crashed.
@@ -149,16 +152,35 @@ pub(crate) fn analyse(
     let hook = std::panic::take_hook();
     std::panic::set_hook(Box::new(|_| {}));
     let read = catch_unwind(AssertUnwindSafe(|| {
-        let dump = Minidump::read_path(path).map_err(|error| format!("no minidump: {error}"))?;
-        Ok(Reading::new(&dump)?.analyse(places, depth))
+        let dump = Minidump::read_path(path).map_err(|error| no_minidump(path, &error))?;
+        Ok(Reading::new(&dump, metadata.len())?.analyse(places, depth))
     }));
     std::panic::set_hook(hook);
     read.unwrap_or_else(|_| Err("the reader of minidumps can't cope with it".to_owned()))
         .map_err(unreadable)
 }
 
+/// Why a file is no minidump, in words for whoever has confused two files.
+fn no_minidump(path: &Path, error: &minidump::Error) -> String {
+    let mut beginning = [0; 2];
+    let read = files::open(path).and_then(|mut file| file.read(&mut beginning).ok());
+    match (read, &beginning, error) {
+        (Some(2), [0x1f, 0x8b], _) => {
+            "no minidump; an exported report is looked at after `rearguard import`".to_owned()
+        }
+        (_, _, minidump::Error::HeaderMismatch) => "no minidump: it begins otherwise".to_owned(),
+        (_, _, minidump::Error::MissingHeader) => "no minidump: it is too short for one".to_owned(),
+        (_, _, minidump::Error::MissingDirectory) => {
+            "no whole minidump: it ends before its list of contents".to_owned()
+        }
+        (_, _, error) => format!("no minidump: {error}"),
+    }
+}
+
 /// The streams of a minidump that a story needs.
 struct Reading<'d> {
+    /// What the file lists behind its end.
+    missing_bytes: u64,
     /// The JSON of the soft errors.
     soft_errors: &'d [u8],
     annotations: Vec<(String, String)>,
@@ -172,10 +194,23 @@ struct Reading<'d> {
 }
 
 impl<'d> Reading<'d> {
-    fn new<D: Deref<Target = [u8]> + 'd>(dump: &'d Minidump<'d, D>) -> Result<Reading<'d>, String> {
-        let missing = |what: &str, error: minidump::Error| format!("its {what}: {error}");
+    fn new<D: Deref<Target = [u8]> + 'd>(
+        dump: &'d Minidump<'d, D>,
+        dump_bytes: u64,
+    ) -> Result<Reading<'d>, String> {
+        let missing = |what: &str, error: minidump::Error| {
+            if matches!(error, minidump::Error::StreamNotFound) {
+                return format!("the minidump has no {what}");
+            }
+            format!("the minidump's {what} can't be read: {error}")
+        };
+        let end_of = |stream: &minidump::format::MINIDUMP_DIRECTORY| {
+            u64::from(stream.location.rva) + u64::from(stream.location.data_size)
+        };
+        let end = dump.all_streams().map(end_of).max().unwrap_or(0);
         let info = dump.get_stream::<MinidumpCrashpadInfo>().ok();
         Ok(Reading {
+            missing_bytes: end.saturating_sub(dump_bytes),
             soft_errors: dump.get_raw_stream(SOFT_ERRORS).unwrap_or_default(),
             annotations: info
                 .map(|info| info.simple_annotations.into_iter().collect())
@@ -228,6 +263,7 @@ impl<'d> Reading<'d> {
             modules: modules.map(|(module, found)| view(module, found, &symbols)).collect(),
             annotations: self.annotations.clone(),
             soft_errors: self.soft_errors(),
+            missing_bytes: self.missing_bytes,
         }
     }
 
@@ -236,7 +272,7 @@ impl<'d> Reading<'d> {
         // Linux tells its whole name in the build.
         let name = self.system.os.to_string();
         match build.filter(|build| !build.is_empty()) {
-            Some(build) if build.starts_with(&name) => build,
+            Some(build) if build.to_lowercase().starts_with(&name.to_lowercase()) => build,
             Some(build) => format!("{name} {version} {build}"),
             None => format!("{name} {version}"),
         }

@@ -18,7 +18,7 @@ pub(super) fn words(reason: &str, address: u64, instruction: Option<u64>) -> Str
                 () if is_there("_WRITE") => "it wrote to",
                 () if is_there("_READ") => "it read from",
                 () if is_there("_EXEC") || instruction == Some(address) => "it jumped to",
-                () => "it used",
+                () => "it read from or wrote to",
             };
             format!("{what} {}", place(address, is_there("SEGV_ACCERR")))
         }
@@ -61,18 +61,18 @@ mod tests {
     #[test]
     fn addresses_have_words() {
         for (reason, address, instruction, expected) in [
-            ("SIGSEGV / SEGV_MAPERR", 0, None, "it used null"),
+            ("SIGSEGV / SEGV_MAPERR", 0, None, "it read from or wrote to null"),
             (
                 "SIGSEGV / SEGV_MAPERR",
                 0x18,
                 None,
-                "it used 0x18, 24 bytes from null: a field of something that isn't there",
+                "it read from or wrote to 0x18, 24 bytes from null: a field of something that isn't there",
             ),
             (
                 "SIGSEGV / SEGV_ACCERR",
                 0x7f00_0000_1000,
                 None,
-                "it used 0x7f0000001000, which is mapped but may not be used so",
+                "it read from or wrote to 0x7f0000001000, which is mapped but may not be used so",
             ),
             (
                 "SIGSEGV / SEGV_MAPERR",

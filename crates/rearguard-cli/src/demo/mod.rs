@@ -43,11 +43,9 @@ pub(crate) fn run() -> Result<(), String> {
     println!("  collector   listens on {}", collector.url());
     play(directory.path(), &collector)?;
     println!("\nAll of that took {} ms.", begin.elapsed().as_millis());
-    println!(
-        "Next: README.md has the few lines that give this to an application, `rearguard list`"
-    );
-    println!("and `rearguard show latest` tell what its reports hold, and");
-    println!("`cargo xtask test` runs every way to die that the project knows.");
+    println!("The store of this demo goes with it. Next: README.md has the few lines that give");
+    println!("this to an application of your own, whose reports `rearguard list` and");
+    println!("`rearguard show latest` tell (TOOL.md).");
     directory.close().map_err(|error| format!("the temporary directory: {error}"))
 }
 

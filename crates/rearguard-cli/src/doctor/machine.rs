@@ -40,9 +40,9 @@ pub(super) fn all() -> Vec<Finding> {
 
 /// Yama (the kernel's admin-guide/LSM/Yama.rst) decides whom a process may trace.
 fn tracing(scope: Option<&str>) -> Finding {
-    const SUBJECT: &str = "tracing (Yama)";
+    const SUBJECT: &str = "tracing";
     match scope.map(str::trim) {
-        None => Finding::good(SUBJECT, "the kernel has no Yama"),
+        None => Finding::good(SUBJECT, "nothing forbids it (the kernel has no Yama)"),
         Some("0" | "1") => {
             Finding::good(SUBJECT, "a guard may trace the application that names it")
         }
@@ -93,7 +93,7 @@ fn process_one(stat: Option<&str>) -> Finding {
                 "an application that is process 1 is guarded with Topology::GuardFirst only; docker run --init makes another one the first",
             )
         }
-        Some(_) => Finding::good(SUBJECT, "it is none of ours"),
+        Some(_) => Finding::good(SUBJECT, "it isn't the application"),
         None => Finding::weak(
             SUBJECT,
             "/proc isn't there",
@@ -200,7 +200,7 @@ fn old_guards() -> Finding {
     if old.is_empty() {
         return Finding::good(
             SUBJECT,
-            format!("{running} are running, none of a file that was replaced"),
+            format!("running here: {running}; none of a file that was replaced"),
         );
     }
     Finding::weak(

@@ -26,7 +26,7 @@ pub(super) fn all(place: &Where, fix: bool) -> Result<Vec<Finding>, Failure> {
         findings.extend(aside(store));
     }
     let count = entries(place)?.len();
-    findings.push(Finding::good("reports", format!("{count} in {} stores", found.len())));
+    findings.push(Finding::good("reports", format!("{count}, stores: {}", found.len())));
     Ok(findings)
 }
 

@@ -5,6 +5,10 @@ use std::path::{Path, PathBuf};
 use super::{Entry, Where, entries};
 use crate::failure::{Failure, Kind};
 
+/// Ids that an ambiguous word is answered with, and characters of each.
+const IDS_SHOWN: usize = 2;
+const ID_SHOWN: usize = 13;
+
 /// What was chosen.
 #[derive(Clone, Debug)]
 pub(crate) enum Chosen {
@@ -47,13 +51,27 @@ pub(crate) fn choose(word: &str, place: &Where) -> Result<Chosen, Failure> {
         let newest = entries.into_iter().next();
         return newest.map(Chosen::Report).ok_or_else(|| none("there is no report yet".to_owned()));
     }
+    if word.is_empty() {
+        return Err(none("an empty word is no id".to_owned()));
+    }
     let wanted = word.to_ascii_lowercase();
-    let mut found = entries.into_iter().filter(|entry| entry.id.starts_with(&wanted));
-    match (found.next(), found.count()) {
-        (Some(entry), 0) => Ok(Chosen::Report(entry)),
-        (Some(_), more) => Err(none(format!("{word}: the beginning of {} ids", more + 1))),
-        (None, _) if Path::new(word).is_file() => Ok(Chosen::File(PathBuf::from(word))),
-        (None, _) => Err(none(format!("{word}: no report has an id that begins so"))),
+    let mut found: Vec<Entry> =
+        entries.into_iter().filter(|entry| entry.id.starts_with(&wanted)).collect();
+    // The same report may lie in two stores, or in two places of one.
+    found.dedup_by(|later, earlier| later.id == earlier.id);
+    match &found[..] {
+        [entry] => Ok(Chosen::Report(entry.clone())),
+        [] if Path::new(word).is_file() => Ok(Chosen::File(PathBuf::from(word))),
+        [] => Err(none(format!("{word}: no report has an id that begins so"))),
+        several => {
+            let ids: Vec<&str> =
+                several.iter().take(IDS_SHOWN).map(|entry| &entry.id[..ID_SHOWN]).collect();
+            Err(none(format!(
+                "{word}: the beginning of {} ids, {} among them",
+                several.len(),
+                ids.join(" and ")
+            )))
+        }
     }
 }
 

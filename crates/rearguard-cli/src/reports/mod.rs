@@ -13,7 +13,7 @@ use crate::failure::{Failure, Kind};
 use metadata::Metadata;
 
 /// The places of whole reports, in the order of a report's life.
-const STAGES: [&str; 3] = ["new", "pending", "completed"];
+pub(crate) const STAGES: [&str; 3] = ["new", "pending", "completed"];
 
 /// A report's directory is its time, a hyphen, and its UUID of 36 characters.
 const UUID_CHARS: usize = 36;
@@ -28,6 +28,18 @@ pub(crate) struct Where {
     pub(crate) store: Option<PathBuf>,
     /// The store that an application of this name has when it chooses none.
     pub(crate) app: Option<String>,
+}
+
+impl Where {
+    /// Where is looked, for whoever finds nothing there.
+    pub(crate) fn words(&self) -> String {
+        if let Some(store) = &self.store {
+            return store.display().to_string();
+        }
+        let app = self.app.as_deref().unwrap_or("*");
+        let states = state_directory().unwrap_or_default();
+        format!("{} (--store names another place)", states.join(app).join("crashes").display())
+    }
 }
 
 /// A report as its place tells it: nothing of it has been read.
@@ -77,6 +89,7 @@ pub(crate) fn entries(place: &Where) -> Result<Vec<Entry>, Failure> {
             add_entries(&store.join(stage), stage, &mut entries)?;
         }
     }
+    // Reports of the same name side by side, that of the earlier stage first.
     entries.sort_by(|left, right| right.name.cmp(&left.name));
     Ok(entries)
 }

@@ -3,8 +3,10 @@
 mod json;
 mod text;
 
+use std::path::Path;
+
 use crate::analysis::{Analysis, Depth, SymbolPlaces, analyse};
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::reports::Where;
 use crate::reports::choose::{Chosen, choose};
 use crate::reports::metadata::Metadata;
@@ -13,6 +15,8 @@ use crate::terminal::{Look, show};
 /// What is known of one crash.
 pub(crate) struct Story {
     pub(crate) id: Option<String>,
+    /// Where in the store it lies.
+    pub(crate) stage: Option<&'static str>,
     pub(crate) metadata: Option<Metadata>,
     pub(crate) analysis: Option<Analysis>,
     /// Why there is no analysis, where there should be one.
@@ -48,17 +52,34 @@ pub(crate) fn crash(analysis: &Analysis) -> String {
 fn read(word: &str, place: &Where, symbols: &SymbolPlaces) -> Result<Story, Failure> {
     match choose(word, place)? {
         Chosen::File(path) => {
-            let analysis = Some(analyse(&path, symbols, Depth::Whole)?);
-            Ok(Story { id: None, metadata: None, analysis, problem: None })
+            let analysis = analyse(&path, symbols, Depth::Whole)?;
+            let problem = cut(&path, &analysis);
+            Ok(Story { id: None, stage: None, metadata: None, analysis: Some(analysis), problem })
         }
         Chosen::Report(entry) => {
             let metadata = entry.metadata()?;
-            let read = entry.dump().map(|path| analyse(&path, symbols, Depth::Whole)).transpose();
-            let (analysis, problem) = match read {
-                Ok(analysis) => (analysis, None),
-                Err(failure) => (None, Some(failure)),
-            };
-            Ok(Story { id: Some(entry.id), metadata: Some(metadata), analysis, problem })
+            let (mut analysis, mut problem) = (None, None);
+            if let Some(path) = entry.dump() {
+                match analyse(&path, symbols, Depth::Whole) {
+                    Ok(found) => {
+                        problem = cut(&path, &found);
+                        analysis = Some(found);
+                    }
+                    Err(failure) => problem = Some(failure),
+                }
+            }
+            let stage = Some(entry.stage);
+            Ok(Story { id: Some(entry.id), stage, metadata: Some(metadata), analysis, problem })
         }
     }
+}
+
+/// The failure of a file that was cut: what is there is shown all the same.
+fn cut(path: &Path, analysis: &Analysis) -> Option<Failure> {
+    let missing = analysis.missing_bytes;
+    (missing > 0).then(|| {
+        let text =
+            format!("{}: the minidump was cut: {missing} bytes of it are missing", path.display());
+        Failure::new(Kind::Unreadable, text)
+    })
 }

@@ -39,7 +39,7 @@ pub(super) fn of(story: &Story, extent: Extent, look: Look) -> String {
         page.others(analysis);
     }
     if let Some(metadata) = &story.metadata {
-        page.report(metadata);
+        page.report(metadata, story.stage.unwrap_or_default());
     }
     if let Some(analysis) = &story.analysis {
         page.annotations(story, analysis);
@@ -178,14 +178,15 @@ impl Page {
             (false, true) => " [a guess]",
             (false, false) => "",
         };
-        let function = cut(&function, self.look.width.saturating_sub(8 + remark.len()).max(24));
+        let function = self.fitting(&function, remark);
         let function =
             if is_the_one { self.look.paint(Style::Strong, &function) } else { function };
         let mark = if is_the_one { ">" } else { " " };
         let remark = self.look.paint(Style::Faint, remark);
         self.line(&format!("{mark} {at:>3}  {function}{remark}"));
         if let (Some(file), Some(line)) = (&frame.file, frame.line) {
-            let place = self.look.paint(Style::Faint, &format!("{}:{line}", harmless(file)));
+            let place = format!("{}:{line}", harmless(short(file)));
+            let place = self.look.paint(Style::Faint, &place);
             self.line(&format!("       at {place}"));
             if is_the_one && let Some(source) = source_line(file, line) {
                 self.line(&format!("       {line} | {}", harmless(&source)));
@@ -194,6 +195,14 @@ impl Page {
             let place = self.look.paint(Style::Faint, &module);
             self.line(&format!("       in {place}"));
         }
+    }
+
+    /// A function's name, cut to the terminal's width unless everything is asked for.
+    fn fitting(&self, function: &str, remark: &str) -> String {
+        if self.extent.everything {
+            return function.to_owned();
+        }
+        cut(function, self.look.width.saturating_sub(8 + remark.len()).max(24))
     }
 
     /// The other threads; those with the same stack are told once.
@@ -218,6 +227,13 @@ impl Page {
                 1 => String::new(),
                 count => format!(", and {} more with the same stack", count - 1),
             };
+            if !self.extent.everything && is_keeper(first) {
+                let remark =
+                    format!("\nThread {}{} is rearguard's own, and waits", first.id, name(first));
+                let remark = self.look.paint(Style::Faint, &remark);
+                self.line(&remark);
+                continue;
+            }
             self.head(&format!("Thread {}{}{more}", first.id, name(first)));
             self.frames(&first.frames, OTHER_FRAMES_MAX, None);
         }
@@ -226,7 +242,7 @@ impl Page {
         }
     }
 
-    fn report(&mut self, metadata: &Metadata) {
+    fn report(&mut self, metadata: &Metadata, stage: &str) {
         let timeline = metadata.timeline();
         if timeline.len() > 1 {
             self.head("Timeline, in milliseconds");
@@ -240,11 +256,13 @@ impl Page {
             harmless(metadata.text(&["decision", "reason"]).unwrap_or("no reason is known"));
         let next = metadata.number(&["decision", "next_pid"]);
         match (decided, next) {
-            (true, Some(pid)) => self.line(&format!("  started again as process {pid}: {reason}")),
-            (true, None) => self.line(&format!("  to be started again: {reason}")),
-            (false, _) => self.line(&format!("  not started again: {reason}")),
+            (true, Some(pid)) => {
+                self.line(&format!("  started again, as process {pid} ({reason})"))
+            }
+            (true, None) => self.line(&format!("  to be started again ({reason})")),
+            (false, _) => self.line(&format!("  not started again ({reason})")),
         }
-        self.line(&format!("  report: {}", crate::list::state(metadata)));
+        self.line(&format!("  report: {}", crate::list::state(metadata, stage)));
         for member in ["reason", "answer"] {
             if let Some(text) = metadata.text(&["delivery", member]) {
                 self.line(&format!("    {}", harmless(text.trim_end())));
@@ -326,8 +344,22 @@ impl Page {
     }
 }
 
+/// The thread that rearguard keeps in every application, which is the same story in each of them.
+fn is_keeper(thread: &Thread) -> bool {
+    let is_ours = |frame: &Frame| {
+        frame.function.as_deref().is_some_and(|name| name.starts_with("rearguard_crashpath::"))
+    };
+    thread.frames.iter().any(is_ours)
+}
+
 fn name(thread: &Thread) -> String {
     thread.name.as_deref().map_or_else(String::new, |name| format!(" \"{}\"", harmless(name)))
+}
+
+/// A source file without the commit that the compiler puts before those of its own libraries.
+fn short(file: &str) -> &str {
+    let behind = file.strip_prefix("/rustc/").and_then(|rest| rest.split_once('/'));
+    behind.map_or(file, |(_, rest)| rest)
 }
 
 /// One line of a source file, where the file is here.
@@ -414,10 +446,12 @@ mod tests {
             }],
             annotations: Vec::new(),
             soft_errors: vec!["stop thread 9: error number 110".to_owned()],
+            missing_bytes: 0,
         };
         let metadata = Metadata::parse(metadata.as_bytes(), Path::new("x.json")).unwrap();
         Story {
             id: Some("d34f2513".to_owned()),
+            stage: Some("completed"),
             metadata: Some(metadata),
             analysis: Some(analysis),
             problem: None,
@@ -449,7 +483,7 @@ Timeline, in milliseconds
        1.500  the minidump is in the store
 
 Afterwards
-  started again as process 71: worker crashed
+  started again, as process 71 (worker crashed)
   report: uploaded
     CrashID=1
 
