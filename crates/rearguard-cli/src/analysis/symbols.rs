@@ -104,9 +104,12 @@ impl Source {
         // The outermost is the function whose code it is.
         if let Some(last) = frames.last_mut() {
             last.is_inlined = false;
-            if last.function.is_none() {
-                last.function = self.symbol(address);
-            }
+            // Line tables alone have names without their paths, and the table of symbols has both.
+            let whole = self.symbol(address);
+            let is_same = |symbol: &String| {
+                last.function.as_deref().is_none_or(|name| symbol.contains(base_name(name)))
+            };
+            last.function = whole.filter(is_same).or_else(|| last.function.take());
         } else if let Some(name) = self.symbol(address) {
             frames.push(Frame { function: Some(name), ..bare.clone() });
         }
@@ -118,6 +121,13 @@ impl Source {
         let name = self.loader.find_symbol(address)?;
         Some(addr2line::demangle_auto(name.into(), None).into_owned())
     }
+}
+
+/// A function's name without its path and what it is generic over.
+fn base_name(name: &str) -> &str {
+    let end = name.find('<').filter(|at| *at > 0).unwrap_or(name.len());
+    let name = &name[..end];
+    name.rsplit("::").next().unwrap_or(name)
 }
 
 /// What Breakpad's symbols told during the walk.
