@@ -56,8 +56,12 @@ pub(crate) struct Entry {
 impl Entry {
     /// The minidump, if there is one.
     pub(crate) fn dump(&self) -> Option<PathBuf> {
-        let path = self.directory.join(format!("{}.dmp", self.id));
-        path.is_file().then_some(path)
+        Some(self.dump_path()).filter(|path| path.is_file())
+    }
+
+    /// Where the minidump is, if there is one.
+    pub(crate) fn dump_path(&self) -> PathBuf {
+        self.directory.join(format!("{}.dmp", self.id))
     }
 
     pub(crate) fn metadata(&self) -> Result<Metadata, Failure> {
