@@ -283,9 +283,12 @@ impl<'d> Reading<'d> {
         let reason = exception.get_crash_reason(os, cpu).to_string();
         let address = exception.get_crash_address(os, cpu);
         let context = exception.context(&self.system, self.misc.as_ref());
-        let instruction = context.map(|context| context.get_instruction_pointer());
+        let pointers = context.map(|context| reason::Pointers {
+            instruction: context.get_instruction_pointer(),
+            stack: context.get_stack_pointer(),
+        });
         Crash {
-            words: reason::words(&reason, address, instruction),
+            words: reason::words(&reason, address, pointers),
             reason,
             address,
             thread: exception.get_crashing_thread_id(),

@@ -3,8 +3,23 @@
 /// The lowest page is mapped by nobody, so an address in it came from a null pointer.
 const NULL_BYTES: u64 = 64 * 1024;
 
+/// How far from the stack pointer a function touches its own stack: what compilers probe at a time, and a large frame.
+const STACK_REACH_BYTES: u64 = 64 * 1024;
+
+/// Where the thread was.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pointers {
+    pub(super) instruction: u64,
+    pub(super) stack: u64,
+}
+
 /// A sentence for the reason that readers give, such as `SIGSEGV / SEGV_MAPERR`.
-pub(super) fn words(reason: &str, address: u64, instruction: Option<u64>) -> String {
+pub(super) fn words(reason: &str, address: u64, pointers: Option<Pointers>) -> String {
+    let instruction = pointers.map(|pointers| pointers.instruction);
+    let is_on_stack = pointers.is_some_and(|Pointers { stack, .. }| {
+        (stack.saturating_sub(STACK_REACH_BYTES)..stack.saturating_add(STACK_REACH_BYTES))
+            .contains(&address)
+    });
     let kind = reason.split(" / ").next().unwrap_or(reason);
     let is_there = |part: &str| reason.contains(part);
     match kind {
@@ -14,6 +29,11 @@ pub(super) fn words(reason: &str, address: u64, instruction: Option<u64>) -> Str
         | "EXCEPTION_ACCESS_VIOLATION_WRITE"
         | "EXCEPTION_ACCESS_VIOLATION_EXEC"
         | "EXCEPTION_ACCESS_VIOLATION" => {
+            if is_on_stack && instruction != Some(address) && address >= NULL_BYTES {
+                return format!(
+                    "its stack had no room at {address:#x}: a recursion without an end, or a damaged stack pointer"
+                );
+            }
             let what = match () {
                 () if is_there("_WRITE") => "it wrote to",
                 () if is_there("_READ") => "it read from",
@@ -60,7 +80,7 @@ mod tests {
     /// Goal: what a person would say of the address is said.
     #[test]
     fn addresses_have_words() {
-        for (reason, address, instruction, expected) in [
+        for (reason, address, pointers, expected) in [
             ("SIGSEGV / SEGV_MAPERR", 0, None, "it read from or wrote to null"),
             (
                 "SIGSEGV / SEGV_MAPERR",
@@ -77,12 +97,19 @@ mod tests {
             (
                 "SIGSEGV / SEGV_MAPERR",
                 0x7f00_0000_1000,
-                Some(0x7f00_0000_1000),
+                Some((0x7f00_0000_1000, 0x7ffe_0000_0000)),
                 "it jumped to 0x7f0000001000, where nothing is mapped",
+            ),
+            (
+                "SIGSEGV / SEGV_MAPERR",
+                0x7ffe_0000_0000,
+                Some((0x5000, 0x7ffe_0000_0ff8)),
+                "its stack had no room at 0x7ffe00000000: a recursion without an end, or a damaged stack pointer",
             ),
             ("EXCEPTION_ACCESS_VIOLATION_WRITE", 0, None, "it wrote to null"),
         ] {
-            assert_eq!(words(reason, address, instruction), expected);
+            let pointers = pointers.map(|(instruction, stack)| Pointers { instruction, stack });
+            assert_eq!(words(reason, address, pointers), expected);
         }
     }
 }
