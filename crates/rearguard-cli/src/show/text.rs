@@ -349,7 +349,8 @@ fn is_keeper(thread: &Thread) -> bool {
     let is_ours = |frame: &Frame| {
         frame.function.as_deref().is_some_and(|name| name.starts_with("rearguard_crashpath::"))
     };
-    thread.frames.iter().any(is_ours)
+    // Threads that crashed too wait in code of rearguard's as well, under their own names.
+    thread.name.as_deref() == Some("rearguard") && thread.frames.iter().any(is_ours)
 }
 
 fn name(thread: &Thread) -> String {
