@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use tar::{Archive, Builder, EntryType, Header};
 
 use crate::failure::{Failure, Kind};
-use crate::reports::{Entry, STAGES, Where, id_of, state_directory};
+use crate::reports::{Entry, STAGES, Where, default_store, id_of};
 
 /// The application under whose name imported reports are kept, where no store is named.
 const IMPORTED: &str = "rearguard-imported";
@@ -121,14 +121,10 @@ fn import_into(source: &Path, store: &Path) -> Result<String, Problem> {
 }
 
 fn target_store(place: &Where) -> Result<PathBuf, Failure> {
-    if let Some(store) = &place.store {
-        return Ok(store.clone());
+    match &place.store {
+        Some(store) => Ok(store.clone()),
+        None => default_store(place.app.as_deref().unwrap_or(IMPORTED)),
     }
-    let app = place.app.as_deref().unwrap_or(IMPORTED);
-    let states = state_directory().ok_or_else(|| {
-        Failure::new(Kind::Usage, "neither XDG_STATE_HOME nor HOME is set: name a --store")
-    })?;
-    Ok(states.join(app).join("crashes"))
 }
 
 /// Unpacks the files of one report into a directory; returns the report's name.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use crate::analysis::{Depth, Frame, SymbolPlaces, analyse};
+use crate::analysis::{Depth, Frame, SymbolPlaces, analyse, file_name};
 use crate::failure::Failure;
 use crate::reports::metadata::Metadata;
 use crate::reports::{Entry, Where, entries};
@@ -107,8 +107,7 @@ pub(crate) fn place_of(frame: &Frame) -> String {
     let name = frame.function.clone().unwrap_or_else(offset);
     match (&frame.file, frame.line) {
         (Some(file), Some(line)) => {
-            let file = file.rsplit(['/', '\\']).next().unwrap_or(file);
-            format!("{name} ({file}:{line})")
+            format!("{name} ({}:{line})", file_name(file))
         }
         _ => name,
     }

@@ -110,6 +110,16 @@ pub(crate) struct Frame {
     pub(crate) is_guess: bool,
 }
 
+impl Frame {
+    /// The place in the code without any name.
+    pub(crate) fn place(&self) -> String {
+        match &self.module {
+            Some(module) => format!("{module}+{:#x}", self.offset),
+            None => format!("{:#x}, in no module", self.instruction),
+        }
+    }
+}
+
 /// A file that was mapped.
 #[derive(Debug)]
 pub(crate) struct ModuleView {
@@ -241,8 +251,8 @@ impl<'d> Reading<'d> {
         }
         let threads = self.walk(&found, places, depth);
         let own = self.modules.main_module().map(|module| module.base_address());
-        let crashed = self.exception.as_ref().map(MinidumpException::get_crashing_thread_id);
-        let mut views: Vec<Thread> = threads
+        let crashed = self.crashed();
+        let views: Vec<Thread> = threads
             .iter()
             .map(|stack| Thread {
                 id: stack.thread_id,
@@ -251,7 +261,6 @@ impl<'d> Reading<'d> {
                 frames: stack.frames.iter().flat_map(|frame| symbols.frames(frame, own)).collect(),
             })
             .collect();
-        views.sort_by_key(|thread| !thread.is_crashed);
         let modules = self.modules.iter().zip(&found);
         Analysis {
             system: self.system_text(),
@@ -265,6 +274,11 @@ impl<'d> Reading<'d> {
             soft_errors: self.soft_errors(),
             missing_bytes: self.missing_bytes,
         }
+    }
+
+    /// The id of the thread that crashed.
+    fn crashed(&self) -> Option<u32> {
+        self.exception.as_ref().map(MinidumpException::get_crashing_thread_id)
     }
 
     fn system_text(&self) -> String {
@@ -302,7 +316,7 @@ impl<'d> Reading<'d> {
         list.iter().map(|error| soft_error(error).unwrap_or_else(|| error.to_string())).collect()
     }
 
-    /// The stacks of the threads, as many as are walked.
+    /// The stacks of the threads, as many as are walked: the crashed one first.
     fn walk(&self, found: &[Found], places: &SymbolPlaces, depth: Depth) -> Vec<CallStack> {
         let provider = self.provider(found, places);
         let system = SystemInfo {
@@ -314,7 +328,7 @@ impl<'d> Reading<'d> {
             cpu_microcode_version: None,
             cpu_count: usize::from(self.system.raw.number_of_processors),
         };
-        let crashed = self.exception.as_ref().map(MinidumpException::get_crashing_thread_id);
+        let crashed = self.crashed();
         let is_crashed = |thread: &&MinidumpThread<'_>| Some(thread.raw.thread_id) == crashed;
         let threads = &self.threads.threads;
         let others_max = if depth == Depth::Whole { THREADS_MAX } else { 0 };
@@ -424,7 +438,7 @@ fn soft_error(error: &serde_json::Value) -> Option<String> {
 }
 
 /// The name behind the last separator of either system.
-fn file_name(path: &str) -> &str {
+pub(crate) fn file_name(path: &str) -> &str {
     path.rsplit(['/', '\\']).next().unwrap_or(path)
 }
 

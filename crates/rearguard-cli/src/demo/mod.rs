@@ -4,7 +4,6 @@
 //! Each step is checked before it is told, and each wait has a deadline: exit status 0 means that all of it happened.
 
 mod bug;
-mod evidence;
 mod stage;
 pub(crate) mod worker;
 
@@ -15,10 +14,12 @@ use std::time::{Duration, Instant};
 
 use rearguard_cli::collector::{Collector, Script, Submission};
 
-use crate::analysis::{Depth, SymbolPlaces, analyse};
+use crate::analysis::{Analysis, Crash, Depth, SymbolPlaces, analyse};
+use crate::reports::Where;
+use crate::reports::choose::choose_report;
+use crate::reports::metadata::MOMENTS;
 use crate::show::crash;
 use crate::sys::Watched;
-use evidence::Crash;
 use stage::{Said, Stage};
 
 /// The first argument of the worker's role; not for users, so the help doesn't know it.
@@ -90,11 +91,11 @@ fn play(directory: &Path, collector: &Collector) -> Result<(), String> {
         println!("  stderr      {line}");
     }
 
-    tell_timeline(&evidence::timeline(&store, &report)?);
-    tell_dump(&submission, first.pid)?;
+    tell_timeline(&store, &report)?;
+    let analysis = delivered(directory, &submission)?;
+    tell_dump(&analysis, first.pid)?;
     tell_report(&submission);
-    tell_line(directory, &submission)?;
-    Ok(())
+    tell_line(&analysis)
 }
 
 /// The next worker's own account has to be right; returns the report's id.
@@ -120,43 +121,62 @@ fn received(collector: &Collector, report: &str) -> Result<Submission, String> {
     Ok(submission)
 }
 
-fn tell_timeline(moments: &[evidence::Moment]) {
+/// The timeline of the report in the store, which has to be whole and to begin with the crash.
+fn tell_timeline(store: &Path, report: &str) -> Result<(), String> {
+    let place = Where { store: Some(store.to_owned()), app: None };
+    let entry = choose_report(report, &place).map_err(|error| error.to_string())?;
+    let moments = entry.metadata().map_err(|error| error.to_string())?.timeline();
+    for (key, words) in MOMENTS {
+        let is_there = moments.iter().any(|(_, told)| *told == words);
+        check(is_there, &format!("{report}: the timeline lacks {key}"))?;
+    }
+    let (_, begin) = MOMENTS[0];
+    let first = moments.first().map_or("nothing", |(_, words)| *words);
+    check(first == begin, &format!("{report}: earlier than the crash is '{first}'"))?;
     println!("\nThe timeline, from the report's metadata, in milliseconds:");
     for (after_ms, words) in moments {
         println!("  {after_ms:>9.3}   {words}");
     }
+    Ok(())
 }
 
-fn tell_dump(submission: &Submission, worker: u32) -> Result<(), String> {
+/// The delivered minidump, understood as `rearguard show` does it.
+fn delivered(directory: &Path, submission: &Submission) -> Result<Analysis, String> {
     let part = submission.minidump().ok_or("the report has no minidump")?;
-    let crash = evidence::read_dump(&part.bytes)?;
-    let Crash { reason, address, thread, thread_name, place, threads, modules } = &crash;
+    let path = directory.join("delivered.dmp");
+    fs::write(&path, &part.bytes).map_err(|error| format!("{}: {error}", path.display()))?;
+    analyse(&path, &SymbolPlaces::default(), Depth::Whole).map_err(|error| error.to_string())
+}
+
+fn tell_dump(analysis: &Analysis, worker: u32) -> Result<(), String> {
+    let Crash { reason, address, thread, .. } =
+        analysis.crash.as_ref().ok_or("the minidump has no exception")?;
     let thread_text = format!("the crashed thread in the dump is {thread}, not {worker}");
     check(*thread == worker, &thread_text)?;
     let address_text =
         format!("the crash address in the dump is {address:#x}, not {:#x}", bug::ADDRESS);
     check(*address == bug::ADDRESS, &address_text)?;
+    let crashed = analysis.crashed().ok_or("the minidump lacks the crashed thread")?;
+    let frame = crashed.frames.first().ok_or("the minidump has no registers")?;
+    let name = crashed.name.as_deref().unwrap_or_default();
+    let (threads, modules) = (analysis.threads.len(), analysis.modules.len());
     println!("\nThe minidump, as the `minidump` crate reads it:");
     println!("  exception   {reason} at address {address:#x}, a field of a document at null");
-    println!("  thread      {thread} \"{thread_name}\", at {place}");
+    println!("  thread      {thread} \"{name}\", at {}", frame.place());
     println!("  and         {threads} threads, {modules} modules");
     Ok(())
 }
 
-/// The delivered minidump once more, by function and line.
-fn tell_line(directory: &Path, submission: &Submission) -> Result<(), String> {
-    let part = submission.minidump().ok_or("the report has no minidump")?;
-    let path = directory.join("delivered.dmp");
-    fs::write(&path, &part.bytes).map_err(|error| format!("{}: {error}", path.display()))?;
-    let analysis = analyse(&path, &SymbolPlaces::default(), Depth::Whole)
-        .map_err(|error| error.to_string())?;
-    let found = analysis.own_frame().and_then(|frame| frame.function.clone()).unwrap_or_default();
+/// The crash by function and line.
+fn tell_line(analysis: &Analysis) -> Result<(), String> {
+    let found =
+        analysis.own_frame().and_then(|frame| frame.function.as_deref()).unwrap_or_default();
     check(
         found.ends_with(bug::FUNCTION),
         &format!("the crash is shown in '{found}', not in {}", bug::FUNCTION),
     )?;
     println!("\nThe crash, as `rearguard show` tells it:");
-    for line in crash(&analysis).lines() {
+    for line in crash(analysis).lines() {
         println!("  {line}");
     }
     Ok(())

@@ -61,7 +61,7 @@ impl Metadata {
         let at = |key| self.at(&["timeline", key]).and_then(Value::as_u64);
         let mut moments: Vec<(u64, &'static str)> =
             MOMENTS.iter().filter_map(|(key, words)| Some((at(key)?, *words))).collect();
-        moments.sort_unstable_by_key(|(at_ns, _)| *at_ns);
+        moments.sort_by_key(|(at_ns, _)| *at_ns);
         let begin = moments.first().map_or(0, |(at_ns, _)| *at_ns);
         let after = |at_ns: u64| (at_ns - begin) as f64 / 1e6;
         moments.into_iter().map(|(at_ns, words)| (after(at_ns), words)).collect()
@@ -95,7 +95,7 @@ fn has_address(signal: &str) -> bool {
 }
 
 /// The moments of the timeline, in words.
-const MOMENTS: [(&str, &str); 7] = [
+pub(crate) const MOMENTS: [(&str, &str); 7] = [
     ("crash_seen", "the crash handler has seen the crash"),
     ("threads_stopped", "the guard has stopped the other threads"),
     ("threads_released", "and let go of them"),

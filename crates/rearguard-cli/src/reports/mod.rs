@@ -108,11 +108,8 @@ pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
             Err(Failure::new(Kind::Unreadable, text))
         };
     }
-    let states = state_directory().ok_or_else(|| {
-        Failure::new(Kind::Usage, "neither XDG_STATE_HOME nor HOME is set: name a --store")
-    })?;
     if let Some(app) = &place.app {
-        let store = states.join(app).join("crashes");
+        let store = default_store(app)?;
         return if is_store(&store) {
             Ok(vec![store])
         } else {
@@ -120,7 +117,7 @@ pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
             Err(Failure::new(Kind::NoSuchReport, text))
         };
     }
-    let Ok(apps) = fs::read_dir(&states) else { return Ok(Vec::new()) };
+    let Ok(apps) = fs::read_dir(needed_state_directory()?) else { return Ok(Vec::new()) };
     let mut found: Vec<PathBuf> = apps
         .flatten()
         .map(|app| app.path().join("crashes"))
@@ -135,6 +132,17 @@ pub(crate) fn state_directory() -> Option<PathBuf> {
     let absolute =
         |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+}
+
+fn needed_state_directory() -> Result<PathBuf, Failure> {
+    state_directory().ok_or_else(|| {
+        Failure::new(Kind::Usage, "neither XDG_STATE_HOME nor HOME is set: name a --store")
+    })
+}
+
+/// The store of an application that chooses none.
+pub(crate) fn default_store(app: &str) -> Result<PathBuf, Failure> {
+    Ok(needed_state_directory()?.join(app).join("crashes"))
 }
 
 fn is_store(path: &Path) -> bool {
