@@ -74,7 +74,7 @@ pub(crate) fn run(
     } else {
         in_words(&lines, left_out, &place.words(), Look::of_stdout())
     };
-    show(&text).map_err(|error| Failure::from(format!("standard output: {error}")))
+    show(&text)
 }
 
 /// Reads the metadata of all, on as many processors as there are: ten thousand take one a third of a second.

@@ -53,21 +53,19 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Open { report, place } => {
             let path = choose(&report, &place.into())?.dump()?;
             terminal::show(&format!("{}\n", path.display()))
-                .map_err(|error| Failure::from(error.to_string()))
         }
         Command::Export { report, file, place } => {
             archive::export(&choose_report(&report, &place.into())?, &file)
         }
         Command::Import { file, place } => {
             let id = archive::import(&file, &place.into())?;
-            terminal::show(&format!("{id}\n")).map_err(|error| Failure::from(error.to_string()))
+            terminal::show(&format!("{id}\n"))
         }
         Command::Doctor { place, fix } => doctor::run(&place.into(), fix),
         Command::Completions { shell } => {
             let mut script = Vec::new();
             clap_complete::generate(shell, &mut Cli::command(), "rearguard", &mut script);
             terminal::show(&String::from_utf8_lossy(&script))
-                .map_err(|error| Failure::from(error.to_string()))
         }
         Command::Man { directory } => std::fs::create_dir_all(&directory)
             .and_then(|()| clap_mangen::generate_to(Cli::command(), &directory))

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use rustix::termios::tcgetwinsize;
 
+use crate::failure::Failure;
+
 /// The width where none is told.
 const WIDTH_DEFAULT: usize = 80;
 
@@ -76,7 +78,11 @@ pub(crate) fn cut(text: &str, columns: usize) -> String {
 /// Writes a text to standard output, through a pager where a person would have to scroll.
 ///
 /// A reader that has gone is nobody's failure.
-pub(crate) fn show(text: &str) -> io::Result<()> {
+pub(crate) fn show(text: &str) -> Result<(), Failure> {
+    written(text).map_err(|error| Failure::from(format!("standard output: {error}")))
+}
+
+fn written(text: &str) -> io::Result<()> {
     if let Some(mut pager) = pager(text) {
         if let Some(mut input) = pager.stdin.take() {
             let _ = input.write_all(text.as_bytes());

@@ -60,7 +60,7 @@ pub(crate) fn run(place: &Where, fix: bool) -> Result<(), Failure> {
     let mut findings = machine::all();
     findings.extend(stores::all(place, fix)?);
     let text = in_words(&findings, Look::of_stdout());
-    show(&text).map_err(|error| Failure::from(format!("standard output: {error}")))?;
+    show(&text)?;
     let bad = findings.iter().filter(|finding| finding.level == Level::Bad).count();
     match bad {
         0 => Ok(()),

@@ -39,7 +39,7 @@ pub(crate) fn run(
 ) -> Result<(), Failure> {
     let story = read(word, place, symbols)?;
     let text = if as_json { json::of(&story) } else { text::of(&story, extent, Look::of_stdout()) };
-    show(&text).map_err(|error| Failure::from(format!("standard output: {error}")))?;
+    show(&text)?;
     // What can be told is told; that the minidump can't be read is a failure all the same.
     story.problem.map_or(Ok(()), Err)
 }
