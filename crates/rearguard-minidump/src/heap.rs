@@ -189,6 +189,11 @@ pub(crate) fn reserve<T: Copy>(list: &mut List<T>, more: usize) {
     make_room(&mut list.raw, more, size_of::<T>());
 }
 
+/// Where the memory of a list is, with the room for more: address and bytes.
+pub(crate) fn place<T: Copy>(list: &List<T>) -> (usize, usize) {
+    (list.raw.start.as_ptr().addr(), list.raw.room * size_of::<T>())
+}
+
 /// Adds an item to a list.
 #[inline(always)]
 pub(crate) fn add<T: Copy>(list: &mut List<T>, item: T) {

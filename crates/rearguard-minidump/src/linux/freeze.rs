@@ -6,7 +6,9 @@
 //! Then the registers are asked for from the last thread to the first: an answer proves that the thread has stopped, and only where there is none is it waited for.
 //! What doesn't need the threads held doesn't belong here.
 
-use super::{Place, Shared};
+use core::sync::atomic::Ordering;
+
+use super::{First, Place, Shared};
 use super::alarm::Alarm;
 use super::copy::{Copied, Owner};
 use super::memory::TargetMemory;
@@ -99,16 +101,19 @@ impl<'c> Freeze<'c> {
 
     /// Says what the threads are at the beginning, where that is known without a list.
     pub(super) fn set_first(&self, tids: List<i32>) {
-        self.shared.first.set(tids);
+        self.shared.first.set(First { tids, rooms: [(0, 0); 2] });
     }
 
-    /// The threads at the beginning, which the other thread is told too.
+    /// The threads at the beginning, which the other thread is told too, with the rooms for what they have.
     pub(super) fn list_first(&mut self) -> &'c [i32] {
         if self.shared.first.get().is_none() {
             let tids = self.list();
-            self.shared.first.set(tids);
+            let bytes = tids.len().saturating_mul(TYPICAL_STACK_BYTES);
+            let stacks = self.copied.arena.reserve(bytes.min(self.request.limits.file_bytes_max));
+            heap::reserve(&mut self.registers, tids.len());
+            self.shared.first.set(First { tids, rooms: [stacks, heap::place(&self.registers)] });
         }
-        self.shared.first.get().map(|first| &**first).unwrap_or_default()
+        self.shared.first.get().map(|first| &*first.tids).unwrap_or_default()
     }
 
     /// Everything, up to the copies; the threads are held when it returns.
@@ -151,10 +156,6 @@ impl<'c> Freeze<'c> {
             if round == 0 {
                 // Only now is there time to wait, for another tracer or for memory: nothing is stopped yet.
                 self.seize_again(&mut group);
-                let seized = group.iter().filter(|held| held.hold == Hold::Seized).count();
-                let bytes = seized.saturating_mul(TYPICAL_STACK_BYTES);
-                self.copied.arena.prepare(bytes.min(self.request.limits.file_bytes_max));
-                heap::reserve(&mut self.registers, seized);
                 self.step(Step::Seized);
                 if is_apart {
                     // A busy thread of the target would have this processor for milliseconds, once it was given up.
@@ -173,6 +174,7 @@ impl<'c> Freeze<'c> {
                     held.hold = Hold::Ended;
                 }
             }
+            self.shared.is_called.store(true, Ordering::Relaxed);
             for held in group.iter_mut().rev().filter(|held| held.hold == Hold::Seized) {
                 self.wait_stop(held, deadline, alarm.is_some());
             }

@@ -147,12 +147,12 @@ impl<'p> TargetMemory<'p> {
                 (Way::File(file), _) => sys::read_at(file, address, rest),
                 (_, Some(tid)) => ptrace::peek(tid, address).map(|word| {
                     copy(rest, &word.to_le_bytes());
-                    size_of::<u64>()
+                    rest.len().min(size_of::<u64>())
                 }),
                 (_, None) => Ok(0),
             };
             match got {
-                Ok(got) if got > 0 => piece.got += got.min(rest.len()),
+                Ok(got) if got > 0 => piece.got += got,
                 Err(errno) if matches!(self.way, Way::File(_)) && !no_memory_there(errno) => return Err(errno),
                 Ok(_) | Err(_) => break,
             }
@@ -177,9 +177,10 @@ impl Arena {
         arena
     }
 
-    /// Gets memory for that many more bytes, so that no page has to be found for them while threads are held.
-    pub(super) fn prepare(&mut self, bytes: usize) {
-        heap::resize(&mut self.bytes, self.used + bytes, 0);
+    /// Makes room for that many more bytes, and says where all is: address and bytes.
+    pub(super) fn reserve(&mut self, bytes: usize) -> (usize, usize) {
+        heap::reserve(&mut self.bytes, bytes);
+        heap::place(&self.bytes)
     }
 
     fn make_room(&mut self, more: usize) {

@@ -23,6 +23,7 @@ mod system;
 
 use core::fmt;
 use core::ops::Range;
+use core::sync::atomic::{AtomicBool, Ordering};
 use std::io::{self, Write};
 
 use copy::{Copied, Owner};
@@ -48,6 +49,9 @@ const AUXV_BYTES_MAX: usize = 4096;
 
 /// Threads among which a living one is looked for.
 const LIVING_SEARCH_MAX: usize = 256;
+
+/// A smaller room is part of memory that was touched long ago, as a rule.
+const ROOM_BYTES_MIN: usize = 128 * 1024;
 
 /// Bytes of a thread's name; the kernel keeps 16.
 const NAME_BYTES_MAX: usize = 64;
@@ -156,7 +160,7 @@ extern "C" fn take(request: &Request<'_>, who: i32, capture: &mut Capture<'_>) {
         .ok();
     let proc = proc.as_ref();
     let place = &Place { request, proc, who };
-    let shared = Shared { first: Handover::new(), target: Handover::new() };
+    let shared = Shared { first: Handover::new(), is_called: AtomicBool::new(false), target: Handover::new() };
     let mut freeze = Freeze::new(place, &shared);
     let mut names = List::new();
     (capture.times, capture.ending) = both(&mut freeze, || names = describe(snapshot, place, &shared));
@@ -211,13 +215,7 @@ fn nobody_to_hold(freeze: &Freeze<'_>) -> Option<List<i32>> {
 /// The frozen phase, the beginning of the release, and what is done `meanwhile`.
 fn both(freeze: &mut Freeze<'_>, mut meanwhile: impl FnMut()) -> (Times, Ending) {
     // Without anybody to hold, the thread that would hold them is only in the way.
-    let alone = match nobody_to_hold(freeze) {
-        Some(tids) => {
-            freeze.set_first(tids);
-            true
-        }
-        None => false,
-    };
+    let alone = nobody_to_hold(freeze).map(|tids| freeze.set_first(tids)).is_some();
     let mut ending = Ending::none();
     if !alone {
         match helper::run(system::processors(), |is_apart| freeze.run(is_apart), &mut meanwhile) {
@@ -248,10 +246,19 @@ pub(crate) struct Place<'p> {
 
 /// What the two threads tell each other.
 struct Shared {
-    /// From the one that stops to the one that reads: the threads at the beginning.
-    first: Handover<List<i32>>,
+    /// From the one that stops to the one that reads.
+    first: Handover<First>,
+    /// The same way: the threads were told to stop.
+    is_called: AtomicBool,
     /// The other way.
     target: Handover<Target>,
+}
+
+/// The threads at the beginning.
+struct First {
+    tids: List<i32>,
+    /// Where their registers and stacks will be, so that no page has to be found for them while they are held.
+    rooms: [(usize, usize); 2],
 }
 
 /// What has to be known of the target to copy from it.
@@ -318,10 +325,19 @@ fn describe(snapshot: &mut Snapshot, place: &Place<'_>, shared: &Shared) -> List
     for extra in [extras.open_files, extras.command_line, extras.environment].into_iter().flatten() {
         extra(place, snapshot);
     }
-    let first = shared.first.wait().map(|first| &**first).unwrap_or_default();
+    let Some(First { tids, rooms }) = shared.first.wait() else { return List::new() };
+    for room in rooms {
+        if room.1 > ROOM_BYTES_MIN {
+            sys::get_pages(*room);
+        }
+    }
     let mut names = List::new();
-    heap::reserve(&mut names, first.len());
-    for tid in first {
+    heap::reserve(&mut names, tids.len());
+    for tid in tids {
+        if shared.is_called.load(Ordering::Relaxed) {
+            // They have to run to stop, and nobody else lets them on this processor.
+            sys::yield_now();
+        }
         heap::add(&mut names, name(proc, *tid, &mut snapshot.strings));
     }
     names

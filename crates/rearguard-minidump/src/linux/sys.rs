@@ -87,9 +87,14 @@ pub(super) fn link_count(file: &OwnedFd) -> Result<u64, Errno> {
 
 /// Whether the thread is one of the process's; EPERM says yes too.
 pub(super) fn thread_exists(pid: i32, tid: i32) -> bool {
+    ask_thread(pid, tid) != Err(libc::ESRCH)
+}
+
+/// Asks for a thread of a process; ESRCH says that it has none of that number.
+pub(super) fn ask_thread(pid: i32, tid: i32) -> Result<(), Errno> {
     // SAFETY: signal 0 only asks.
     let result = unsafe { libc::syscall(libc::SYS_tgkill, pid, tid, 0) };
-    checked(result) != Err(libc::ESRCH)
+    checked(result).map(|_| ())
 }
 
 /// The process of the caller, and the thread.
@@ -203,6 +208,15 @@ pub(super) fn ticks_per_second() -> u64 {
     // SAFETY: the call takes a number and has no effect.
     let ticks = unsafe { libc::sysconf(libc::_SC_CLK_TCK) };
     u64::try_from(ticks).ok().filter(|ticks| *ticks > 0).unwrap_or(100)
+}
+
+/// Gets the pages of memory, given by address and bytes, before they are touched; where the kernel can't, which is before 5.14, the touch does. Memory that was given back meanwhile does no harm.
+pub(super) fn get_pages((address, len): (usize, usize)) {
+    // SAFETY: the call takes a number and has no effect.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let before = address % usize::try_from(page).unwrap_or(0).max(1);
+    // SAFETY: no byte of the memory changes.
+    unsafe { libc::madvise(ptr::without_provenance_mut(address - before), len + before, libc::MADV_POPULATE_WRITE) };
 }
 
 /// Processors that the system has running; 0 when it doesn't tell.

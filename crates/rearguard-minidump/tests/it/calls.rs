@@ -160,15 +160,17 @@ pub(crate) fn become_nobody() {
 
 /// Lets some system calls fail with EPERM from now on, as the filters of containers do.
 pub(crate) fn deny(numbers: &[libc::c_long]) {
+    answer(numbers, libc::EPERM as u32);
+}
+
+/// Lets a filter answer some system calls in the kernel's place from now on, with an error number or with success.
+pub(crate) fn answer(numbers: &[libc::c_long], errno: u32) {
     let statement = |code: u32, k: u32| libc::sock_filter { code: code as u16, jt: 0, jf: 0, k };
     let mut program = vec![statement(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0)];
     for number in numbers {
         let equal = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
         program.push(libc::sock_filter { code: equal, jt: 0, jf: 1, k: *number as u32 });
-        program.push(statement(
-            libc::BPF_RET | libc::BPF_K,
-            libc::SECCOMP_RET_ERRNO | libc::EPERM as u32,
-        ));
+        program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ERRNO | errno));
     }
     program.push(statement(libc::BPF_RET | libc::BPF_K, libc::SECCOMP_RET_ALLOW));
     let filter = libc::sock_fprog { len: program.len() as u16, filter: program.as_mut_ptr() };

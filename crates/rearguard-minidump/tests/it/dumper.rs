@@ -40,6 +40,14 @@ pub(crate) fn run(words: &[&str]) {
             calls::deny(&[libc::SYS_process_vm_readv, libc::SYS_pread64]);
             dump_with(None);
         }
+        ["answer-asking"] => {
+            calls::answer(&[libc::SYS_tgkill], 0);
+            dump_with(None);
+        }
+        ["deny-asking"] => {
+            calls::deny(&[libc::SYS_tgkill]);
+            dump_with(None);
+        }
         ["deny-clone"] => {
             calls::deny(&[libc::SYS_clone, libc::SYS_clone3]);
             dump_with(None);

@@ -138,15 +138,6 @@ fn call_the_roll(zoo: &mut Zoo, made: usize) {
     assert_eq!(zoo.answer(), ["heard", &made.to_string()]);
 }
 
-/// The ids of the threads of a dump, in ascending order; none is there twice.
-fn thread_ids(dump: &Dump) -> Vec<i32> {
-    let listed: Vec<i32> =
-        dump.threads().threads.iter().map(|thread| thread.raw.thread_id as i32).collect();
-    let ids: BTreeSet<i32> = listed.iter().copied().collect();
-    assert_eq!(ids.len(), listed.len(), "a thread is there twice: {listed:?}");
-    ids.into_iter().collect()
-}
-
 /// The threads of a dump that have registers and a stack.
 fn whole_threads(dump: &Dump) -> Vec<i32> {
     let (system, memory, threads) = (dump.system(), dump.memory(), dump.threads());
@@ -186,7 +177,7 @@ fn ten_thousand_threads_are_dumped_and_go_on() {
         let dump = open(bytes);
         assert_eq!(dump.exception().get_crashing_thread_id(), crash.tid as u32);
         assert!(dump.soft_errors().contains("describe more threads than"));
-        let ids = thread_ids(&dump);
+        let ids = dump.thread_ids();
         assert_eq!(ids.len(), 2048);
         assert!(ids.contains(&zoo.pid()) && ids.contains(&crash.tid));
         let but_main = |ids: &[i32]| -> Vec<i32> {
@@ -215,7 +206,7 @@ fn ten_thousand_threads_are_dumped_and_go_on() {
         (times.threads_released_ns - times.first_stop_ns) / 1000
     );
     let dump = open(bytes);
-    assert_eq!(thread_ids(&dump), all);
+    assert_eq!(dump.thread_ids(), all);
     assert_eq!(whole_threads(&dump).len(), all.len());
     call_the_roll(&mut zoo, made);
 }
@@ -298,7 +289,7 @@ fn the_most_mappings_that_there_can_be_are_dumped() {
     assert!(bytes.len() <= request.limits.file_bytes_max);
     let dump = open(bytes);
     assert_eq!(dump.exception().get_crashing_thread_id(), target.stand_in.tid as u32);
-    assert_eq!(thread_ids(&dump).len(), target.zoo.states().len());
+    assert_eq!(dump.thread_ids().len(), target.zoo.states().len());
     assert_eq!(whole_threads(&dump).len(), target.zoo.states().len());
 
     let mut request = target.stand_in.request(&target.zoo);
@@ -334,7 +325,7 @@ fn mappings_behind_the_limit_are_told() {
         assert!(told.contains(&"read mappings"), "{maps_bytes_max}: {told:?}");
         let dump = open(capture.encode());
         assert_eq!(dump.exception().get_crashing_thread_id(), target.stand_in.tid as u32);
-        assert_eq!(thread_ids(&dump).len(), target.zoo.states().len());
+        assert_eq!(dump.thread_ids().len(), target.zoo.states().len());
         assert_eq!(whole_threads(&dump).len(), target.zoo.states().len(), "{maps_bytes_max}");
         assert!(!contains(&dump.bytes, SECRET), "{maps_bytes_max}");
         assert!(!contains(&dump.bytes, "--nocapture"), "{maps_bytes_max}");
@@ -621,7 +612,7 @@ fn threads_that_come_and_go_are_there_once() {
         }
         let dump = open(capture.encode());
         assert_eq!(dump.exception().get_crashing_thread_id(), stand_in.tid as u32, "{round}");
-        let ids: BTreeSet<i32> = thread_ids(&dump).into_iter().collect();
+        let ids: BTreeSet<i32> = dump.thread_ids().into_iter().collect();
         assert!(staying.is_subset(&ids), "{round}: {staying:?} {ids:?}");
         regions(&dump);
         threads += ids.len();
@@ -771,6 +762,6 @@ fn a_dumper_killed_at_any_moment_leaves_no_thread_stopped() {
     ping(&mut zoo);
     let dump = Dump::parse(zoo::capture(&Request::new(zoo.pid())).unwrap().encode());
     assert_eq!(dump.soft_errors(), "");
-    assert_eq!(thread_ids(&dump).len(), zoo.states().len());
+    assert_eq!(dump.thread_ids().len(), zoo.states().len());
     ping(&mut zoo);
 }

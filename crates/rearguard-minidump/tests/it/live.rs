@@ -52,6 +52,27 @@ pub(crate) fn start(count: usize) -> (Zoo, Vec<(i32, u64)>) {
     (zoo, threads)
 }
 
+/// A target with a few threads, and between its main thread's number and theirs those of other threads that live.
+pub(crate) fn with_strangers(test: impl FnOnce(&Zoo, &[(i32, u64)])) {
+    let mut zoo = Zoo::start("late-threads 4");
+    assert_eq!(zoo.answer(), ["alone"]);
+    let end = Arc::new(Barrier::new(101));
+    let strangers: Vec<_> = (0..100)
+        .map(|_| {
+            let end = end.clone();
+            std::thread::spawn(move || end.wait())
+        })
+        .collect();
+    zoo.tell("go");
+    let threads = ready(&mut zoo);
+    test(&zoo, &threads);
+    end.wait();
+    for stranger in strangers {
+        stranger.join().unwrap();
+    }
+    ping(&mut zoo);
+}
+
 fn ready(zoo: &mut Zoo) -> Vec<(i32, u64)> {
     let mut threads = Vec::new();
     loop {
@@ -72,6 +93,18 @@ pub(crate) fn ping(zoo: &mut Zoo) {
     zoo.tell("ping");
     assert_eq!(zoo.answer(), ["pong"]);
     ready(zoo);
+}
+
+/// Goal: threads whose ids are far from the main thread's are found as well.
+#[test]
+fn threads_far_apart_are_all_there() {
+    with_strangers(|zoo, threads| {
+        let dump = Dump::parse(zoo::capture(&Request::new(zoo.pid())).unwrap().encode());
+        assert_eq!(dump.thread_ids(), zoo.thread_ids());
+        for (tid, _) in threads {
+            assert!(dump.stack(*tid).is_some() && dump.context(*tid).is_some());
+        }
+    });
 }
 
 /// Goal: a dump of a living process describes every thread, and the process goes on as if nothing had been.

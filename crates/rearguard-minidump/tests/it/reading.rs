@@ -2,6 +2,8 @@
 //!
 //! Every dump that a test reads is given to `minidump-processor` too, and is kept for the readers that `cargo xtask readers` starts.
 
+use std::collections::BTreeSet;
+
 use minidump::system_info::Cpu;
 use minidump::{
     Minidump, MinidumpContext, MinidumpException, MinidumpMiscInfo, MinidumpModuleList,
@@ -59,6 +61,15 @@ impl Dump {
 
     pub(crate) fn threads(&self) -> MinidumpThreadList<'_> {
         self.dump.get_stream().unwrap()
+    }
+
+    /// The ids of the threads, in ascending order; none is there twice.
+    pub(crate) fn thread_ids(&self) -> Vec<i32> {
+        let listed: Vec<i32> =
+            self.threads().threads.iter().map(|thread| thread.raw.thread_id as i32).collect();
+        let ids: BTreeSet<i32> = listed.iter().copied().collect();
+        assert_eq!(ids.len(), listed.len(), "a thread is there twice: {listed:?}");
+        ids.into_iter().collect()
     }
 
     pub(crate) fn names(&self) -> MinidumpThreadNames {

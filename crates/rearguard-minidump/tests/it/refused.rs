@@ -1,7 +1,7 @@
 //! Systems that refuse a part of what a capture asks for.
 
 use crate::killed::Scratch;
-use crate::live::{ping, start};
+use crate::live::{ping, start, with_strangers};
 use crate::reading::Dump;
 use crate::zoo::{SECRET, Zoo, contains};
 
@@ -63,6 +63,17 @@ fn without_a_helper_thread_the_dump_is_the_same() {
         assert!(dump.stack(*tid).is_some() && dump.context(*tid).is_some());
     }
     ping(&mut zoo);
+}
+
+/// Goal: a filter that says of any number that it is a thread's makes nobody else a thread of the target.
+#[test]
+fn only_threads_of_the_target_are_dumped() {
+    with_strangers(|zoo, _| {
+        for role in ["answer-asking", "deny-asking"] {
+            let dump = dump(zoo, role, "");
+            assert_eq!(dump.thread_ids(), zoo.thread_ids(), "{role}: {}", dump.soft_errors());
+        }
+    });
 }
 
 /// Goal: where nothing of the target can be read the handler's own copy makes the dump.

@@ -27,6 +27,11 @@ fn child_role() {
     let words: Vec<&str> = role.split(' ').collect();
     match words[..] {
         ["threads", count] => crate::live::target(count.parse().unwrap()),
+        ["late-threads", count] => {
+            say("alone");
+            assert_eq!(command(), "go");
+            crate::live::target(count.parse().unwrap());
+        }
         ["signals"] => crate::live::signals_target(),
         ["leaderless"] => crate::crash::leaderless_target(),
         ["vfork"] => crate::live::vfork_target(),
@@ -119,6 +124,13 @@ impl Zoo {
             states.push((entry.file_name().to_str().unwrap().parse().unwrap(), state));
         }
         states
+    }
+
+    /// The ids of the child's threads, in ascending order.
+    pub(crate) fn thread_ids(&self) -> Vec<i32> {
+        let mut ids: Vec<i32> = self.states().into_iter().map(|(tid, _)| tid).collect();
+        ids.sort_unstable();
+        ids
     }
 
     /// Waits until all threads are in the same state.
