@@ -1,13 +1,16 @@
 //! The command line.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
+use bytesize::ByteSize;
 use clap::{Args, Parser, Subcommand};
 
 use crate::analysis::SymbolPlaces;
 use crate::failure::{Failure, Kind};
 use crate::list::Frames;
 use crate::reports::Where;
+use crate::upload::Target;
 
 /// What stands below the help: the statuses that scripts can rely on.
 const EXIT_STATUSES: &str = "Exit status: 0 done; 1 it could not be done; 2 the command line is at fault; \
@@ -87,6 +90,54 @@ pub(crate) enum Command {
         #[command(flatten)]
         place: PlaceArgs,
     },
+    /// Sends a report, or all that wait, to a collector now; the answers are noted in the reports.
+    ///
+    /// That you call it is the consent; where the user of an application has withdrawn theirs, or forbidden it for a run, nothing is sent.
+    #[command(
+        after_help = "Examples:\n  rearguard upload 3f2a --collector https://reports.example.com/submit\n  rearguard upload --pending --app my-app --collector http://127.0.0.1:8080/"
+    )]
+    Upload {
+        /// An id or a unique beginning of one, or `latest`: also one that was refused, tried often enough, or imported.
+        #[arg(
+            value_name = "ID|latest",
+            required_unless_present = "pending",
+            conflicts_with = "pending"
+        )]
+        report: Option<String>,
+        /// All that wait, oldest first, whenever their next try would be due.
+        #[arg(long)]
+        pending: bool,
+        #[command(flatten)]
+        place: PlaceArgs,
+        #[command(flatten)]
+        target: TargetArgs,
+    },
+    /// Removes reports that are beyond a bound: too old, too many, too large together.
+    ///
+    /// The oldest go first. Reports that wait to be sent stay, unless `--waiting` is given.
+    #[command(
+        after_help = "Examples:\n  rearguard prune --older-than 30d --dry-run\n  rearguard prune --keep 20 --app my-app\n  rearguard prune --keep 0 --waiting --store ./crashes"
+    )]
+    #[command(group = clap::ArgGroup::new("bound").required(true).multiple(true))]
+    Prune {
+        /// Removes what is older, such as 30d, 12h or 1h 30m.
+        #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, group = "bound")]
+        older_than: Option<Duration>,
+        /// Keeps so many of each store, the newest.
+        #[arg(long, value_name = "N", group = "bound")]
+        keep: Option<usize>,
+        /// Keeps so many bytes of each store, of the newest, such as 64MiB.
+        #[arg(long, value_name = "SIZE", group = "bound")]
+        bytes: Option<ByteSize>,
+        /// Also what waits to be sent.
+        #[arg(long)]
+        waiting: bool,
+        /// Only says what would be removed.
+        #[arg(long, short = 'n')]
+        dry_run: bool,
+        #[command(flatten)]
+        place: PlaceArgs,
+    },
     /// Checks what on this machine can keep crashes from being captured, kept or sent, and says what to do about each.
     #[command(after_help = "Examples:\n  rearguard doctor\n  rearguard doctor --app my-app --fix")]
     Doctor {
@@ -141,6 +192,29 @@ pub(crate) struct PlaceArgs {
 impl From<PlaceArgs> for Where {
     fn from(PlaceArgs { store, app }: PlaceArgs) -> Where {
         Where { store, app }
+    }
+}
+
+/// Where reports are sent.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct TargetArgs {
+    /// The collector's URL, as the application's builder has it.
+    #[arg(long, value_name = "URL")]
+    collector: String,
+    /// A file of certificates (PEM) that the collector's must be signed by.
+    #[arg(long, value_name = "FILE")]
+    certificates: Option<PathBuf>,
+    /// Puts product, version and guid into the URL's query, where Crashpad's servers look for them.
+    #[arg(long)]
+    query: bool,
+    /// How long one report may take, such as 30d, 12h or 1h 30m.
+    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
+    wait: Duration,
+}
+
+impl From<TargetArgs> for Target {
+    fn from(TargetArgs { collector, certificates, query, wait }: TargetArgs) -> Target {
+        Target { collector, certificates, has_query: query, wait_max: wait }
     }
 }
 

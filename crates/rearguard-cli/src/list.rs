@@ -16,7 +16,7 @@ use crate::terminal::{Look, Style, cut, harmless, show};
 const SCHEMA: u32 = 1;
 
 /// Characters of an id that are shown; twice as many reports as a store keeps have different ones.
-const ID_CHARS: usize = 8;
+pub(crate) const ID_CHARS: usize = 8;
 
 /// How long the minidumps of a table are looked into where nobody has asked for it: a list is there at once.
 const FRAMES_MAX: Duration = Duration::from_millis(100);

@@ -10,10 +10,12 @@ mod demo;
 mod doctor;
 mod failure;
 mod list;
+mod prune;
 mod reports;
 mod show;
 mod sys;
 mod terminal;
+mod upload;
 
 use std::process::ExitCode;
 
@@ -60,6 +62,18 @@ fn run(command: Command) -> Result<(), Failure> {
         Command::Import { file, place } => {
             let id = archive::import(&file, &place.into())?;
             terminal::show(&format!("{id}\n"))
+        }
+        Command::Upload { report, pending: _, place, target } => {
+            upload::run(report.as_deref(), &place.into(), &target.into())
+        }
+        Command::Prune { older_than, keep, bytes, waiting, dry_run, place } => {
+            let bounds = prune::Bounds {
+                older_than,
+                keep,
+                bytes: bytes.map(|bytes| bytes.as_u64()),
+                waiting,
+            };
+            prune::run(&bounds, &place.into(), dry_run)
         }
         Command::Doctor { place, fix } => doctor::run(&place.into(), fix),
         Command::Completions { shell } => {

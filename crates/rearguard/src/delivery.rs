@@ -27,6 +27,9 @@ pub(crate) enum Sent {
     Nothing,
 }
 
+/// What stands in a report while it is sent.
+pub(crate) const UNDER_WAY: &str = "it is being sent";
+
 /// One guard's way of sending.
 pub(crate) struct Sender<'a> {
     pub(crate) record: &'a LaunchRecord,
@@ -103,12 +106,8 @@ impl Sender<'_> {
         } else {
             None
         };
-        let note = |report: &Report, delivery: Delivery<'_>, tries: &Tries| {
-            let json = with_delivery(&json, delivery, tries);
-            json.is_some_and(|json| store.update(report, &json).is_ok())
-        };
         if let Some(reason) = end {
-            note(report, Delivery::Skipped(reason), tries);
+            note(store, report, &json, Delivery::Skipped(reason), tries);
             let _ = store.complete(report);
             return Sent::Nothing;
         }
@@ -117,16 +116,29 @@ impl Sender<'_> {
             return Sent::Nothing;
         }
         if let Some(reason) = store.take_turn(now_s) {
-            note(report, Delivery::Pending(reason), tries);
+            note(store, report, &json, Delivery::Pending(reason), tries);
             return Sent::Waits;
         }
         tries.count += 1;
-        if !note(report, Delivery::Pending("it is being sent"), tries) {
+        if !note(store, report, &json, Delivery::Pending(UNDER_WAY), tries) {
             // What isn't counted would be sent without end.
             return Sent::Waits;
         }
+        self.deliver(report, &mut back, &json, &|_, _| store.may_send(), now_ns).0
+    }
+
+    /// Posts a report whose try is counted, and notes what came of it; also in words.
+    pub(crate) fn deliver(
+        &self,
+        report: &mut Report,
+        back: &mut ReadBack,
+        json: &[u8],
+        may_send: &dyn Fn(usize, usize) -> bool,
+        now_ns: u64,
+    ) -> (Sent, Text) {
+        let (store, now_s) = (self.store, now_ns / 1_000_000_000);
         fail_spots::pass("delivery-begun");
-        let outcome = self.post(report, &back, &json);
+        let outcome = self.post(report, back, json, may_send);
         fail_spots::pass("delivery-answered");
         let tries = &mut back.tries;
         let waiting;
@@ -152,17 +164,24 @@ impl Sender<'_> {
                 (Delivery::Pending(&waiting), Sent::Waits)
             }
         };
-        tries.add(&joined(&[&readable_time(now_ns), " ", &delivery.in_words()]));
-        note(report, delivery, tries);
+        let words = delivery.in_words();
+        tries.add(&joined(&[&readable_time(now_ns), " ", &words]));
+        note(store, report, json, delivery, tries);
         fail_spots::pass("delivery-noted");
         if sent != Sent::Waits {
             let _ = store.complete(report);
             fail_spots::pass("delivery-completed");
         }
-        sent
+        (sent, words)
     }
 
-    fn post(&self, report: &Report, back: &ReadBack, json: &[u8]) -> Outcome {
+    fn post(
+        &self,
+        report: &Report,
+        back: &ReadBack,
+        json: &[u8],
+        may_send: &dyn Fn(usize, usize) -> bool,
+    ) -> Outcome {
         let dump = self.store.read_dump(report);
         let attachments = match self.hooks.attach {
             Some(attach) => (attach.stored)(self.store, report),
@@ -181,7 +200,7 @@ impl Sender<'_> {
             attachments: &attachments,
             certificates: &self.record.certificates,
             hooks: self.hooks,
-            may_send: &|| self.store.may_send(),
+            may_send,
             deadline_ns: self.deadline_ns,
         });
         if let Some(dump) = dump {
@@ -196,6 +215,18 @@ impl Sender<'_> {
     fn left_ms(&self) -> u64 {
         self.deadline_ns.saturating_sub(process::monotonic_ns()) / 1_000_000
     }
+}
+
+/// Writes what is known of a report's delivery into its metadata.
+pub(crate) fn note(
+    store: &Store,
+    report: &Report,
+    json: &[u8],
+    delivery: Delivery<'_>,
+    tries: &Tries,
+) -> bool {
+    let json = with_delivery(json, delivery, tries);
+    json.is_some_and(|json| store.update(report, &json).is_ok())
 }
 
 fn with_wait(reason: &str, after_s: Option<u64>) -> Text {

@@ -43,6 +43,8 @@ mod redaction;
 mod report_id;
 mod reporting;
 mod role;
+#[cfg(feature = "send-now")]
+mod sending;
 mod settings;
 mod signature;
 mod store;
@@ -65,6 +67,8 @@ pub use reporting::Consent;
 #[cfg(feature = "roles")]
 pub use role::ROLE_ARGUMENT_PREFIX;
 pub use role::{EXIT_GUARD_ARGUMENT, EXIT_GUARD_NOT_NEEDED, GUARD_ARGUMENT_PREFIX};
+#[cfg(feature = "send-now")]
+pub use sending::{Progress, SentReport, Which};
 #[cfg(feature = "roles")]
 pub use settings::AppRole;
 pub use settings::Topology;
@@ -297,6 +301,26 @@ impl Rearguard {
     /// Takes this process's role.
     ///
     /// In the worker it makes the channel, starts the guard, arms the crash handler for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS, and returns within a fraction of a millisecond.
+    /// Sends reports of the store to the collector, now and from this process, because a person asks for it: a button "send now", a tool. What the builder says of store, collector, consent, certificates, transport, query and installation holds; no guard is needed, and none is started.
+    ///
+    /// Each report has `wait_max` at most. Blocks; `progress` is called before each piece of a body, and a report that another process has in hand is left to it. Each try is counted and noted in the report, as a guard's is; limits and schedule are a guard's alone.
+    ///
+    /// With the feature `send-now`.
+    ///
+    /// # Errors
+    ///
+    /// A setting that can't be used, no collector, no consent, no such store, no report of that UUID.
+    /// What comes of each report is no error.
+    #[cfg(feature = "send-now")]
+    pub fn send_now(
+        &self,
+        which: Which<'_>,
+        wait_max: Duration,
+        progress: &mut dyn FnMut(&Progress<'_>),
+    ) -> Result<Vec<SentReport>, Error> {
+        sending::send_now(&self.settings, which, wait_max, progress)
+    }
+
     /// In the guard it never returns, nor in the first process with [`Topology::GuardFirst`].
     ///
     /// # Errors

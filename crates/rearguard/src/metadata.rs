@@ -79,6 +79,9 @@ impl Delivery<'_> {
     }
 }
 
+/// Why a report is skipped whose user had forbidden to send it.
+pub(crate) const FORBIDDEN: &str = "the user's variable forbids it";
+
 /// The state of a report that waits.
 const PENDING: &str = "pending";
 
@@ -371,6 +374,14 @@ pub(crate) fn read_back(json: &[u8]) -> Option<ReadBack> {
 pub(crate) fn is_pending(json: &[u8]) -> bool {
     let delivery = core::str::from_utf8(json).ok().and_then(|text| behind(text, DELIVERY));
     delivery.is_some_and(says_pending)
+}
+
+/// How metadata say that a delivery ended: the state, and the reason where there is one.
+#[cfg(feature = "send-now")]
+pub(crate) fn delivery_state(json: &[u8]) -> Option<(Text, Text)> {
+    let delivery = behind(core::str::from_utf8(json).ok()?, DELIVERY)?;
+    let member = |marker| Some(string(behind(delivery, marker)?)?.0);
+    Some((member("\"state\": ")?, member("\"reason\": ").unwrap_or_default()))
 }
 
 fn says_pending(delivery: &str) -> bool {

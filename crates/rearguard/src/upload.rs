@@ -29,7 +29,7 @@ pub(crate) struct Parcel<'a> {
     pub(crate) certificates: &'a [u8],
     pub(crate) hooks: Hooks,
     /// Asked before anything is sent, and while it is.
-    pub(crate) may_send: &'a dyn Fn() -> bool,
+    pub(crate) may_send: &'a dyn Fn(usize, usize) -> bool,
     /// Until when it may take, by the monotonic clock.
     pub(crate) deadline_ns: u64,
 }
@@ -344,7 +344,7 @@ mod tests {
             attachments: &[("a\".log", b"x".to_vec().into())],
             certificates: b"",
             hooks: Hooks::default(),
-            may_send: &|| true,
+            may_send: &|_, _| true,
             deadline_ns: 1,
         };
         let body = Text::from_utf8(body(&parcel, "B")).expect("it is text here");

@@ -37,7 +37,7 @@ const TEST_CRATE_EDGES: [(&str, &[&str]); 3] = [
 ///
 /// `guard` and `worker` are in nobody's row: they are two processes and meet in the black box only.
 /// The names that several modules share stand below them: configuration, limits, errors, encodings.
-const MODULE_EDGES: [(&str, &[&str]); 27] = [
+const MODULE_EDGES: [(&str, &[&str]); 28] = [
     (
         "worker",
         &[
@@ -96,6 +96,11 @@ const MODULE_EDGES: [(&str, &[&str]); 27] = [
             "text",
             "upload",
         ],
+    ),
+    // A person's way to send: nobody's but the public face's.
+    (
+        "sending",
+        &["delivery", "error", "heap", "hooks", "launch", "metadata", "settings", "store", "sys"],
     ),
     (
         "store",

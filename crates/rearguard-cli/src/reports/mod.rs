@@ -31,6 +31,11 @@ pub(crate) struct Where {
 }
 
 impl Where {
+    /// Whether one store is meant, by its directory or by its application.
+    pub(crate) fn names_one(&self) -> bool {
+        self.store.is_some() || self.app.is_some()
+    }
+
     /// Where is looked, for whoever finds nothing there.
     pub(crate) fn words(&self) -> String {
         if let Some(store) = &self.store {
@@ -54,6 +59,12 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The store that it lies in.
+    pub(crate) fn store(&self) -> PathBuf {
+        let stage = self.directory.parent();
+        stage.and_then(Path::parent).unwrap_or(&self.directory).to_owned()
+    }
+
     /// The minidump, if there is one.
     pub(crate) fn dump(&self) -> Option<PathBuf> {
         Some(self.dump_path()).filter(|path| path.is_file())

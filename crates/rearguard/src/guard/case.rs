@@ -15,7 +15,7 @@ use crate::hooks;
 use crate::json::hexadecimal;
 use crate::launch::LaunchRecord;
 use crate::limits;
-use crate::metadata::{Delivery, Metadata, Timeline, is_pending};
+use crate::metadata::{Delivery, FORBIDDEN, Metadata, Timeline, is_pending};
 use crate::report_id::{uuid_bytes, uuid_text};
 use crate::reporting::Consent;
 use crate::store::{Content, Report, Store};
@@ -440,9 +440,7 @@ impl Case {
     fn planned_delivery(&self) -> Delivery<'static> {
         match (&self.record.collector, self.record.reporting.consent) {
             _ if !is_delivered(&self.metadata) => Delivery::Skipped("neither a crash nor a panic"),
-            _ if self.record.reporting.is_forbidden => {
-                Delivery::Skipped("the user's variable forbids it")
-            }
+            _ if self.record.reporting.is_forbidden => Delivery::Skipped(FORBIDDEN),
             (None, _) => Delivery::Pending("no collector is set"),
             (Some(_), Consent::Denied) => Delivery::Pending("no consent"),
             (Some(_), Consent::Ask) => Delivery::Pending("the user has not said yes"),

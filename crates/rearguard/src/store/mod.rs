@@ -178,6 +178,37 @@ impl Store {
         Store { root: self.root, reserved: None, reporting: self.reporting, unclean_ends: 0 }
     }
 
+    /// A store that is there already, for a process that makes nothing in it.
+    #[cfg(feature = "send-now")]
+    pub(crate) fn at(root: &'static Path, reporting: &Reporting) -> Option<Store> {
+        file::is_directory(below(root, Stage::Pending.directory())).then_some(Store {
+            root,
+            reserved: None,
+            reporting: *reporting,
+            unclean_ends: 0,
+        })
+    }
+
+    /// The report of a UUID, wherever it is.
+    #[cfg(feature = "send-now")]
+    pub(crate) fn named(&self, uuid: &str) -> List<(&'static str, Stage)> {
+        let mut found: List<(&'static str, Stage)> = List::new();
+        for stage in Stage::ALL {
+            for name in &self.names(stage) {
+                if uuid_of(name) == uuid && found.is_empty() {
+                    add(&mut found, (name, stage));
+                }
+            }
+        }
+        found
+    }
+
+    /// Whether a report is where nothing of it waits any more.
+    #[cfg(feature = "send-now")]
+    pub(crate) fn is_completed(report: &Report) -> bool {
+        report.stage == Stage::Completed
+    }
+
     /// Whether the user's answer allows that a report leaves this machine.
     pub(crate) fn may_send(&self) -> bool {
         let look = |answer: &str| file::size(below(self.root, answer));
@@ -335,7 +366,7 @@ impl Store {
 
     /// Takes a waiting report that nobody holds.
     pub(crate) fn adopt(&self, (name, stage): (&'static str, Stage)) -> Option<Report> {
-        let uuid = name.get(TIME_BYTES..)?;
+        let uuid = uuid_of(name);
         let lock = file::try_lock(self.path(stage, name))?;
         Some(Report { uuid, name, stage, _lock: Some(lock) })
     }
@@ -612,6 +643,11 @@ fn of_this_process(name: &str) -> Text {
 
 fn file_name(uuid: &str, extension: &str) -> Text {
     joined(&[uuid, ".", extension])
+}
+
+/// The UUID in a report's name.
+pub(crate) fn uuid_of(name: &str) -> &str {
+    name.get(TIME_BYTES..).unwrap_or_default()
 }
 
 /// Whether a name has the form that this store gives: time, dash, UUID.

@@ -95,8 +95,8 @@ pub(crate) struct Post<'a> {
     pub(crate) user_agent: &'a str,
     /// The file of certificates that the server's must be signed by; empty for the system's.
     pub(crate) certificates: &'a [u8],
-    /// Asked again and again while something is sent; once it says no, nothing more is.
-    pub(crate) may_send: &'a dyn Fn() -> bool,
+    /// Asked again and again while something is sent, with how many bytes of the body were taken and how many it has, or twice zero where nobody knows; once it says no, nothing more is.
+    pub(crate) may_send: &'a dyn Fn(usize, usize) -> bool,
     pub(crate) timeout_ms: u64,
 }
 

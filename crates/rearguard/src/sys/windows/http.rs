@@ -226,7 +226,7 @@ fn send(http: &WinHttp, post: &Post<'_>) -> Result<Answer, String> {
     if !post.certificates.is_empty() {
         return Err("a file of certificates can't be used on this system".to_owned());
     }
-    if !(post.may_send)() {
+    if !(post.may_send)(0, post.body.len()) {
         return Err(WITHDRAWN.to_owned());
     }
     let deadline = Deadline::after(post.timeout_ms);
@@ -305,8 +305,8 @@ fn send_all(request: &Owned<'_>, post: &Post<'_>, deadline: Deadline) -> Result<
     if sent == 0 {
         return Err(failed("sending"));
     }
-    for piece in post.body.chunks(PIECE_BYTES) {
-        if !(post.may_send)() {
+    for (index, piece) in post.body.chunks(PIECE_BYTES).enumerate() {
+        if !(post.may_send)(index * PIECE_BYTES, post.body.len()) {
             return Err(WITHDRAWN.to_owned());
         }
         if deadline.is_over() {

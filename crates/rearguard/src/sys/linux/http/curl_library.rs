@@ -127,7 +127,7 @@ unsafe extern "C" fn give_body(
 ) -> usize {
     // SAFETY: `transfer` is the value that was set with OPT_READDATA, which outlives the transfer.
     let transfer = unsafe { &mut *transfer.cast::<Transfer<'_>>() };
-    if !(transfer.post.may_send)() {
+    if !(transfer.post.may_send)(transfer.taken, transfer.post.body.len()) {
         return READ_ABORT;
     }
     let rest = transfer.post.body.get(transfer.taken..).unwrap_or_default();

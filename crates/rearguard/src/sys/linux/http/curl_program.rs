@@ -49,7 +49,7 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
         (_, Some(output)) if has_enough => parse(&output),
         (Some(0), Some(output)) => parse(&output),
         (Some(NOT_FOUND), _) => Answer::NoBackEnd,
-        (_, None) if !(post.may_send)() => Answer::Failed(owned(WITHDRAWN)),
+        (_, None) if !(post.may_send)(0, 0) => Answer::Failed(owned(WITHDRAWN)),
         (_, None) => Answer::Failed(owned("curl did not end in time")),
         (code, Some(_)) => {
             let mut reason = owned("curl ended with status ");
@@ -132,12 +132,16 @@ fn start(arguments: &str, body: &OwnedFd, output: &OwnedFd) -> Option<i32> {
 }
 
 /// Reads the output to its end or to as much as is kept of it; `None` at the deadline, and when nothing may be sent any more.
-fn read_output(from: &OwnedFd, deadline_ns: u64, may_send: &dyn Fn() -> bool) -> Option<List<u8>> {
+fn read_output(
+    from: &OwnedFd,
+    deadline_ns: u64,
+    may_send: &dyn Fn(usize, usize) -> bool,
+) -> Option<List<u8>> {
     let mut output = List::new();
     let mut piece = [0u8; 4096];
     loop {
         let left_ms = deadline_ns.saturating_sub(time::monotonic_ns()) / 1_000_000;
-        if left_ms == 0 || !may_send() {
+        if left_ms == 0 || !may_send(0, 0) {
             return None;
         }
         let mut entry = [libc::pollfd { fd: from.as_raw_fd(), events: libc::POLLIN, revents: 0 }];
@@ -219,7 +223,7 @@ mod tests {
             is_compressed: true,
             user_agent: "us/1",
             certificates: b"/a ca.pem",
-            may_send: &|| true,
+            may_send: &|_, _| true,
             timeout_ms: 15_042,
         };
         assert_eq!(STALL_S_MAX, crate::limits::STALL_S_MAX.to_string());

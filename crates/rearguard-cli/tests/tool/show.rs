@@ -1,100 +1,13 @@
 //! The tool as its users call it: on reports of a real crash, on bad input, and on minidumps of others.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::path::Path;
+use std::process::{Command, Stdio};
 
 use rearguard_cli::collector::{Collector, Script};
 use serde_json::Value;
-use tempfile::TempDir;
 
-/// Each step takes milliseconds; the machine may be busy.
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A directory with a store, and the tool on it.
-struct Desk {
-    directory: TempDir,
-}
-
-/// What the tool said.
-struct Said {
-    code: i32,
-    out: String,
-    err: String,
-}
-
-impl Desk {
-    fn new() -> Desk {
-        Desk { directory: tempfile::tempdir().unwrap() }
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.directory.path().join(name)
-    }
-
-    fn store(&self) -> PathBuf {
-        self.path("store")
-    }
-
-    fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_rearguard"));
-        command.args(arguments).stdin(Stdio::null()).current_dir(self.directory.path());
-        // Nobody's own stores, colours or width.
-        command.env("XDG_STATE_HOME", self.path("state")).env("HOME", self.path("home"));
-        command.env("COLUMNS", "100").env_remove("NO_COLOR").env_remove("PAGER");
-        command
-    }
-
-    fn tool(&self, arguments: &[&str]) -> Said {
-        said(self.command(arguments).output().unwrap())
-    }
-
-    /// The tool on the store.
-    fn ask(&self, arguments: &[&str]) -> Said {
-        let store = self.store();
-        let place = ["--store", store.to_str().unwrap()];
-        self.tool(&[arguments, &place[..]].concat())
-    }
-
-    /// A worker that dies of the demo's bug, and comes back; returns the report's id once it is delivered.
-    fn crash(&self, collector: &Collector) -> String {
-        let store = self.store();
-        let before = collector.submissions().len();
-        // In the first life its input is at its end, so it goes on to the bug at once.
-        self.command(&["demo-worker", store.to_str().unwrap(), &collector.url()]).output().unwrap();
-        let submissions = collector.wait_for(before + 1, PATIENCE).unwrap();
-        let id = submissions[before].report_id().unwrap().to_owned();
-        // The guard puts a report that a server has aside a moment after the answer.
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            let list: Value =
-                serde_json::from_str(&self.ask(&["list", "--json", "--frames", "never"]).out)
-                    .unwrap();
-            let reports = list["reports"].as_array().unwrap();
-            if reports.iter().any(|report| report["id"] == *id && report["stage"] == "completed") {
-                return id;
-            }
-            assert!(Instant::now() < deadline, "{id} doesn't come to completed/: {list:#}");
-            std::thread::yield_now();
-        }
-    }
-}
-
-fn said(output: Output) -> Said {
-    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
-    Said { code: output.status.code().unwrap(), out: text(output.stdout), err: text(output.stderr) }
-}
-
-/// One clear line, and the status that the help tells.
-#[track_caller]
-fn refused(said: &Said, code: i32, words: &str) {
-    assert_eq!((said.code, said.out.as_str()), (code, ""), "{}", said.err);
-    assert!(said.err.starts_with("rearguard: ") && said.err.contains(words), "{}", said.err);
-    assert_eq!(said.err.lines().count(), 1, "{}", said.err);
-}
+use crate::desk::{Desk, PATIENCE, refused};
 
 /// The line of a source file that holds a text.
 fn line_of(file: &str, text: &str) -> u64 {

@@ -1,0 +1,125 @@
+//! `rearguard prune`: removes reports that are beyond a bound, the oldest first.
+//!
+//! A report that another process has in hand stays, and so does one that waits to be sent, unless that is asked for.
+//! Each goes by one rename first, so that nobody ever sees a part of one.
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use bytesize::ByteSize;
+use rustix::fs::{FlockOperation, flock};
+
+use crate::failure::Failure;
+use crate::list::ID_CHARS;
+use crate::reports::{Entry, Where, entries};
+use crate::terminal::{harmless, show};
+
+/// The ending that the library gives to what is being removed; what of it is left is cleared away by the next guard.
+const REMOVED: &str = ".removed";
+
+/// What is beyond them goes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bounds {
+    pub(crate) older_than: Option<Duration>,
+    /// Of each store.
+    pub(crate) keep: Option<usize>,
+    /// The same.
+    pub(crate) bytes: Option<u64>,
+    /// Also what waits to be sent.
+    pub(crate) waiting: bool,
+}
+
+/// Removes what is beyond the bounds, or says what it would remove.
+pub(crate) fn run(bounds: &Bounds, place: &Where, is_dry: bool) -> Result<(), Failure> {
+    let entries = entries(place)?;
+    let chosen = bounds.beyond(&entries, SystemTime::now());
+    let mut text = String::new();
+    let (mut count, mut bytes, mut failed) = (0, 0_u64, Vec::new());
+    for Sized { entry, bytes: size } in chosen {
+        match if is_dry { Ok(()) } else { remove(entry) } {
+            Ok(()) => {
+                let id = entry.id.get(..ID_CHARS).unwrap_or(&entry.id);
+                text.push_str(&format!("{id}  {}  {}\n", entry.stage, ByteSize(size)));
+                count += 1;
+                bytes += size;
+            }
+            Err(reason) => failed.push(format!("{}: {reason}", entry.directory.display())),
+        }
+    }
+    let done = if is_dry { "would be removed" } else { "removed" };
+    text.push_str(&format!("{count} of {} reports {done}, {}\n", entries.len(), ByteSize(bytes)));
+    show(&harmless_lines(&text))?;
+    match &failed[..] {
+        [] => Ok(()),
+        [only] => Err(Failure::from(only.clone())),
+        [first, rest @ ..] => {
+            Err(Failure::from(format!("{first} (and {} others stay)", rest.len())))
+        }
+    }
+}
+
+fn harmless_lines(text: &str) -> String {
+    text.lines().map(|line| harmless(line) + "\n").collect()
+}
+
+/// A report and its bytes on the disk.
+struct Sized<'e> {
+    entry: &'e Entry,
+    bytes: u64,
+}
+
+impl Bounds {
+    /// What is beyond, the oldest first; `entries` are the newest first.
+    fn beyond<'e>(&self, entries: &'e [Entry], now: SystemTime) -> Vec<Sized<'e>> {
+        let oldest = self.older_than.and_then(|age| now.checked_sub(age)).map(time_in_name);
+        let mut chosen = Vec::new();
+        // Each store for itself, the newest of it first.
+        let mut kept: Vec<(std::path::PathBuf, usize, u64)> = Vec::new();
+        for entry in entries {
+            let store = entry.store();
+            let index = kept.iter().position(|(known, ..)| *known == store).unwrap_or_else(|| {
+                kept.push((store, 0, 0));
+                kept.len() - 1
+            });
+            let Some((_, count, bytes)) = kept.get_mut(index) else { continue };
+            let size = bytes_of(&entry.directory);
+            let is_old = oldest.as_ref().is_some_and(|oldest| entry.name < *oldest);
+            let is_one_too_many = self.keep.is_some_and(|keep| *count >= keep);
+            let is_too_much = self.bytes.is_some_and(|most| bytes.saturating_add(size) > most);
+            let may_go = self.waiting || entry.stage == "completed";
+            if may_go && (is_old || is_one_too_many || is_too_much) {
+                chosen.push(Sized { entry, bytes: size });
+            } else {
+                *count += 1;
+                *bytes += size;
+            }
+        }
+        chosen.reverse();
+        chosen
+    }
+}
+
+/// A moment as reports' names begin with it; names sort by time.
+fn time_in_name(time: SystemTime) -> String {
+    humantime::format_rfc3339_micros(time).to_string().replace(['-', ':'], "")
+}
+
+fn bytes_of(directory: &Path) -> u64 {
+    let files = fs::read_dir(directory).into_iter().flatten().flatten();
+    files.filter_map(|file| file.metadata().ok()).map(|metadata| metadata.len()).sum()
+}
+
+/// Removes a report whole, unless somebody has it in hand.
+fn remove(entry: &Entry) -> Result<(), String> {
+    let words = |error: std::io::Error| error.to_string();
+    let directory = File::open(&entry.directory).map_err(words)?;
+    // As guards hold what they have in hand; the lock goes with the descriptor.
+    flock(&directory, FlockOperation::NonBlockingLockExclusive)
+        .map_err(|_| "another process has it in hand".to_owned())?;
+    let rubbish = entry.store().join("tmp");
+    fs::create_dir_all(&rubbish).map_err(words)?;
+    let rubbish = rubbish.join(format!("{}{REMOVED}", entry.name));
+    fs::rename(&entry.directory, &rubbish).map_err(words)?;
+    fs::remove_dir_all(&rubbish).map_err(words)
+}

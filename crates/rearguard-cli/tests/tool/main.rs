@@ -1,0 +1,7 @@
+//! The tool as its users call it, as a process of its own on a store of its own.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
+
+mod desk;
+mod show;
+mod store;

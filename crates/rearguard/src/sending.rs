@@ -1,0 +1,190 @@
+//! Sends what a store holds because a person asks for it now: from any process, without a guard and without regard to the schedule.
+//!
+//! A few short texts of each call stay in memory, as everything that a guard makes.
+//! What is sent, how it is locked and counted, and what an answer means, is what `delivery` does for guards too.
+
+use core::cell::RefCell;
+use core::time::Duration;
+
+use crate::delivery::{Sender, Sent, UNDER_WAY, note};
+use crate::error::Error;
+use crate::heap::{List, copied};
+use crate::hooks::Hooks;
+use crate::launch::LaunchRecord;
+use crate::metadata::{Delivery, FORBIDDEN, delivery_state, read_back};
+use crate::settings::Settings;
+use crate::store::{Report, Stage, Store, uuid_of};
+use crate::sys::process;
+
+/// Which reports of a store are to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Which<'a> {
+    /// All that wait, whenever their next try would be due.
+    Waiting,
+    /// That of this UUID, also where it was refused, skipped or tried often enough; but not one that a server has, and not one of a run in which the user had forbidden it.
+    One(&'a str),
+}
+
+/// How far sending is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Progress<'a> {
+    /// The UUID of the report that is being sent.
+    pub id: &'a str,
+    /// Its place among those to be sent, from 1 on, and how many these are.
+    pub place: usize,
+    /// See `place`.
+    pub count: usize,
+    /// Bytes of its request's body that the system has taken so far, and how many it has. Zero throughout where the `curl` program sends.
+    pub sent_bytes: usize,
+    /// See `sent_bytes`.
+    pub whole_bytes: usize,
+}
+
+/// What came of one report.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct SentReport {
+    /// Its UUID.
+    pub id: String,
+    /// Whether a server has it now.
+    pub is_delivered: bool,
+    /// In a line for a person: the server's answer, or why there is none.
+    pub outcome: String,
+}
+
+/// Sends what is chosen of the settings' store.
+pub(crate) fn send_now(
+    settings: &Settings,
+    which: Which<'_>,
+    wait_max: Duration,
+    progress: &mut dyn FnMut(&Progress<'_>),
+) -> Result<Vec<SentReport>, Error> {
+    const OPERATION: &str = "sending from the store";
+    settings.check()?;
+    let Some(collector) = &settings.collector else {
+        return Err(Error::setting("collector", "there is none to send to"));
+    };
+    let path = match &settings.store {
+        Some(path) => process::absolute(path),
+        None => process::default_store(&settings.name),
+    };
+    let path = path.ok_or_else(|| Error::setting("store", "there is no place for it"))?;
+    let refused = |reason| Error::refused(OPERATION, &path.display().to_string(), reason);
+    let store = Store::at(path, &settings.reporting).ok_or_else(|| refused("there is none"))?;
+    if !store.may_send() {
+        return Err(refused("its user hasn't agreed, or has withdrawn the consent"));
+    }
+    let record = LaunchRecord {
+        collector: Some(collector.as_str().into()),
+        certificates: copied(&settings.certificates),
+        reporting: settings.reporting,
+        ..LaunchRecord::default()
+    };
+    let chosen = match which {
+        Which::Waiting => store.waiting(),
+        Which::One(uuid) => store.named(uuid),
+    };
+    if let Which::One(uuid) = which
+        && chosen.is_empty()
+    {
+        return Err(Error::refused("sending the report", uuid, "the store has none of this id"));
+    }
+    let sending = Sending { store: &store, record: &record, hooks: settings.hooks, wait_max };
+    Ok(sending.all(&chosen, which, progress))
+}
+
+/// What is the same for all reports of one call.
+struct Sending<'a> {
+    store: &'a Store,
+    record: &'a LaunchRecord,
+    hooks: Hooks,
+    wait_max: Duration,
+}
+
+impl Sending<'_> {
+    fn all(
+        &self,
+        chosen: &List<(&'static str, Stage)>,
+        which: Which<'_>,
+        progress: &mut dyn FnMut(&Progress<'_>),
+    ) -> Vec<SentReport> {
+        let count = chosen.len();
+        let progress = RefCell::new(progress);
+        let mut sent = Vec::new();
+        for (index, (name, stage)) in chosen.into_iter().enumerate() {
+            let id = uuid_of(name);
+            let tell = |sent_bytes, whole_bytes| {
+                // One that is told from within its own call isn't told again.
+                if let Ok(mut progress) = progress.try_borrow_mut() {
+                    progress(&Progress { id, place: index + 1, count, sent_bytes, whole_bytes });
+                }
+            };
+            tell(0, 0);
+            let wait_ns = u64::try_from(self.wait_max.as_nanos()).unwrap_or(u64::MAX);
+            let deadline_ns = process::monotonic_ns().saturating_add(wait_ns);
+            let sender =
+                Sender { record: self.record, store: self.store, hooks: self.hooks, deadline_ns };
+            let (is_delivered, outcome) = match self.store.adopt((name, *stage)) {
+                Some(mut report) => send(&sender, &mut report, which, &tell),
+                None => left("another process has it in hand"),
+            };
+            sent.push(SentReport { id: id.to_owned(), is_delivered, outcome });
+        }
+        sent
+    }
+}
+
+/// Sends one report; whether a server has it, and in words what came of it.
+fn send(
+    sender: &Sender<'_>,
+    report: &mut Report,
+    which: Which<'_>,
+    tell: &dyn Fn(usize, usize),
+) -> (bool, String) {
+    let store = sender.store;
+    if store.make_durable(report).is_err() {
+        return left("the disk doesn't take it");
+    }
+    let Some(json) = store.read_metadata(report) else {
+        return left("its metadata can't be read");
+    };
+    let (Some(mut back), Some((state, reason))) = (read_back(&json), delivery_state(&json)) else {
+        return left("its metadata are damaged");
+    };
+    if matches!(&*state, "uploaded" | "discarded") {
+        return left("a server has it already");
+    }
+    if reason == FORBIDDEN {
+        return left(FORBIDDEN);
+    }
+    let is_completed = Store::is_completed(report);
+    if which == Which::Waiting && !back.is_pending {
+        return left("it doesn't wait any more");
+    }
+    if let Some(same_crash) = sender.hooks.same_crash {
+        back.tries.repeats = (same_crash.repeats)(store, report);
+    }
+    back.tries.count += 1;
+    // What lies with those that are done is never tried by a guard, and mustn't say that it waits.
+    let begun =
+        if is_completed { Delivery::Skipped(UNDER_WAY) } else { Delivery::Pending(UNDER_WAY) };
+    if !note(store, report, &json, begun, &back.tries) {
+        return left("its try can't be noted, so it isn't sent");
+    }
+    let may_send = |sent_bytes, whole_bytes| {
+        tell(sent_bytes, whole_bytes);
+        store.may_send()
+    };
+    let (sent, words) = sender.deliver(report, &mut back, &json, &may_send, process::real_ns());
+    if is_completed && sent == Sent::Waits {
+        note(store, report, &json, Delivery::Skipped(&words), &back.tries);
+    }
+    (sent == Sent::Accepted, words.into_string())
+}
+
+/// What isn't sent.
+fn left(reason: &str) -> (bool, String) {
+    (false, format!("not sent: {reason}"))
+}
