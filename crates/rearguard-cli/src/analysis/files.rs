@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use minidump::{MinidumpModule, Module};
 use object::{Object, ObjectSection, ReadCache};
 
-use super::{SymbolPlaces, file_name};
+use super::{SymbolPlaces, file_name, pdb};
 
 /// Where distributions put debug information by build id.
 const DEBUG_DIRECTORY: &str = "/usr/lib/debug";
@@ -25,6 +25,8 @@ pub(super) struct Found {
     pub(super) binary: Option<PathBuf>,
     /// The file with its debug information, which may be the same.
     pub(super) debug: Option<PathBuf>,
+    /// The PDB file.
+    pub(super) pdb: Option<PathBuf>,
     /// A file that has the name and another identity.
     pub(super) other: Option<PathBuf>,
     pub(super) has_identity: bool,
@@ -32,6 +34,39 @@ pub(super) struct Found {
 
 /// Looks for a module's files: where it was mapped from, then in the named directories.
 pub(super) fn look_for(module: &MinidumpModule, places: &SymbolPlaces) -> Found {
+    let mut found = by_code(module, places);
+    found.pdb = pdb_of(module, places, found.binary.as_deref());
+    found
+}
+
+/// The PDB file of an image: in the named directories, as it is or in the layout of symbol servers, else beside the image.
+fn pdb_of(
+    module: &MinidumpModule,
+    places: &SymbolPlaces,
+    binary: Option<&Path>,
+) -> Option<PathBuf> {
+    let path = module.debug_file()?;
+    let wanted = module.debug_identifier()?.breakpad().to_string();
+    let name = file_name(&path).to_owned();
+    if !name.to_ascii_lowercase().ends_with(".pdb") {
+        return None;
+    }
+    let served = served_path(&name, &wanted);
+    let named = places
+        .directories
+        .iter()
+        .flat_map(|directory| [directory.join(&name), directory.join(&served)]);
+    let beside = binary.and_then(Path::parent).map(|directory| directory.join(&name));
+    named.chain(beside).find(|path| pdb::identity(path).as_ref() == Some(&wanted))
+}
+
+/// Where a symbol server has a file: below its name and its identity.
+pub(super) fn served_path(name: &str, id: &str) -> PathBuf {
+    [name, id, name].iter().collect()
+}
+
+/// What is found by the identity of the code.
+fn by_code(module: &MinidumpModule, places: &SymbolPlaces) -> Found {
     let Some(wanted) = module.code_identifier().map(|id| id.to_string().to_ascii_lowercase())
     else {
         return Found::default();
@@ -40,7 +75,12 @@ pub(super) fn look_for(module: &MinidumpModule, places: &SymbolPlaces) -> Found 
     let path = module.code_file().into_owned();
     let name = file_name(&path).to_owned();
     let mapped = PathBuf::from(&path);
-    let named = places.directories.iter().map(|directory| directory.join(&name));
+    let served = served_path(&name, &wanted);
+    let by_id = by_build_id(&wanted, "");
+    let named = places.directories.iter().flat_map(|directory| {
+        let by_id = by_id.as_ref().map(|by_id| directory.join(by_id));
+        [directory.join(&name), directory.join(&served)].into_iter().chain(by_id)
+    });
     for candidate in std::iter::once(mapped).filter(|path| path.is_absolute()).chain(named) {
         match identity(&candidate) {
             Some(Identity { id, has_lines }) if id == wanted => {
@@ -65,8 +105,7 @@ pub(super) fn look_for(module: &MinidumpModule, places: &SymbolPlaces) -> Found 
 /// Where debug information may be that isn't in the file itself.
 fn separate(path: &str, name: &str, id: &str, places: &SymbolPlaces) -> Vec<PathBuf> {
     let mut candidates = Vec::new();
-    if let Some((first, rest)) = id.split_at_checked(2) {
-        let by_id = format!(".build-id/{first}/{rest}.debug");
+    if let Some(by_id) = by_build_id(id, ".debug") {
         candidates.extend(places.directories.iter().map(|directory| directory.join(&by_id)));
         candidates.push(Path::new(DEBUG_DIRECTORY).join(by_id));
     }
@@ -79,6 +118,12 @@ fn separate(path: &str, name: &str, id: &str, places: &SymbolPlaces) -> Vec<Path
         candidates.push(Path::new(DEBUG_DIRECTORY).join(below).join(&debug_name));
     }
     candidates
+}
+
+/// Where files are by their build ids, as GDB's manual has it.
+pub(super) fn by_build_id(id: &str, ending: &str) -> Option<PathBuf> {
+    let (first, rest) = id.split_at_checked(2)?;
+    Some(PathBuf::from(format!(".build-id/{first}/{rest}{ending}")))
 }
 
 struct Identity {

@@ -4,6 +4,7 @@
 //! Nothing of the file is trusted: the readers check every size, and what is walked has a bound.
 
 mod files;
+mod pdb;
 mod reason;
 mod symbols;
 

@@ -1,4 +1,4 @@
-//! From instructions to functions, files and lines, by the debug information of local files.
+//! From instructions to functions, files and lines, by the debug information of local files: DWARF here, PDB in a file of its own.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -9,7 +9,7 @@ use minidump_unwind::StackFrame;
 use object::{Object, ObjectSegment, ReadCache};
 
 use super::files::{Found, open};
-use super::{Frame, bare};
+use super::{Frame, bare, pdb};
 
 /// The debug information of a dump's modules, by the addresses where they were mapped.
 #[derive(Default)]
@@ -18,7 +18,13 @@ pub(super) struct Symbols {
 }
 
 /// The debug information of one module.
-struct Source {
+enum Source {
+    /// DWARF, or a table of symbols alone.
+    Dwarf(Box<Dwarf>),
+    Pdb(Box<pdb::Lines>),
+}
+
+struct Dwarf {
     loader: Loader,
     has_lines: bool,
     /// The address that the file gives to its first byte.
@@ -34,21 +40,15 @@ impl std::fmt::Debug for Symbols {
 impl Symbols {
     /// Opens what was found for a module.
     pub(super) fn add(&mut self, module: &MinidumpModule, found: &Found) {
-        // Without lines there are still the names that every library exports.
-        let Some(path) = found.debug.as_ref().or(found.binary.as_ref()) else { return };
-        let first = open(path).and_then(first_address);
-        if let (Some(first), Ok(loader)) = (first, Loader::new(path)) {
-            self.modules.insert(
-                module.base_address(),
-                Source { loader, has_lines: found.debug.is_some(), first },
-            );
+        if let Some(source) = Source::open(found) {
+            self.modules.insert(module.base_address(), source);
         }
     }
 
     /// Where a module's symbols came from, or why it has none.
     pub(super) fn state(&self, base: u64, found: &Found) -> String {
-        let Found { binary, debug, other, has_identity } = found;
-        match (self.modules.contains_key(&base), debug, binary, other) {
+        let Found { binary, debug, pdb, other, has_identity } = found;
+        match (self.modules.contains_key(&base), debug.as_ref().or(pdb.as_ref()), binary, other) {
             (true, Some(path), _, _) => format!("lines from {}", path.display()),
             (true, None, Some(path), _) => {
                 format!("names from {}, which has no lines", path.display())
@@ -67,7 +67,7 @@ impl Symbols {
         let base = frame.module.as_ref().map(Module::base_address);
         let is_main = base.is_some() && base == own;
         let source = base.and_then(|base| self.modules.get(&base));
-        let has_lines = source.is_some_and(|source| source.has_lines);
+        let has_lines = source.is_some_and(Source::has_lines);
         let mut frames = source.map(|source| source.frames(&bare)).unwrap_or_default();
         if frames.is_empty() {
             frames = told(frame, &bare);
@@ -81,6 +81,35 @@ impl Symbols {
 }
 
 impl Source {
+    fn open(found: &Found) -> Option<Source> {
+        if let (None, Some(path)) = (&found.debug, &found.pdb)
+            && let Some(lines) = pdb::Lines::open(path)
+        {
+            return Some(Source::Pdb(Box::new(lines)));
+        }
+        // Without lines there are still the names that every library exports.
+        let path = found.debug.as_ref().or(found.binary.as_ref())?;
+        let first = open(path).and_then(first_address)?;
+        let loader = Loader::new(path).ok()?;
+        Some(Source::Dwarf(Box::new(Dwarf { loader, has_lines: found.debug.is_some(), first })))
+    }
+
+    fn has_lines(&self) -> bool {
+        match self {
+            Source::Dwarf(dwarf) => dwarf.has_lines,
+            Source::Pdb(_) => true,
+        }
+    }
+
+    fn frames(&self, bare: &Frame) -> Vec<Frame> {
+        match self {
+            Source::Dwarf(dwarf) => dwarf.frames(bare),
+            Source::Pdb(lines) => lines.frames(bare),
+        }
+    }
+}
+
+impl Dwarf {
     fn frames(&self, bare: &Frame) -> Vec<Frame> {
         let address = bare.offset.wrapping_add(self.first);
         let mut frames = Vec::new();
@@ -170,5 +199,6 @@ fn is_of_the_program(file: &str) -> bool {
         "/library/core/",
         "/library/alloc/",
     ];
+    let file = file.replace('\\', "/");
     !foreign.iter().any(|part| file.contains(part))
 }

@@ -5,3 +5,4 @@
 mod desk;
 mod show;
 mod store;
+mod windows;
