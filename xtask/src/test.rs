@@ -36,6 +36,9 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
         shell::run(&mut cargo(&arguments))?;
         // The library as most will build it, without what is asked for by features.
         shell::run(&mut cargo(&["clippy", "--package", "rearguard", "--", "-D", "warnings"]))?;
+        // The tool as the demo is built.
+        let demo = ["clippy", "--package", "rearguard-cli", "--no-default-features", "--"];
+        shell::run(cargo(&demo).args(["-D", "warnings"]))?;
         // The fuzzers' doors, which no other build has.
         let doors =
             ["clippy", "--package", "rearguard-minidump", "--lib", "--", "--cfg", "fuzzing"];

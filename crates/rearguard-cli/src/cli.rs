@@ -224,19 +224,31 @@ pub(crate) struct SymbolArgs {
     /// A directory with executables, debug files or Breakpad's `.sym` files; may be given several times.
     #[arg(long, value_name = "DIR")]
     symbols: Vec<PathBuf>,
+    /// A server that is asked for what isn't here: debuginfod's, or one in the layout of Microsoft's or of Breakpad's; may be given several times.
+    ///
+    /// It learns which files you look for. What comes is kept in the user's cache, and is used only where it is the same build.
+    #[cfg(feature = "servers")]
+    #[arg(long, value_name = "URL")]
+    server: Vec<String>,
+    /// Asks the servers that DEBUGINFOD_URLS names as well; without this or `--server` nobody is asked.
+    #[cfg(feature = "servers")]
+    #[arg(long)]
+    download: bool,
 }
 
 impl TryFrom<SymbolArgs> for SymbolPlaces {
     type Error = Failure;
 
-    fn try_from(SymbolArgs { symbols }: SymbolArgs) -> Result<SymbolPlaces, Failure> {
-        match symbols.iter().find(|directory| !directory.is_dir()) {
-            Some(missing) => {
-                let text = format!("--symbols {}: no such directory", missing.display());
-                Err(Failure::new(Kind::Usage, text))
-            }
-            None => Ok(SymbolPlaces { directories: symbols }),
+    fn try_from(args: SymbolArgs) -> Result<SymbolPlaces, Failure> {
+        let directories = args.symbols;
+        if let Some(missing) = directories.iter().find(|directory| !directory.is_dir()) {
+            let text = format!("--symbols {}: no such directory", missing.display());
+            return Err(Failure::new(Kind::Usage, text));
         }
+        let places = SymbolPlaces::of(directories);
+        #[cfg(feature = "servers")]
+        let places = places.with_servers(args.server, args.download)?;
+        Ok(places)
     }
 }
 

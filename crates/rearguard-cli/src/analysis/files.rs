@@ -126,6 +126,12 @@ pub(super) fn by_build_id(id: &str, ending: &str) -> Option<PathBuf> {
     Some(PathBuf::from(format!(".build-id/{first}/{rest}{ending}")))
 }
 
+/// Who a file is, in the words of [`Identity::id`].
+#[cfg(feature = "servers")]
+pub(super) fn identity_of(path: &Path) -> Option<String> {
+    identity(path).map(|identity| identity.id)
+}
+
 struct Identity {
     /// In lower case: the build id in hexadecimal, or time stamp and size of a Windows image.
     id: String,

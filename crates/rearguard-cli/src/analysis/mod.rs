@@ -6,6 +6,8 @@
 mod files;
 mod pdb;
 mod reason;
+#[cfg_attr(not(feature = "servers"), path = "no_servers.rs")]
+mod servers;
 mod symbols;
 
 use std::io::Read;
@@ -32,6 +34,9 @@ use symbols::Symbols;
 /// Threads of which stacks are walked; of more, the crashed one and the first are.
 const THREADS_MAX: usize = 4096;
 
+/// How often stacks are walked again with what servers had: each time other files may lie on them.
+const SERVER_ROUNDS_MAX: usize = 3;
+
 /// Minidumps are some megabytes; a full dump of a large program has some gigabytes.
 const DUMP_BYTES_MAX: u64 = 16 << 30;
 
@@ -43,6 +48,15 @@ const SOFT_ERRORS: u32 = 0x4d7a_0004;
 pub(crate) struct SymbolPlaces {
     /// Directories with executables, debug files, or Breakpad's `.sym` files in their layout.
     pub(crate) directories: Vec<PathBuf>,
+    /// Who is asked for what isn't there.
+    servers: servers::Servers,
+}
+
+impl SymbolPlaces {
+    /// These directories.
+    pub(crate) fn of(directories: Vec<PathBuf>) -> SymbolPlaces {
+        SymbolPlaces { directories, ..SymbolPlaces::default() }
+    }
 }
 
 /// How much of a minidump is looked at.
@@ -243,14 +257,22 @@ impl<'d> Reading<'d> {
     }
 
     fn analyse(&self, places: &SymbolPlaces, depth: Depth) -> Analysis {
-        let found: Vec<Found> =
-            self.modules.iter().map(|module| look_for(module, places)).collect();
+        let look = || self.modules.iter().map(|module| look_for(module, places)).collect();
+        let mut found: Vec<Found> = look();
+        let mut threads = self.walk(&found, places, depth);
+        // With what a server had for those on the stacks, callers are found that weren't before: so once more.
+        for _ in 0..SERVER_ROUNDS_MAX {
+            if !places.servers.fetch(&self.modules, &found, &threads) {
+                break;
+            }
+            found = look();
+            threads = self.walk(&found, places, depth);
+        }
         let mut symbols = Symbols::default();
         let named = if depth == Depth::Whole { found.len() } else { 1 };
         for (module, found) in self.modules.iter().zip(&found).take(named) {
             symbols.add(module, found);
         }
-        let threads = self.walk(&found, places, depth);
         let own = self.modules.main_module().map(|module| module.base_address());
         let crashed = self.crashed();
         let views: Vec<Thread> = threads

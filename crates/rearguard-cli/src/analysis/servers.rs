@@ -1,0 +1,278 @@
+//! Symbols from servers: what isn't on this machine is fetched into a directory that is looked into like any other.
+//!
+//! Nobody is asked unless a person names a server or says that those of the environment may be.
+//! What comes is kept under a name that its identity is part of, and counts only where the file itself says the same identity.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use minidump::{MinidumpModule, MinidumpModuleList, Module};
+use minidump_unwind::CallStack;
+use ureq::Agent;
+
+use super::files::{Found, by_build_id, identity_of, served_path};
+use super::{SymbolPlaces, file_name, pdb};
+use crate::failure::{Failure, Kind};
+
+/// Debug information of the largest programs of the field has some gigabytes.
+const FILE_BYTES_MAX: u64 = 8 << 30;
+
+const CONNECT_MAX: Duration = Duration::from_secs(10);
+const ANSWER_MAX: Duration = Duration::from_secs(60);
+const WHOLE_MAX: Duration = Duration::from_secs(20 * 60);
+
+/// The variable that debuginfod's clients know: URLs with spaces between them.
+const DEBUGINFOD_URLS: &str = "DEBUGINFOD_URLS";
+
+/// The servers that are asked, in this order, and what is known of them.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Servers {
+    urls: Vec<String>,
+    /// Where files are kept.
+    cache: PathBuf,
+    told: RefCell<Told>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// Servers that can't be reached: none is asked twice for that.
+    silent: HashSet<String>,
+    /// What was asked for already.
+    asked: HashSet<String>,
+}
+
+impl SymbolPlaces {
+    /// The same, and servers; what was fetched before is looked into in any case.
+    pub(crate) fn with_servers(
+        mut self,
+        mut urls: Vec<String>,
+        environment: bool,
+    ) -> Result<SymbolPlaces, Failure> {
+        if environment {
+            let named = std::env::var(DEBUGINFOD_URLS).unwrap_or_default();
+            urls.extend(named.split_whitespace().map(str::to_owned));
+            if urls.is_empty() {
+                let text = format!("--download: {DEBUGINFOD_URLS} names no server");
+                return Err(Failure::new(Kind::Usage, text));
+            }
+        }
+        let is_http = |url: &String| url.starts_with("http://") || url.starts_with("https://");
+        if let Some(other) = urls.iter().find(|url| !is_http(url)) {
+            let text = format!("--server {other}: neither http:// nor https://");
+            return Err(Failure::new(Kind::Usage, text));
+        }
+        let Some(cache) = cache() else {
+            let text = "neither XDG_CACHE_HOME nor HOME is set: there is no place for symbols";
+            return if urls.is_empty() { Ok(self) } else { Err(Failure::new(Kind::Usage, text)) };
+        };
+        if !urls.is_empty() {
+            std::fs::create_dir_all(&cache)
+                .map_err(|error| Failure::from(format!("{}: {error}", cache.display())))?;
+        }
+        if cache.is_dir() {
+            self.directories.push(cache.clone());
+        }
+        self.servers = Servers { urls, cache, told: RefCell::default() };
+        Ok(self)
+    }
+}
+
+/// Where fetched symbols are kept.
+fn cache() -> Option<PathBuf> {
+    let absolute =
+        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
+    Some(caches.join("rearguard/symbols"))
+}
+
+/// A file that a server may have.
+struct Wanted {
+    /// Below the server's URL.
+    url: String,
+    /// Below the cache.
+    path: PathBuf,
+    /// Whether a file is the one that is wanted.
+    is_it: Box<dyn Fn(&Path) -> bool>,
+}
+
+impl Servers {
+    /// Fetches what is missing for the modules on the stacks; whether anything came.
+    pub(super) fn fetch(
+        &self,
+        modules: &MinidumpModuleList,
+        found: &[Found],
+        stacks: &[CallStack],
+    ) -> bool {
+        if self.urls.is_empty() {
+            return false;
+        }
+        let frames = stacks.iter().flat_map(|stack| &stack.frames);
+        let used: HashSet<u64> =
+            frames.filter_map(|frame| Some(frame.module.as_ref()?.base_address())).collect();
+        let agent = agent();
+        let mut is_new = false;
+        for (module, found) in modules.iter().zip(found) {
+            if !used.contains(&module.base_address()) {
+                continue;
+            }
+            for wanted in wanted(module, found) {
+                is_new |= self.fetch_one(&agent, &wanted);
+            }
+        }
+        is_new
+    }
+
+    fn fetch_one(&self, agent: &Agent, wanted: &Wanted) -> bool {
+        let target = self.cache.join(&wanted.path);
+        if !self.told.borrow_mut().asked.insert(wanted.url.clone()) || target.exists() {
+            return false;
+        }
+        for server in &self.urls {
+            if self.told.borrow().silent.contains(server) {
+                continue;
+            }
+            let url = format!("{}/{}", server.trim_end_matches('/'), wanted.url);
+            match download(agent, &url, &target, &wanted.is_it) {
+                Ok(true) => return true,
+                Ok(false) => {}
+                Err(problem) => {
+                    eprintln!("rearguard: {url}: {problem}");
+                    self.told.borrow_mut().silent.insert(server.clone());
+                }
+            }
+        }
+        false
+    }
+}
+
+/// What a module lacks, the best first of each kind.
+fn wanted(module: &MinidumpModule, found: &Found) -> Vec<Wanted> {
+    let mut list = Vec::new();
+    let has_lines = found.debug.is_some() || found.pdb.is_some();
+    let code_id = module.code_identifier().map(|id| id.to_string().to_ascii_lowercase());
+    let code_name = file_name(&module.code_file()).to_owned();
+    let debug_name = module.debug_file().map(|path| file_name(&path).to_owned());
+    let is_pdb =
+        debug_name.as_ref().is_some_and(|name| name.to_ascii_lowercase().ends_with(".pdb"));
+    let is_image = is_pdb
+        || code_name.to_ascii_lowercase().ends_with(".exe")
+        || code_name.to_ascii_lowercase().ends_with(".dll");
+    if let Some(id) = code_id.filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit())) {
+        let is_it = |id: &str| -> Box<dyn Fn(&Path) -> bool> {
+            let id = id.to_owned();
+            Box::new(move |path: &Path| identity_of(path).as_ref() == Some(&id))
+        };
+        if is_image && found.binary.is_none() {
+            let path = served_path(&code_name, &id);
+            list.push(Wanted { url: url_of(&path), path, is_it: is_it(&id) });
+        } else if !is_image {
+            let kinds =
+                [(!has_lines, "debuginfo", ".debug"), (found.binary.is_none(), "executable", "")];
+            for (_, kind, ending) in kinds.into_iter().filter(|(is_missing, ..)| *is_missing) {
+                if let Some(path) = by_build_id(&id, ending) {
+                    list.push(Wanted {
+                        url: format!("buildid/{id}/{kind}"),
+                        path,
+                        is_it: is_it(&id),
+                    });
+                }
+            }
+        }
+    }
+    if has_lines {
+        return list;
+    }
+    if let (Some(name), Some(id), true) = (&debug_name, module.debug_identifier(), is_pdb) {
+        let id = id.breakpad().to_string();
+        let path = served_path(name, &id);
+        let is_it = Box::new(move |path: &Path| pdb::identity(path).as_ref() == Some(&id));
+        list.push(Wanted { url: url_of(&path), path, is_it });
+    }
+    if let (Some(name), Some(id)) = (&debug_name, module.debug_identifier()) {
+        let id = id.breakpad().to_string();
+        let stem = if is_pdb { &name[..name.len() - ".pdb".len()] } else { name };
+        let path: PathBuf = [name, &id, &format!("{stem}.sym")].iter().collect();
+        let is_it = Box::new(move |path: &Path| {
+            sym_id(path).is_some_and(|own| own.eq_ignore_ascii_case(&id))
+        });
+        list.push(Wanted { url: url_of(&path), path, is_it });
+    }
+    list
+}
+
+fn url_of(path: &Path) -> String {
+    path.to_string_lossy().into_owned()
+}
+
+/// The identity in the first line of a `.sym` file: `MODULE os processor id name`.
+fn sym_id(path: &Path) -> Option<String> {
+    let mut beginning = Vec::new();
+    super::files::open(path)?.take(1024).read_to_end(&mut beginning).ok()?;
+    let beginning = String::from_utf8_lossy(&beginning);
+    let mut words = beginning.split_ascii_whitespace();
+    (words.next()? == "MODULE").then_some(())?;
+    words.nth(2).map(str::to_owned)
+}
+
+fn agent() -> Agent {
+    Agent::config_builder()
+        .http_status_as_error(false)
+        .timeout_connect(Some(CONNECT_MAX))
+        .timeout_recv_response(Some(ANSWER_MAX))
+        .timeout_global(Some(WHOLE_MAX))
+        .user_agent(concat!("rearguard/", env!("CARGO_PKG_VERSION")))
+        .tls_config(
+            ureq::tls::TlsConfig::builder()
+                .root_certs(ureq::tls::RootCerts::PlatformVerifier)
+                .build(),
+        )
+        .build()
+        .into()
+}
+
+/// Fetches one file; false where the server hasn't the right one, and an error where it can't be asked again.
+fn download(
+    agent: &Agent,
+    url: &str,
+    target: &Path,
+    is_it: &dyn Fn(&Path) -> bool,
+) -> Result<bool, String> {
+    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
+    match response.status().as_u16() {
+        200 => {}
+        400..=499 => return Ok(false),
+        status => return Err(format!("the server answered {status}")),
+    }
+    let bytes = response.body().content_length();
+    if bytes.is_some_and(|bytes| bytes > FILE_BYTES_MAX) {
+        return Err(format!("a file of more than {} GiB", FILE_BYTES_MAX >> 30));
+    }
+    let place = |error: io::Error| format!("{}: {error}", target.display());
+    let directory = target.parent().unwrap_or(Path::new("."));
+    std::fs::create_dir_all(directory).map_err(place)?;
+    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(place)?;
+    let bar = bar(url, bytes);
+    let body = response.body_mut().with_config().limit(FILE_BYTES_MAX).reader();
+    let copied = io::copy(&mut bar.wrap_read(body), &mut file).and_then(|_| file.flush());
+    bar.finish_and_clear();
+    copied.map_err(|error| error.to_string())?;
+    if !is_it(file.path()) {
+        return Ok(false);
+    }
+    file.persist(target).map_err(|error| place(error.error))?;
+    Ok(true)
+}
+
+/// On standard error, where that is a terminal.
+fn bar(url: &str, bytes: Option<u64>) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg} [{bar:24}] {bytes} of {total_bytes}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ");
+    let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()).with_style(style);
+    bar.set_message(file_name(url).to_owned());
+    bar
+}
