@@ -9,30 +9,24 @@ mod reason;
 #[cfg_attr(not(feature = "servers"), path = "no_servers.rs")]
 mod servers;
 mod symbols;
+mod walk;
 
 use std::io::Read;
 use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
-use minidump::system_info::Cpu;
 use minidump::{
-    Minidump, MinidumpContext, MinidumpCrashpadInfo, MinidumpException, MinidumpMemoryList,
-    MinidumpMiscInfo, MinidumpModuleList, MinidumpSystemInfo, MinidumpThread, MinidumpThreadList,
-    MinidumpThreadNames, Module, UnifiedMemoryList,
+    Minidump, MinidumpCrashpadInfo, MinidumpException, MinidumpMemoryList, MinidumpMiscInfo,
+    MinidumpModuleList, MinidumpSystemInfo, MinidumpThreadList, MinidumpThreadNames, Module,
+    UnifiedMemoryInfoList, UnifiedMemoryList,
 };
-use minidump_unwind::debuginfo::DebugInfoSymbolProvider;
-use minidump_unwind::{
-    CallStack, CallStackInfo, FrameTrust, MultiSymbolProvider, StackFrame, Symbolizer, SystemInfo,
-    simple_symbol_supplier, walk_stack,
-};
+use minidump_unwind::{CallStack, FrameTrust, StackFrame};
 
 use crate::failure::{Failure, Kind};
 use files::{Found, look_for};
 use symbols::Symbols;
-
-/// Threads of which stacks are walked; of more, the crashed one and the first are.
-const THREADS_MAX: usize = 4096;
+use walk::Walked;
 
 /// How often stacks are walked again with what servers had: each time other files may lie on them.
 const SERVER_ROUNDS_MAX: usize = 3;
@@ -104,6 +98,17 @@ pub(crate) struct Thread {
     pub(crate) name: Option<String>,
     pub(crate) is_crashed: bool,
     /// The innermost first; functions that were inlined are frames of their own.
+    pub(crate) frames: Vec<Frame>,
+    /// Where the minidump has the other end of its stack as well.
+    pub(crate) far_end: Option<FarEnd>,
+}
+
+/// The end where a stack began, behind what the minidump leaves out of it: that of an overflow.
+#[derive(Debug)]
+pub(crate) struct FarEnd {
+    /// How much of the stack isn't in the minidump.
+    pub(crate) gap_bytes: u64,
+    /// As those of the thread.
     pub(crate) frames: Vec<Frame>,
 }
 
@@ -216,6 +221,7 @@ struct Reading<'d> {
     names: MinidumpThreadNames,
     modules: MinidumpModuleList,
     memory: UnifiedMemoryList<'d>,
+    mappings: Option<UnifiedMemoryInfoList<'d>>,
 }
 
 impl<'d> Reading<'d> {
@@ -250,6 +256,7 @@ impl<'d> Reading<'d> {
             modules: dump
                 .get_stream()
                 .unwrap_or_else(|_| MinidumpModuleList::from_modules(Vec::new())),
+            mappings: UnifiedMemoryInfoList::new(dump.get_stream().ok(), dump.get_stream().ok()),
             memory: dump
                 .get_memory()
                 .unwrap_or_else(|| UnifiedMemoryList::Memory(MinidumpMemoryList::default())),
@@ -275,13 +282,21 @@ impl<'d> Reading<'d> {
         }
         let own = self.modules.main_module().map(|module| module.base_address());
         let crashed = self.crashed();
+        let view_of = |stack: &CallStack| {
+            stack.frames.iter().flat_map(|frame| symbols.frames(frame, own)).collect()
+        };
+        let far_of = |(gap_bytes, stack): &(u64, CallStack)| FarEnd {
+            gap_bytes: *gap_bytes,
+            frames: view_of(stack),
+        };
         let views: Vec<Thread> = threads
             .iter()
-            .map(|stack| Thread {
+            .map(|Walked { stack, far_end }| Thread {
                 id: stack.thread_id,
                 name: stack.thread_name.clone(),
                 is_crashed: crashed == Some(stack.thread_id),
-                frames: stack.frames.iter().flat_map(|frame| symbols.frames(frame, own)).collect(),
+                frames: view_of(stack),
+                far_end: far_end.as_ref().map(far_of),
             })
             .collect();
         let modules = self.modules.iter().zip(&found);
@@ -337,97 +352,6 @@ impl<'d> Reading<'d> {
         let list =
             list.as_ref().and_then(serde_json::Value::as_array).map_or(&[][..], Vec::as_slice);
         list.iter().map(|error| soft_error(error).unwrap_or_else(|| error.to_string())).collect()
-    }
-
-    /// The stacks of the threads, as many as are walked: the crashed one first.
-    fn walk(&self, found: &[Found], places: &SymbolPlaces, depth: Depth) -> Vec<CallStack> {
-        let provider = self.provider(found, places);
-        let system = SystemInfo {
-            os: self.system.os,
-            os_version: None,
-            os_build: None,
-            cpu: self.system.cpu,
-            cpu_info: None,
-            cpu_microcode_version: None,
-            cpu_count: usize::from(self.system.raw.number_of_processors),
-        };
-        let crashed = self.crashed();
-        let is_crashed = |thread: &&MinidumpThread<'_>| Some(thread.raw.thread_id) == crashed;
-        let threads = &self.threads.threads;
-        let others_max = if depth == Depth::Whole { THREADS_MAX } else { 0 };
-        let first = threads.iter().filter(is_crashed);
-        let others = threads.iter().filter(|thread| !is_crashed(thread)).take(others_max);
-        let mut stacks = Vec::new();
-        for (index, thread) in first.take(1).chain(others).enumerate() {
-            let Some(context) = self.context(thread, crashed) else {
-                stacks.push(self.stack(CallStack::with_info(
-                    thread.raw.thread_id,
-                    CallStackInfo::MissingContext,
-                )));
-                continue;
-            };
-            let pointer = context.get_stack_pointer();
-            let mut stack = self.stack(CallStack {
-                thread_id: thread.raw.thread_id,
-                ..CallStack::with_context(context)
-            });
-            // The region that the pointer is in: the thread's own may be another one.
-            let memory = self
-                .memory
-                .memory_at_address(pointer)
-                .or_else(|| thread.stack_memory(&self.memory));
-            pollster::block_on(walk_stack(
-                index,
-                (),
-                &mut stack,
-                memory,
-                &self.modules,
-                &system,
-                &provider,
-            ));
-            stacks.push(stack);
-        }
-        stacks
-    }
-
-    /// A thread's registers: those of the crash where it is the one that crashed.
-    fn context(
-        &self,
-        thread: &MinidumpThread<'_>,
-        crashed: Option<u32>,
-    ) -> Option<MinidumpContext> {
-        let of_crash = self.exception.as_ref().filter(|_| Some(thread.raw.thread_id) == crashed);
-        let of_crash =
-            of_crash.and_then(|exception| exception.context(&self.system, self.misc.as_ref()));
-        let context = of_crash.or_else(|| thread.context(&self.system, self.misc.as_ref()))?;
-        Some(context.into_owned())
-    }
-
-    fn stack(&self, stack: CallStack) -> CallStack {
-        let name = self.names.get_name(stack.thread_id).map(std::borrow::Cow::into_owned);
-        CallStack { thread_name: name.filter(|name| !name.is_empty()), ..stack }
-    }
-
-    /// What finds callers: Breakpad's `.sym` files, then the files that were mapped, where they are the same.
-    fn provider(&self, found: &[Found], places: &SymbolPlaces) -> MultiSymbolProvider {
-        let mut provider = MultiSymbolProvider::new();
-        if !places.directories.is_empty() {
-            let supplier = simple_symbol_supplier(places.directories.clone());
-            provider.add(Box::new(Symbolizer::new(supplier)));
-        }
-        if matches!(self.system.cpu, Cpu::X86_64 | Cpu::Arm64) {
-            let verified = self.modules.iter().zip(found).filter_map(|(module, found)| {
-                let mut module = module.clone();
-                module.name = found.binary.as_ref()?.to_str()?.to_owned();
-                Some(module)
-            });
-            let verified = MinidumpModuleList::from_modules(verified.collect());
-            provider.add(Box::new(pollster::block_on(DebugInfoSymbolProvider::new(
-                &self.system,
-                &verified,
-            ))));
-        }
-        provider
     }
 }
 

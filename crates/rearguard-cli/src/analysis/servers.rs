@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use minidump::{MinidumpModule, MinidumpModuleList, Module};
-use minidump_unwind::CallStack;
 use ureq::Agent;
 
 use super::files::{Found, by_build_id, identity_of, served_path};
+use super::walk::Walked;
 use super::{SymbolPlaces, file_name, pdb};
 use crate::failure::{Failure, Kind};
 
@@ -105,12 +105,12 @@ impl Servers {
         &self,
         modules: &MinidumpModuleList,
         found: &[Found],
-        stacks: &[CallStack],
+        stacks: &[Walked],
     ) -> bool {
         if self.urls.is_empty() {
             return false;
         }
-        let frames = stacks.iter().flat_map(|stack| &stack.frames);
+        let frames = stacks.iter().flat_map(Walked::frames);
         let used: HashSet<u64> =
             frames.filter_map(|frame| Some(frame.module.as_ref()?.base_address())).collect();
         let agent = agent();

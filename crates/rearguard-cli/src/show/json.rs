@@ -34,7 +34,9 @@ fn analysis(analysis: &Analysis) -> Value {
             "id": thread.id,
             "name": thread.name,
             "crashed": thread.is_crashed,
-            "frames": thread.frames.iter().map(frame).collect::<Vec<Value>>(),
+            "frames": frames(&thread.frames),
+            "gap_bytes": thread.far_end.as_ref().map(|far| far.gap_bytes),
+            "far_frames": thread.far_end.as_ref().map(|far| frames(&far.frames)),
         })).collect::<Vec<Value>>(),
         "threads_left_out": analysis.threads_left_out,
         "modules": analysis.modules.iter().map(|module| json!({
@@ -47,6 +49,10 @@ fn analysis(analysis: &Analysis) -> Value {
         "annotations": analysis.annotations.iter().cloned().map(|(key, value)| (key, Value::from(value))).collect::<serde_json::Map<String, Value>>(),
         "soft_errors": analysis.soft_errors,
     })
+}
+
+fn frames(frames: &[Frame]) -> Vec<Value> {
+    frames.iter().map(frame).collect()
 }
 
 fn frame(frame: &Frame) -> Value {

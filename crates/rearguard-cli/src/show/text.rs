@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader};
 
+use bytesize::ByteSize;
+
 use super::{Extent, Story};
 use crate::analysis::{Analysis, Frame, Thread};
 use crate::reports::metadata::Metadata;
@@ -18,11 +20,21 @@ const CRASHED_FRAMES_MAX: usize = 60;
 /// Frames of the runtime that are left out; fewer are shown.
 const RUNTIME_FRAMES_MIN: usize = 3;
 
+/// Frames of one place in a row that are told by their number.
+const SAME_FRAMES_MIN: usize = 4;
+
 /// Lines of the log's end, unless everything is asked for.
 const LOG_LINES_MAX: usize = 20;
 
 /// Bytes of a line of source that are read; longer ones were made by programs.
 const SOURCE_LINE_MAX: usize = 400;
+
+/// A line of a stack.
+enum Row {
+    Frame(usize),
+    /// The frame before, so many times more.
+    Same(usize),
+}
 
 /// The text under construction.
 struct Page {
@@ -128,6 +140,13 @@ impl Page {
         self.head(&format!("Thread {}{}, which crashed", thread.id, name(thread)));
         let own = analysis.own_frame();
         self.frames(&thread.frames, CRASHED_FRAMES_MAX, own);
+        if let Some(far) = &thread.far_end {
+            let gap = ByteSize(far.gap_bytes);
+            self.line(&format!(
+                "       … {gap} of the stack aren't in the minidump; where it began: …"
+            ));
+            self.frames(&far.frames, CRASHED_FRAMES_MAX, None);
+        }
     }
 
     /// Frames with numbers; beyond the limit the last third of them are those at the far end.
@@ -144,18 +163,25 @@ impl Page {
         } else {
             own_end
         };
-        let (first, last) = if shown > limit { (limit - limit / 3, limit / 3) } else { (shown, 0) };
-        for (at, frame) in frames.iter().enumerate().take(shown) {
-            if at >= first && at < shown - last {
-                if at == first {
-                    self.line(&format!(
-                        "       … {} more, --everything shows them …",
-                        shown - first - last
-                    ));
+        let rows = self.rows(&frames[..shown]);
+        let count = rows.len();
+        let (first, last) = if count > limit { (limit - limit / 3, limit / 3) } else { (count, 0) };
+        for (index, row) in rows.iter().enumerate() {
+            if index >= first && index < count - last {
+                if index == first {
+                    let more = count - first - last;
+                    self.line(&format!("       … {more} more, --everything shows them …"));
                 }
                 continue;
             }
-            self.frame(at, frame, own == Some(frame));
+            match row {
+                Row::Frame(at) => self.frame(*at, &frames[*at], own == Some(&frames[*at])),
+                Row::Same(times) => {
+                    let remark = format!("       … and {times} times more the same …");
+                    let remark = self.look.paint(Style::Faint, &remark);
+                    self.line(&remark);
+                }
+            }
         }
         if shown < frames.len() {
             let remark = format!(
@@ -165,6 +191,28 @@ impl Page {
             let remark = self.look.paint(Style::Faint, &remark);
             self.line(&remark);
         }
+    }
+
+    /// The rows for some frames: a function that called itself again and again is told with how often, unless everything is asked for.
+    fn rows(&self, frames: &[Frame]) -> Vec<Row> {
+        let is_same = |one: &Frame, other: &Frame| {
+            one.function.is_some()
+                && (&one.function, &one.file, one.line)
+                    == (&other.function, &other.file, other.line)
+        };
+        let mut rows = Vec::new();
+        let mut at = 0;
+        while let Some(frame) = frames.get(at) {
+            let run = frames[at..].iter().take_while(|other| is_same(frame, other)).count().max(1);
+            rows.push(Row::Frame(at));
+            if run < SAME_FRAMES_MIN || self.extent.everything {
+                rows.extend((at + 1..at + run).map(Row::Frame));
+            } else {
+                rows.push(Row::Same(run - 1));
+            }
+            at += run;
+        }
+        rows
     }
 
     fn frame(&mut self, at: usize, frame: &Frame, is_the_one: bool) {
@@ -394,7 +442,7 @@ mod tests {
     }
 
     fn thread(id: u32, name: &str, frames: Vec<Frame>) -> Thread {
-        Thread { id, name: Some(name.to_owned()), is_crashed: id == 70, frames }
+        Thread { id, name: Some(name.to_owned()), is_crashed: id == 70, frames, far_end: None }
     }
 
     fn story() -> Story {
