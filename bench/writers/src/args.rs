@@ -21,14 +21,17 @@ pub(crate) enum Contestant {
     Crashpad,
     /// Nobody: a file of zeros of about the size of a dump, which is what no writer can do without.
     Floor,
+    /// Who makes the system calls of a whole dump and looks at nothing that comes.
+    Calls,
 }
 
 impl Contestant {
-    const ALL: [Contestant; 4] = [
+    const ALL: [Contestant; 5] = [
         Contestant::Rearguard,
         Contestant::MinidumpWriter,
         Contestant::Crashpad,
         Contestant::Floor,
+        Contestant::Calls,
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -37,6 +40,7 @@ impl Contestant {
             Contestant::MinidumpWriter => "minidump-writer",
             Contestant::Crashpad => "crashpad",
             Contestant::Floor => "floor",
+            Contestant::Calls => "calls",
         }
     }
 }

@@ -10,6 +10,7 @@
 //! The three contestants differ in nothing but the writer and the way in which it is asked.
 
 mod args;
+mod calls;
 mod crashpad;
 mod dump;
 mod page;

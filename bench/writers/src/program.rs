@@ -122,7 +122,10 @@ extern "C" fn on_crash(number: i32, info: *mut libc::siginfo_t, context: *mut li
                 let tid = rustix::thread::gettid().as_raw_nonzero().get();
                 crashpad::ask(&handler.socket, tid, info as u64, context as u64, late_ns)
             }
-            Contestant::Rearguard | Contestant::MinidumpWriter | Contestant::Floor => {
+            Contestant::Rearguard
+            | Contestant::MinidumpWriter
+            | Contestant::Floor
+            | Contestant::Calls => {
                 publish(handler.page, number, info, context.cast());
                 ask(&handler.socket, late_ns)
             }

@@ -13,6 +13,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::net::{RecvFlags, SendFlags, recv, send};
 
 use crate::args::{Args, Contestant};
+use crate::calls;
 use crate::page::{DUMPED, FAILED, Page};
 
 /// The dump's name in its directory.
@@ -35,6 +36,9 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     if args.writer == Contestant::Rearguard {
         rehearse();
     }
+    if args.writer == Contestant::Calls {
+        calls::rehearse()?;
+    }
     tell(&socket, READY)?;
     if !heard(&socket)? {
         return Err("nobody crashed".to_owned());
@@ -46,6 +50,7 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
         Contestant::MinidumpWriter => by_minidump_writer(crash, &path),
         Contestant::Crashpad => Err("Crashpad has a handler of its own".to_owned()),
         Contestant::Floor => by_nobody(args.threads, &path),
+        Contestant::Calls => calls::write(crash, args.threads, bytes(args.threads), &path),
     };
     tell(&socket, if result.is_ok() { DUMPED as u8 } else { FAILED as u8 })?;
     result?;
@@ -101,10 +106,15 @@ fn rehearse() {
     }
 }
 
+/// About the size of our dump of the program.
+fn bytes(threads: usize) -> usize {
+    BYTES + threads * BYTES_PER_THREAD
+}
+
 /// A file without a dump.
 fn by_nobody(threads: usize, path: &Path) -> Result<(), String> {
     let mut file = File::create(path).map_err(|error| error.to_string())?;
-    let zeros = vec![0; BYTES + threads * BYTES_PER_THREAD];
+    let zeros = vec![0; bytes(threads)];
     file.write_all(&zeros).map_err(|error| error.to_string())
 }
 

@@ -45,7 +45,10 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     drop(theirs);
     match args.writer {
         Contestant::Crashpad => crashpad::wait_until_ready(&ours, &READY_MAX)?,
-        Contestant::Rearguard | Contestant::MinidumpWriter | Contestant::Floor => {
+        Contestant::Rearguard
+        | Contestant::MinidumpWriter
+        | Contestant::Floor
+        | Contestant::Calls => {
             wait_until_ready(&ours)?;
         }
     }
@@ -67,14 +70,15 @@ pub(crate) fn run(args: &Args) -> Result<(), String> {
     }
     let path = match args.writer {
         Contestant::Crashpad => crashpad::find(&args.directory)?,
-        Contestant::Rearguard | Contestant::MinidumpWriter | Contestant::Floor => {
-            args.directory.join(resident::FILE)
-        }
+        Contestant::Rearguard
+        | Contestant::MinidumpWriter
+        | Contestant::Floor
+        | Contestant::Calls => args.directory.join(resident::FILE),
     };
     let dump = fs::read(&path).map_err(|error| format!("{}: {error}", path.display()))?;
     let threads = args.threads + 1 + usize::from(args.watch);
     // The main thread crashes, whose number is the process's.
-    if args.writer != Contestant::Floor {
+    if !matches!(args.writer, Contestant::Floor | Contestant::Calls) {
         dump::check(&dump, threads, program_pid)
             .map_err(|problem| format!("the dump: {problem}"))?;
     }
