@@ -45,7 +45,7 @@ impl Part {
 }
 
 /// The library's modules and the parts that they are; what isn't here is the public face.
-const MODULES: [(&str, Part); 27] = [
+const MODULES: [(&str, Part); 28] = [
     ("guard", Part::Guard),
     ("supervisor", Part::Guard),
     ("config", Part::Guard),
@@ -59,6 +59,7 @@ const MODULES: [(&str, Part); 27] = [
     ("heap", Part::Store),
     ("upload", Part::Delivery),
     ("delivery", Part::Delivery),
+    ("sending", Part::Delivery),
     ("hooks", Part::Delivery),
     ("attachments", Part::Store),
     ("redaction", Part::Store),
