@@ -113,13 +113,17 @@ impl Dwarf {
     fn frames(&self, bare: &Frame) -> Vec<Frame> {
         let address = bare.offset.wrapping_add(self.first);
         let mut frames = Vec::new();
+        let mut is_whole = false;
         if let Ok(mut found) = self.loader.find_frames(address) {
             while let Ok(Some(found)) = found.next() {
+                let raw = found.function.as_ref().and_then(|name| name.raw_name().ok());
                 let name = found
                     .function
                     .as_ref()
                     .and_then(|name| name.demangle().ok())
                     .map(|name| name.into_owned());
+                // What was mangled has its path.
+                is_whole = name.is_some() && name.as_deref() != raw.as_deref();
                 let location = found.location.as_ref();
                 frames.push(Frame {
                     function: name,
@@ -133,8 +137,9 @@ impl Dwarf {
         // The outermost is the function whose code it is.
         if let Some(last) = frames.last_mut() {
             last.is_inlined = false;
-            // Line tables alone have names without their paths, and the table of symbols has both.
-            let whole = self.symbol(address);
+            // Line tables alone have names without their paths, and the table of symbols has both,
+            // but for what compilers add to it (`.isra.0`).
+            let whole = if is_whole { None } else { self.symbol(address) };
             let is_same = |symbol: &String| {
                 last.function.as_deref().is_none_or(|name| symbol.contains(base_name(name)))
             };
@@ -152,9 +157,9 @@ impl Dwarf {
     }
 }
 
-/// A function's name without its path and what it is generic over.
+/// A function's name without its path, what it is generic over, and a closure's number, which older symbols don't have.
 fn base_name(name: &str) -> &str {
-    let end = name.find('<').filter(|at| *at > 0).unwrap_or(name.len());
+    let end = name.find(['<', '#']).filter(|at| *at > 0).unwrap_or(name.len());
     let name = &name[..end];
     name.rsplit("::").next().unwrap_or(name)
 }
