@@ -335,9 +335,16 @@ fn set_mode(path: &Path, mode: u32) -> Result<(), String> {
     set.map_err(|error| format!("{}: {error}", path.display()))
 }
 
+/// Builds all programs under test.
+pub(crate) fn programs() -> Result<Vec<Artifact>, String> {
+    shell::build(&["build", "--workspace", "--bins"])
+}
+
 /// Builds all test programs and all programs under test.
 pub(crate) fn build() -> Result<Vec<Artifact>, String> {
-    let mut artifacts = shell::build(&["build", "--workspace", "--bins"])?;
+    let mut artifacts = programs()?;
+    // What is shown of a release build needs one; on the stage it takes the other one's place.
+    artifacts.extend(shell::build(&["build", "--release", "--package", "inlines"])?);
     let tests = shell::build(&["test", "--workspace", "--no-run"])?;
     artifacts.extend(tests.into_iter().filter(|one| one.is_test || one.kind == "example"));
     Ok(artifacts)

@@ -13,8 +13,9 @@ struct Tool {
     purpose: &'static str,
 }
 
-const PROGRAMS: [Tool; 7] = [
+const PROGRAMS: [Tool; 8] = [
     Tool { name: "cc", package: "gcc", purpose: "linking" },
+    Tool { name: "c++", package: "g++", purpose: "the program that dies in C++" },
     Tool { name: "nm", package: "binutils", purpose: "the crash path's symbols" },
     Tool { name: "setpriv", package: "util-linux", purpose: "the suite as an unprivileged user" },
     Tool { name: "readelf", package: "binutils", purpose: "build ids, as others read them" },

@@ -1,7 +1,7 @@
 //! The tool as its users call it: on reports of a real crash, on bad input, and on minidumps of others.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rearguard_cli::collector::{Collector, Script};
@@ -291,48 +291,49 @@ fn lines_are_those_of_addr2line() {
     let desk = Desk::new();
     let collector = Collector::start(Script::default()).unwrap();
     let id = desk.crash(&collector);
-    let json: Value = serde_json::from_str(&desk.ask(&["show", &id, "--json"]).out).unwrap();
-    let all = json["minidump"]["threads"][0]["frames"].as_array().unwrap();
-    let ours: Vec<&Value> = all
-        .iter()
-        .filter(|frame| frame["module"] == "rearguard" && frame["line"].is_number())
-        .collect();
-    let mut compared = 0;
-    for group in ours.chunk_by(|left, right| left["offset"] == right["offset"]) {
-        let offset = group[0]["offset"].as_str().unwrap();
-        let output = Command::new("addr2line")
-            .args(["-f", "-i", "-C", "-e", env!("CARGO_BIN_EXE_rearguard"), offset])
-            .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
-        let told: Vec<&str> = text.lines().collect();
-        assert_eq!(told.len(), group.len() * 2, "{offset}: {text}");
-        for (pair, frame) in told.chunks(2).zip(group) {
-            let place = pair[1].split(" (discriminator").next().unwrap();
-            let (file, line) = place.rsplit_once(':').unwrap();
-            assert_eq!(
-                Some(line),
-                frame["line"].as_u64().map(|line| line.to_string()).as_deref(),
-                "{offset}: {text} {frame}"
-            );
-            assert_eq!(
-                Path::new(file).file_name(),
-                Path::new(frame["file"].as_str().unwrap()).file_name()
-            );
-            // binutils leaves out what Rust's names say of generics.
-            let name = |text: &str| {
-                text.split(['<', '{'])
-                    .next()
-                    .unwrap_or_default()
-                    .rsplit("::")
-                    .find(|part| !part.is_empty())
-                    .unwrap_or_default()
-                    .to_owned()
-            };
-            let (their, our) = (name(pair[0]), name(frame["function"].as_str().unwrap()));
-            assert!(their == our || their.is_empty() || our.is_empty(), "{offset}: {their}, {our}");
-            compared += 1;
-        }
+    let frames = readers::shown(&desk.ask(&["show", &id, "--json"]).out, "rearguard").unwrap();
+    assert!(frames.iter().filter(|frame| frame.line > 0).count() >= 6, "{frames:#?}");
+    let program = Path::new(env!("CARGO_BIN_EXE_rearguard"));
+    assert_eq!(readers::unlike_binutils("addr2line", program, 0, &frames).unwrap(), [""; 0]);
+}
+
+/// A release build of the program that dies within inlined functions: where the runner has put it, or built now.
+fn inlines() -> PathBuf {
+    if let Some(directory) = std::env::var_os("REARGUARD_BIN_DIR") {
+        return Path::new(&directory).join("inlines");
     }
-    assert!(compared >= 6, "{all:#?}");
+    let target = Path::new(env!("CARGO_BIN_EXE_rearguard")).ancestors().nth(2).unwrap();
+    let mut build = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    build.args(["build", "--quiet", "--release", "-p", "inlines", "--target-dir"]).arg(target);
+    build.current_dir(env!("CARGO_MANIFEST_DIR")).stdin(Stdio::null());
+    assert!(build.status().unwrap().success(), "building inlines");
+    target.join("release/inlines")
+}
+
+/// Goal: a release build with line tables alone is shown by function, file and line of the real fault and of each inlined caller, in Rust and in C++; as its sources are marked, and as binutils finds.
+#[test]
+fn a_release_build_is_shown_through_inlining() {
+    use std::os::unix::process::ExitStatusExt;
+    let program = inlines();
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let sources = workspace.join("testprogs/inlines/src");
+    for (way, function) in [("rust", "write<i16>"), ("cpp", "press::Page::print(long)")] {
+        let desk = Desk::new();
+        // A front ends when its report is written.
+        let died = Command::new(&program).arg(desk.store()).arg(way).output().unwrap();
+        assert_eq!(died.status.signal(), Some(11), "{way}: {died:?}");
+        let json = desk.ask(&["show", "latest", "--json"]);
+        let frames = readers::shown(&json.out, "inlines").unwrap();
+        assert_eq!(readers::unlike_marks(&sources, way, &frames).unwrap(), [""; 0]);
+        assert_eq!(readers::unlike_binutils("addr2line", &program, 0, &frames).unwrap(), [""; 0]);
+        // The same in text: the place of the fault is marked, with its line of the source.
+        let text = desk.ask(&["show", "latest"]).out;
+        let place = text.lines().skip_while(|line| !line.starts_with('>')).take(3);
+        let place: Vec<&str> = place.collect();
+        let fault = frames.iter().find(|frame| frame.function == function).unwrap();
+        let at = format!("       at {}:{}", fault.file, fault.line);
+        assert!(place[0].ends_with(&format!(" {function} [inlined]")), "{way}: {text}");
+        assert_eq!(place[1], at, "{way}: {text}");
+        assert!(place[2].contains(&format!("// {way} 0: ")), "{way}: {text}");
+    }
 }
