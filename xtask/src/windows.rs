@@ -20,14 +20,16 @@ pub(crate) const BUILD_STD: &str = "-Zbuild-std=std,panic_unwind,panic_abort";
 const CARGO: &str = "/usr/bin/cargo";
 const RUSTC: &str = "/usr/bin/rustc";
 const COMPILER: &str = "x86_64-w64-mingw32-gcc";
+const CPP_COMPILER: &str = "x86_64-w64-mingw32-g++";
 
 /// The Debian packages of the toolchain.
-pub(crate) const TOOLCHAIN_PACKAGES: [&str; 6] = [
+pub(crate) const TOOLCHAIN_PACKAGES: [&str; 7] = [
     "cargo-web",
     "rustc-web",
     "rust-web-src",
     "libstd-rust-web-dev",
     "gcc-mingw-w64-x86-64",
+    "g++-mingw-w64-x86-64",
     "mingw-w64-x86-64-dev",
 ];
 
@@ -63,8 +65,10 @@ pub(crate) fn missing() -> Option<String> {
             return missing(program);
         }
     }
-    if find_program(COMPILER).is_none() {
-        return missing(COMPILER);
+    if let Some(compiler) =
+        [COMPILER, CPP_COMPILER].into_iter().find(|one| find_program(one).is_none())
+    {
+        return missing(compiler);
     }
     let root = shell::output(Command::new(RUSTC).args(["--print", "sysroot"]));
     let sources = root.map(|root| Path::new(root.trim()).join("lib/rustlib/src/rust/library"));
@@ -115,13 +119,18 @@ pub(crate) fn run() -> Result<(), String> {
 /// Builds the programs for Windows, and runs their tests under Wine.
 pub(crate) fn tests() -> Result<Outcome, String> {
     let target = shell::target_directory()?.join("windows");
-    let build = |arguments: &[&str]| {
+    let build_as = |profile: &str, arguments: &[&str]| {
         let mut command = cargo();
         command.args(arguments).args(["--quiet", "--locked", BUILD_STD, "--target", TARGET]);
-        command.args(["--profile", "wine", shell::MESSAGES, "--target-dir"]).arg(&target);
+        command.args(["--profile", profile, shell::MESSAGES, "--target-dir"]).arg(&target);
         shell::artifacts_of(&mut command)
     };
+    let build = |arguments: &[&str]| build_as("wine", arguments);
     let programs = build(&["build", "-p", "crashzoo", "-p", "winhost"])?;
+    // What people ship, with its line tables.
+    let release = program_of(build_as("release", &["build", "-p", "inlines"])?, "inlines")?;
+    // The tool reads dumps of Windows on this machine.
+    let tool = program_of(suite::programs()?, "rearguard")?;
     // The library's own tests of what only Windows has.
     let units = test_of(build(&[
         "test",
@@ -149,6 +158,7 @@ pub(crate) fn tests() -> Result<Outcome, String> {
     // One after the other: a program under Wine takes both processors of a small machine, and guards have deadlines.
     wine.surround(command.arg("--test-threads=1"));
     command.env("REARGUARD_WINDOWS", programs).env("TMPDIR", directory.path());
+    command.env("REARGUARD_WINDOWS_RELEASE", release).env("REARGUARD_TOOL", tool);
     outcome.add(run_tests(&mut command, &directory.path().join("scenarios"))?);
     println!("  {} passed, {} failed", outcome.passed, outcome.failed);
     drop(wine);
@@ -157,6 +167,12 @@ pub(crate) fn tests() -> Result<Outcome, String> {
         println!("  of Wine, {line}");
     }
     Ok(outcome)
+}
+
+/// One program of a build.
+fn program_of(artifacts: Vec<Artifact>, name: &str) -> Result<PathBuf, String> {
+    let program = artifacts.into_iter().find(|one| one.kind == "bin" && one.target == name);
+    program.and_then(|one| one.executable).ok_or_else(|| format!("cargo names no {name}"))
 }
 
 /// The one test program of a build.

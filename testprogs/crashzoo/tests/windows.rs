@@ -1,6 +1,7 @@
 //! The scenarios on Windows: the program for Windows really dies, under Wine, and other people's reader looks at its dumps.
 //!
 //! `cargo xtask test --all` and `cargo xtask windows` build that program, make a Wine for it, and say in `REARGUARD_WINDOWS` where the programs are.
+//! `REARGUARD_WINDOWS_RELEASE` is a program with line tables, and `REARGUARD_TOOL` the tool that shows its dump on this machine.
 
 #![expect(clippy::expect_used, reason = "what isn't there fails the test")]
 
@@ -61,8 +62,12 @@ fn there(path: &Path) -> String {
 }
 
 fn program(name: &str) -> PathBuf {
-    let place = std::env::var_os("REARGUARD_WINDOWS").expect("REARGUARD_WINDOWS is set");
-    PathBuf::from(place).join(name)
+    told("REARGUARD_WINDOWS").join(name)
+}
+
+/// A path that whoever starts the tests tells.
+fn told(variable: &str) -> PathBuf {
+    PathBuf::from(std::env::var_os(variable).unwrap_or_else(|| panic!("{variable} isn't set")))
 }
 
 /// Waits for a program's end, with a deadline, at which it is ended.
@@ -790,4 +795,74 @@ fn a_role_is_told_by_its_name() {
     assert_eq!(of_role("helper").metadata["exit"]["value"], FAST_FAIL);
     assert_eq!(of_role("helper").metadata["decision"]["restart"], true);
     assert_eq!(of_role("main").metadata["exit"]["value"], 3);
+}
+
+/// Where an image's header is.
+fn header_of(image: &[u8]) -> usize {
+    let header = usize::from(u16::from_le_bytes([image[0x3c], image[0x3d]]));
+    assert_eq!(&image[header..header + 4], b"PE\0\0");
+    header
+}
+
+/// The same image with other names for its sections of debug information.
+/// Wine's dump writer reads those itself, and falls over what Rust's compiler has written.
+fn with_lines_put_aside(image: &[u8]) -> Vec<u8> {
+    let mut image = image.to_vec();
+    let header = header_of(&image);
+    let number = |at: usize| usize::from(u16::from_le_bytes([image[at], image[at + 1]]));
+    let (count, optional) = (number(header + 6), number(header + 20));
+    let sections = header + 24 + optional;
+    let mut renamed = 0;
+    for section in image[sections..].chunks_mut(40).take(count) {
+        // A name of more than eight bytes stands elsewhere; of an image, only debug information has such.
+        if section[0] == b'/' {
+            section[..8].copy_from_slice(b"aside\0\0\0");
+            renamed += 1;
+        }
+    }
+    assert!(renamed > 0, "there are no sections of debug information");
+    image
+}
+
+// Goal: a dump of a release program for Windows is shown on this machine by function, file and line, through inlining, in C++ and in Rust, when the program with its line tables is at hand, and without lines when only another build is; as its sources are marked, and as binutils finds.
+#[test]
+fn a_dump_is_shown_by_its_lines() {
+    // Where GNU's linker puts a program's first byte.
+    const IMAGE_BASE: u64 = 0x1_4000_0000;
+    let scene = Scene::new();
+    let release = told("REARGUARD_WINDOWS_RELEASE");
+    let mut image = fs::read(&release).expect("readable");
+    let stamp = header_of(&image) + 8;
+    let died = scene.path("inlines.exe");
+    fs::write(&died, with_lines_put_aside(&image)).expect("room");
+    let run = scene.host(&[], &died, &[&there(&scene.path("store")), "cpp"]);
+    assert_eq!((run.exit_code, run.left), (ACCESS_VIOLATION, 0), "{}", run.said);
+    let dump = scene.path("inlines.dmp");
+    fs::write(&dump, run.report().dump.as_deref().expect("a minidump")).expect("room");
+    let show = |symbols: &Path, options: &[&str]| {
+        let mut tool = Command::new(told("REARGUARD_TOOL"));
+        tool.arg("show").arg(&dump).arg("--symbols").arg(symbols).args(options);
+        tool.stdin(Stdio::null()).env("HOME", scene.path("home")).env_remove("XDG_STATE_HOME");
+        let output = tool.output().expect("the tool starts");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).expect("text")
+    };
+    let symbols = release.parent().expect("it lies in a directory");
+    let frames = readers::shown(&show(symbols, &["--json"]), "inlines.exe").expect("frames");
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("a workspace");
+    let sources = workspace.join("testprogs/inlines/src");
+    assert_eq!(readers::unlike_marks(&sources, "cpp", &frames).expect("sources"), [""; 0]);
+    let addr2line = "x86_64-w64-mingw32-addr2line";
+    let unlike = readers::unlike_binutils(addr2line, &release, IMAGE_BASE, &frames);
+    assert_eq!(unlike.expect("binutils"), [""; 0]);
+    let text = show(symbols, &[]);
+    assert!(text.contains(">   0  press::Page::print(long) [inlined]\n"), "{text}");
+    // The same program of another second is another build.
+    image[stamp] ^= 1;
+    let other = scene.path("other");
+    fs::create_dir(&other).expect("a directory");
+    fs::write(other.join("inlines.exe"), image).expect("room");
+    let frames = readers::shown(&show(&other, &["--json"]), "inlines.exe").expect("frames");
+    assert!(frames.iter().all(|frame| frame.line == 0), "{frames:#?}");
+    assert!(show(&other, &["--everything"]).contains("inlines.exe is another build"));
 }
