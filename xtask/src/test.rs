@@ -42,7 +42,9 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
         // The fuzzers' doors, which no other build has.
         let doors =
             ["clippy", "--package", "rearguard-minidump", "--lib", "--", "--cfg", "fuzzing"];
-        shell::run(cargo(&doors).args(["-D", "warnings"]))
+        shell::run(cargo(&doors).args(["-D", "warnings"]))?;
+        let doors = ["clippy", "--package", "rearguard-cli", "--lib", "--no-default-features"];
+        shell::run(cargo(&doors).args(["--", "--cfg", "fuzzing", "-D", "warnings"]))
     });
     run.check("documentation", |_| {
         let mut command = cargo(&["doc", "--no-deps", "--workspace", "--quiet"]);

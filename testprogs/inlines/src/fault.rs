@@ -56,6 +56,21 @@ pub(crate) fn in_rust() {
     println!("{signed} pages are signed");
 }
 
+/// Calls itself until the stack is full.
+#[expect(unconditional_recursion, reason = "the program has to crash truly")]
+#[inline(never)]
+fn dig(depth: u64) -> u64 {
+    let earth = black_box([depth; 16]);
+    dig(depth + earth[3]) + earth[5] // every dig
+}
+
+/// Dies of a recursion without an end.
+#[inline(never)]
+pub(crate) fn deep() {
+    let depth = dig(black_box(1)); // deep 0: inlines::fault::deep
+    println!("{depth} deep");
+}
+
 #[cfg(has_cpp)]
 unsafe extern "C" {
     fn press_run(page: *mut Page) -> c_long;

@@ -1,4 +1,4 @@
-//! `inlines STORE rust|cpp`: dies within inlined functions, and leaves its report in the store.
+//! `inlines STORE rust|cpp|deep`: dies within inlined functions or of too many, and leaves its report in the store.
 //!
 //! Built in the release profile, as what people ship; what `rearguard show` says of it is held against `addr2line`.
 
@@ -16,7 +16,7 @@ fn main() -> ExitCode {
     rearguard::run_guard_if_asked();
     let mut arguments = std::env::args_os().skip(1);
     let (Some(store), Some(way)) = (arguments.next(), arguments.next()) else {
-        eprintln!("usage: inlines STORE rust|cpp");
+        eprintln!("usage: inlines STORE rust|cpp|deep");
         return ExitCode::from(2);
     };
     let started = Rearguard::new("inlines", env!("CARGO_PKG_VERSION"))
@@ -31,6 +31,7 @@ fn main() -> ExitCode {
     }
     match way.to_str() {
         Some("rust") => fault::in_rust(), // rust 4: inlines::main
+        Some("deep") => fault::deep(),    // deep 1: inlines::main
         #[cfg(has_cpp)]
         Some("cpp") => fault::in_cpp(), // cpp 6: inlines::main
         _ => eprintln!("inlines: it was built without the way {}", way.display()),

@@ -38,10 +38,20 @@ pub(crate) fn run(
     as_json: bool,
 ) -> Result<(), Failure> {
     let story = read(word, place, symbols)?;
-    let text = if as_json { json::of(&story) } else { text::of(&story, extent, Look::of_stdout()) };
+    let text = if as_json { in_json(&story) } else { in_words(&story, extent, Look::of_stdout()) };
     show(&text)?;
     // What can be told is told; that the minidump can't be read is a failure all the same.
     story.problem.map_or(Ok(()), Err)
+}
+
+/// All of it, for a person.
+pub(crate) fn in_words(story: &Story, extent: Extent, look: Look) -> String {
+    text::of(story, extent, look)
+}
+
+/// All of it, for a program.
+pub(crate) fn in_json(story: &Story) -> String {
+    json::of(story)
 }
 
 /// The crash alone: its reason and the stack of its thread.

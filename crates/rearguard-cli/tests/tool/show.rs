@@ -310,6 +310,41 @@ fn inlines() -> PathBuf {
     target.join("release/inlines")
 }
 
+/// Goal: of a stack that has overflowed both ends are shown: the recursion, told once with its number, and who began it, up to `main`.
+#[test]
+fn an_overflow_is_shown_with_both_ends() {
+    let program = inlines();
+    let desk = Desk::new();
+    let died = Command::new(&program).arg(desk.store()).arg("deep").output().unwrap();
+    assert_eq!(died.status.code(), None, "{died:?}");
+    let shown: Value = serde_json::from_str(&desk.ask(&["show", "latest", "--json"]).out).unwrap();
+    let thread = &shown["minidump"]["threads"][0];
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).unwrap();
+    let line = |file: &str, mark: &str| {
+        let source = fs::read_to_string(workspace.join("testprogs/inlines/src").join(file));
+        source.unwrap().lines().position(|line| line.contains(mark)).unwrap() as u64 + 1
+    };
+    let frames = |member: &str| -> Vec<(String, u64)> {
+        let own = thread[member].as_array().unwrap().iter().filter(|frame| frame["own"] == true);
+        own.map(|frame| {
+            (frame["function"].as_str().unwrap().to_owned(), frame["line"].as_u64().unwrap())
+        })
+        .collect()
+    };
+    let dig = ("inlines::fault::dig".to_owned(), line("fault.rs", "// every dig"));
+    let near = frames("frames");
+    assert!(near.len() > 50 && near[1..].iter().all(|frame| *frame == dig), "{near:?}");
+    assert!(thread["gap_bytes"].as_u64().unwrap() > 1 << 20, "{thread:#}");
+    let far = frames("far_frames");
+    let [before @ .., deep, main] = &far[..] else { panic!("{far:?}") };
+    assert!(before.len() > 3 && before.iter().all(|frame| *frame == dig), "{far:?}");
+    assert_eq!(*deep, ("inlines::fault::deep".to_owned(), line("fault.rs", "// deep 0: ")));
+    assert_eq!(*main, ("inlines::main".to_owned(), line("main.rs", "// deep 1: ")));
+    let text = desk.ask(&["show", "latest"]).out;
+    assert!(text.contains("MiB of the stack aren't in the minidump"), "{text}");
+    assert_eq!(text.matches(" times more the same …").count(), 2, "{text}");
+}
+
 /// Goal: a release build with line tables alone is shown by function, file and line of the real fault and of each inlined caller, in Rust and in C++; as its sources are marked, and as binutils finds.
 #[test]
 fn a_release_build_is_shown_through_inlining() {
