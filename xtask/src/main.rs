@@ -31,6 +31,7 @@ chores:
   bench writers [--runs N] [--json FILE] [--table FILE]
                                    rearguard-minidump, minidump-writer and Crashpad's handler on the same crash
                                    --table writes the table that is printed, which is Markdown
+  bench tool [--runs N]            how long a person waits for the tool
   size [--all] [--json FILE]       by how many bytes rearguard makes a program grow, part by part; fails above the limit
                                    --all fails when a system can't be measured here";
 
@@ -43,6 +44,7 @@ enum Chore {
     Windows,
     Bench { runs: usize, json: Option<PathBuf> },
     BenchWriters { runs: usize, json: Option<PathBuf>, table: Option<PathBuf> },
+    BenchTool { runs: usize },
     Size { all: bool, json: Option<PathBuf> },
 }
 
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Chore::BenchWriters { runs, json, table } => {
             bench::writers::run(runs, json.as_deref(), table.as_deref())
         }
+        Chore::BenchTool { runs } => bench::tool::run(runs),
         Chore::Size { all, json } => size::run(all, json.as_deref()),
     };
     match result {
@@ -100,11 +103,18 @@ fn parse() -> Result<Chore, lexopt::Error> {
                 let (runs, json) = (*runs, json.take());
                 chore = Some(Chore::BenchWriters { runs, json, table: None });
             }
+            (Some(Chore::Bench { runs, json: None }), Arg::Value(name)) if name == "tool" => {
+                chore = Some(Chore::BenchTool { runs: *runs });
+            }
             (Some(Chore::BenchWriters { table, .. }), Arg::Long("table")) => {
                 *table = Some(parser.value()?.into());
             }
             (
-                Some(Chore::Bench { runs, .. } | Chore::BenchWriters { runs, .. }),
+                Some(
+                    Chore::Bench { runs, .. }
+                    | Chore::BenchWriters { runs, .. }
+                    | Chore::BenchTool { runs },
+                ),
                 Arg::Long("runs"),
             ) => {
                 *runs = parser.value()?.parse_with(|text| match text.parse() {

@@ -9,6 +9,7 @@ mod life;
 mod process;
 mod store;
 mod table;
+pub(crate) mod tool;
 pub(crate) mod writers;
 mod writers_table;
 

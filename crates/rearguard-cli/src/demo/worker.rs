@@ -21,7 +21,7 @@ pub(super) const NAME: &str = "rearguard-demo";
 /// The figure of the design for waiting until guarded.
 const READY_WAIT: Duration = Duration::from_secs(2);
 
-/// `main` of the worker: `demo-worker STORE URL`.
+/// `main` of the worker: `demo-worker STORE URL [THREADS]`, with so many threads that stand around.
 pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
     let (Some(store), Some(url)) = (arguments.next(), arguments.next()) else {
         eprintln!(
@@ -30,6 +30,7 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         return ExitCode::from(2);
     };
     let url = url.to_string_lossy().into_owned();
+    let threads = arguments.next().and_then(|count| count.to_str()?.parse().ok()).unwrap_or(0);
     let started = Rearguard::new(NAME, env!("CARGO_PKG_VERSION"))
         .store(store)
         .collector(url)
@@ -38,7 +39,13 @@ pub(crate) fn run(mut arguments: impl Iterator<Item = OsString>) -> ExitCode {
         .wait_ready(READY_WAIT)
         .start();
     match started {
-        Ok(handle) => live(&handle),
+        Ok(handle) => {
+            // They end with the process.
+            for _ in 0..threads {
+                std::thread::spawn(std::thread::park);
+            }
+            live(&handle)
+        }
         Err(error) => {
             eprintln!("rearguard demo-worker: rearguard can't start: {error}");
             ExitCode::FAILURE
