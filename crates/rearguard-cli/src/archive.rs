@@ -25,8 +25,8 @@ const FILES_MAX: usize = 256;
 /// Bytes of all files of a report that is imported.
 const BYTES_MAX: u64 = 4 << 30;
 
-/// Writes a report into one new file.
-pub(crate) fn export(entry: &Entry, target: &Path) -> Result<(), Failure> {
+/// Writes a report into one new file; returns how many bytes that has.
+pub(crate) fn export(entry: &Entry, target: &Path) -> Result<u64, Failure> {
     let problem =
         |error: io::Error| Failure::from(format!("{}: {}", target.display(), error.kind()));
     // What is there already is somebody's, and a part of an archive is no use.
@@ -38,8 +38,8 @@ pub(crate) fn export(entry: &Entry, target: &Path) -> Result<(), Failure> {
     let mut file = tempfile::NamedTempFile::new_in(directory).map_err(problem)?;
     write(entry, file.as_file_mut())
         .map_err(|error| Failure::from(format!("{}: {error}", entry.directory.display())))?;
-    file.persist_noclobber(target).map_err(|error| problem(error.error))?;
-    Ok(())
+    let file = file.persist_noclobber(target).map_err(|error| problem(error.error))?;
+    Ok(file.metadata().map_or(0, |metadata| metadata.len()))
 }
 
 fn write(entry: &Entry, out: &mut File) -> io::Result<()> {

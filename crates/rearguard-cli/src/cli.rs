@@ -14,7 +14,7 @@ use crate::upload::Target;
 
 /// What stands below the help: the statuses that scripts can rely on.
 const EXIT_STATUSES: &str = "Exit status: 0 done; 1 it could not be done; 2 the command line is at fault; \
-3 there is no such report, or more than one; 4 a file can't be read for what it should be.";
+3 there is no such report, or more than one; 4 a file isn't there, or can't be read for what it should be.";
 
 /// Crash capture and recovery from one executable: the tool.
 #[derive(Debug, Parser)]

@@ -57,7 +57,10 @@ fn run(command: Command) -> Result<(), Failure> {
             terminal::show(&format!("{}\n", path.display()))
         }
         Command::Export { report, file, place } => {
-            archive::export(&choose_report(&report, &place.into())?, &file)
+            let entry = choose_report(&report, &place.into())?;
+            let bytes = archive::export(&entry, &file)?;
+            let (id, size) = (&entry.id, bytesize::ByteSize(bytes));
+            terminal::show(&format!("{}: report {id}, {size}\n", file.display()))
         }
         Command::Import { file, place } => {
             let id = archive::import(&file, &place.into())?;

@@ -21,6 +21,9 @@ use crate::failure::{Failure, Kind};
 /// Debug information of the largest programs of the field has some gigabytes.
 const FILE_BYTES_MAX: u64 = 8 << 30;
 
+/// Files that servers are asked for at one call of the tool; a program has some hundred libraries.
+const ASKED_MAX: usize = 1000;
+
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
 const WHOLE_MAX: Duration = Duration::from_secs(20 * 60);
@@ -128,8 +131,11 @@ impl Servers {
 
     fn fetch_one(&self, agent: &Agent, wanted: &Wanted) -> bool {
         let target = self.cache.join(&wanted.path);
-        if !self.told.borrow_mut().asked.insert(wanted.url.clone()) || target.exists() {
-            return false;
+        {
+            let asked = &mut self.told.borrow_mut().asked;
+            if target.exists() || asked.len() >= ASKED_MAX || !asked.insert(wanted.url.clone()) {
+                return false;
+            }
         }
         for server in &self.urls {
             if self.told.borrow().silent.contains(server) {
@@ -156,6 +162,9 @@ fn wanted(module: &MinidumpModule, found: &Found) -> Vec<Wanted> {
     let code_id = module.code_identifier().map(|id| id.to_string().to_ascii_lowercase());
     let code_name = file_name(&module.code_file()).to_owned();
     let debug_name = module.debug_file().map(|path| file_name(&path).to_owned());
+    if !is_plain(&code_name) || debug_name.as_ref().is_some_and(|name| !is_plain(name)) {
+        return list;
+    }
     let is_pdb =
         debug_name.as_ref().is_some_and(|name| name.to_ascii_lowercase().ends_with(".pdb"));
     let is_image = is_pdb
@@ -204,8 +213,22 @@ fn wanted(module: &MinidumpModule, found: &Found) -> Vec<Wanted> {
     list
 }
 
+/// A path below a URL (RFC 3986): names come from minidumps, and may have anything in them.
 fn url_of(path: &Path) -> String {
-    path.to_string_lossy().into_owned()
+    let mut url = String::new();
+    for byte in path.to_string_lossy().bytes() {
+        if byte.is_ascii_alphanumeric() || b"-._~/+".contains(&byte) {
+            url.push(char::from(byte));
+        } else {
+            url.push_str(&format!("%{byte:02X}"));
+        }
+    }
+    url
+}
+
+/// Whether a name from a minidump can be one of a file, and of nothing else.
+fn is_plain(name: &str) -> bool {
+    !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0'])
 }
 
 /// The identity in the first line of a `.sym` file: `MODULE os processor id name`.
@@ -275,4 +298,31 @@ fn bar(url: &str, bytes: Option<u64>) -> ProgressBar {
     let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()).with_style(style);
     bar.set_message(file_name(url).to_owned());
     bar
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Goal: no name from a minidump leads out of the cache, or to another place of a server.
+    #[test]
+    fn names_stay_names() {
+        for name in ["", ".", "..", "a/b", "..\\x", "a\0"] {
+            assert!(!is_plain(name), "{name:?}");
+        }
+        assert!(is_plain("lib a.so") && is_plain("..."));
+        let path = served_path("a b?#%.pdb", "1F");
+        assert_eq!(url_of(&path), "a%20b%3F%23%25.pdb/1F/a%20b%3F%23%25.pdb");
+    }
+
+    /// Goal: whose symbols they are is read from the first line alone.
+    #[test]
+    fn the_first_line_of_symbols_is_read() {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"MODULE Linux x86_64 ABC123 app\nFILE 0 x\n").unwrap();
+        assert_eq!(sym_id(file.path()).as_deref(), Some("ABC123"));
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(b"<html> a b c d").unwrap();
+        assert_eq!(sym_id(file.path()), None);
+    }
 }

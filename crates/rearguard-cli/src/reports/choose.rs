@@ -40,11 +40,12 @@ impl Chosen {
 
 /// Finds what is meant.
 ///
-/// A word with a separator or a dot in it is a file, and so is one that names a file and no report.
+/// A word with a separator or a dot in it is a file, or a report's directory; and a word that names a file and no report is a file as well.
 pub(crate) fn choose(word: &str, place: &Where) -> Result<Chosen, Failure> {
     let is_path = word.contains(['/', '\\', '.']);
     if is_path {
-        return file(Path::new(word));
+        let path = Path::new(word);
+        return Entry::of_directory(path).map_or_else(|| file(path), |it| Ok(Chosen::Report(it)));
     }
     let entries = entries(place)?;
     if word == "latest" {
@@ -89,7 +90,7 @@ fn file(path: &Path) -> Result<Chosen, Failure> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Chosen::File(path.to_owned())),
         Ok(_) => Err(Failure::new(Kind::Unreadable, format!("{}: not a file", path.display()))),
-        Err(error) => Err(Failure::new(Kind::NoSuchReport, format!("{}: {error}", path.display()))),
+        Err(error) => Err(Failure::new(Kind::Unreadable, format!("{}: {error}", path.display()))),
     }
 }
 

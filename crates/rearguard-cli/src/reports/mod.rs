@@ -59,6 +59,17 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// The report whose directory this is.
+    pub(crate) fn of_directory(path: &Path) -> Option<Entry> {
+        // A link or a dot at the end hides the name.
+        let directory = path.canonicalize().ok().filter(|path| path.is_dir())?;
+        let name = directory.file_name()?.to_str()?.to_owned();
+        let id = id_of(&name)?.to_owned();
+        let stage = directory.parent()?.file_name()?;
+        let stage = STAGES.into_iter().find(|known| stage == *known)?;
+        Some(Entry { id, name, stage, directory })
+    }
+
     /// The store that it lies in.
     pub(crate) fn store(&self) -> PathBuf {
         let stage = self.directory.parent();

@@ -101,7 +101,9 @@ fn a_report_is_exported_and_imported() {
     let id = desk.crash(&collector);
     let archive = desk.path("crash.tar.gz");
     let archive = archive.to_str().unwrap();
-    assert_eq!(desk.ask(&["export", &id, archive]).code, 0);
+    let exported = desk.ask(&["export", &id, archive]);
+    assert_eq!(exported.code, 0);
+    assert!(exported.out.starts_with(&format!("{archive}: report {id}, ")), "{}", exported.out);
     refused(&desk.ask(&["export", &id, archive]), 1, "it is there already");
     let imported = desk.tool(&["import", archive]);
     assert_eq!((imported.code, imported.out.trim_end()), (0, id.as_str()), "{}", imported.err);
@@ -111,6 +113,11 @@ fn a_report_is_exported_and_imported() {
     // Nor does it come a second time where it came from.
     refused(&desk.ask(&["import", archive]), 1, "is there already");
     assert_eq!(desk.ask(&["show", &id]).code, 0);
+    // Its directory is a name for it as well.
+    let directory = fs::read_dir(desk.store().join("completed")).unwrap().next().unwrap();
+    let directory = directory.unwrap().path();
+    let shown = desk.tool(&["show", directory.to_str().unwrap()]);
+    assert!(shown.code == 0 && shown.out.contains(&id), "{}{}", shown.out, shown.err);
     for (name, bytes) in
         [("empty", &b""[..]), ("text", b"no archive"), ("cut", &fs::read(archive).unwrap()[..400])]
     {
@@ -129,7 +136,8 @@ fn bad_input_is_one_line() {
     assert!(desk.tool(&["list"]).out.starts_with("There are no reports in "));
     refused(&desk.tool(&["show", "latest"]), 3, "there is no report yet");
     refused(&desk.tool(&["show", "abcd"]), 3, "no report has an id that begins so");
-    refused(&desk.tool(&["show", "./nowhere.dmp"]), 3, "nowhere.dmp");
+    refused(&desk.tool(&["show", "./nowhere.dmp"]), 4, "nowhere.dmp");
+    refused(&desk.tool(&["import", "nowhere.tar.gz"]), 4, "nowhere.tar.gz");
     refused(&desk.tool(&["show", "."]), 4, "not a file");
     refused(&desk.tool(&["list", "--store", "nowhere"]), 4, "no store of reports");
     refused(&desk.tool(&["list", "--app", "nobody"]), 3, "nobody");
