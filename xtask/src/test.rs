@@ -12,6 +12,10 @@ use crate::shell::{self, cargo, find_program};
 use crate::suite::{self, Outcome, Stage, User};
 use crate::{leftovers, readers, size, symbols, tools, windows};
 
+/// The crates that are to be published, those that others need first.
+const PUBLISHED: [&str; 4] =
+    ["rearguard-crashpath", "rearguard-minidump", "rearguard", "rearguard-cli"];
+
 /// The course of one run.
 struct Run {
     all: bool,
@@ -75,6 +79,16 @@ pub(crate) fn run(all: bool) -> Result<(), String> {
                 .skip("the growth of an executable: only with --all, it builds many programs");
         }
         size::run(true, None)
+    });
+    run.check("packages for a registry", |run| {
+        if !run.all {
+            return run.skip("packages for a registry: only with --all, it asks the registry");
+        }
+        let mut command = cargo(&["publish", "--dry-run", "--allow-dirty", "--quiet"]);
+        for name in PUBLISHED {
+            command.args(["--package", name]);
+        }
+        shell::run(&mut command)
     });
     run.check("the benchmark's peers", |run| {
         if !run.all {
