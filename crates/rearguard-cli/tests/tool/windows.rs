@@ -23,6 +23,11 @@ fn data() -> PathBuf {
 
 /// A crash in the exported function `save`, called by the function at the entry.
 pub(crate) fn crash_of(image: &[u8]) -> Vec<u8> {
+    crash_among(image, 1)
+}
+
+/// The same, with so many threads of which one crashed.
+fn crash_among(image: &[u8], threads: u32) -> Vec<u8> {
     let file = object::read::pe::PeFile64::parse(image).unwrap();
     let exports = file.exports().unwrap();
     let is_save = |export: &Export<'_>| export.name() == NameOrOrdinal::Name(b"save");
@@ -58,9 +63,9 @@ pub(crate) fn crash_of(image: &[u8]) -> Vec<u8> {
     let mut system = SystemInfo::new(Endian::Little);
     system.processor_architecture = 9;
     system.platform_id = 2;
-    SynthMinidump::with_endian(Endian::Little)
-        .add_system_info(system)
-        .add_thread(Thread::new(Endian::Little, 7, &stack, &context))
+    let dump = SynthMinidump::with_endian(Endian::Little).add_system_info(system);
+    (7..7 + threads)
+        .fold(dump, |dump, id| dump.add_thread(Thread::new(Endian::Little, id, &stack, &context)))
         .add_exception(exception)
         .add_module(module)
         .add(context)
@@ -149,4 +154,22 @@ pub(crate) fn served_id(guid: &[u8; 16], age: u32) -> String {
     let (second, third) = (u16::from_le_bytes([e, f]), u16::from_le_bytes([g, h]));
     let rest: String = rest.iter().map(|byte| format!("{byte:02X}")).collect();
     format!("{first:08X}{second:04X}{third:04X}{rest}{age:x}")
+}
+
+/// Goal: a minidump of a hundred thousand threads is shown, the crashed one in full, and how many were left out is told.
+#[test]
+fn a_hundred_thousand_threads_are_shown() {
+    let desk = Desk::new();
+    let image = fs::read(data().join("bug.exe")).unwrap();
+    let dump = desk.path("crash.dmp");
+    fs::write(&dump, crash_among(&image, 100_000)).unwrap();
+    let symbols = data();
+    let arguments = ["show", dump.to_str().unwrap(), "--symbols", symbols.to_str().unwrap()];
+    let said = desk.tool(&arguments);
+    assert_eq!((said.code, said.err.as_str()), (0, ""));
+    assert!(said.out.contains("and 4095 more with the same stack"), "{}", said.out);
+    assert!(said.out.contains("95903 more threads are in the minidump"), "{}", said.out);
+    let json = desk.tool(&[&arguments[..], &["--json"]].concat());
+    let shown: Value = serde_json::from_str(&json.out).unwrap();
+    assert_eq!(frames_of(&shown), frames_in_source());
 }
