@@ -4,6 +4,7 @@
 //! Nothing of the file is trusted: the readers check every size, and what is walked has a bound.
 
 mod files;
+mod names;
 mod pdb;
 mod reason;
 #[cfg_attr(not(feature = "servers"), path = "no_servers.rs")]

@@ -6,8 +6,8 @@ use std::path::Path;
 use pdb_addr2line::pdb::PDB;
 use pdb_addr2line::{Context, ContextPdbData};
 
-use super::Frame;
 use super::files::open;
+use super::{Frame, names};
 
 /// Which build a PDB file belongs to, as Breakpad and symbol servers write it: GUID and age.
 pub(super) fn identity(path: &Path) -> Option<String> {
@@ -40,7 +40,7 @@ impl Lines {
             .frames
             .into_iter()
             .map(|frame| Frame {
-                function: frame.function.map(demangled),
+                function: frame.function.map(names::demangled),
                 file: frame.file.map(|file| file.into_owned()),
                 line: frame.line.filter(|line| *line > 0),
                 is_inlined: true,
@@ -52,9 +52,4 @@ impl Lines {
         }
         frames
     }
-}
-
-/// Names of public symbols are as linkers have them.
-fn demangled(name: String) -> String {
-    addr2line::demangle_auto(name.into(), None).into_owned()
 }

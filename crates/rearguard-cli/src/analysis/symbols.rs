@@ -9,7 +9,7 @@ use minidump_unwind::StackFrame;
 use object::{Object, ObjectSegment, ReadCache};
 
 use super::files::{Found, open};
-use super::{Frame, bare, pdb};
+use super::{Frame, bare, names, pdb};
 
 /// The debug information of a dump's modules, by the addresses where they were mapped.
 #[derive(Default)]
@@ -121,7 +121,7 @@ impl Dwarf {
                     .function
                     .as_ref()
                     .and_then(|name| name.demangle().ok())
-                    .map(|name| name.into_owned());
+                    .map(|name| names::more(name.into_owned()));
                 // What was mangled has its path.
                 is_whole = name.is_some() && name.as_deref() != raw.as_deref();
                 let location = found.location.as_ref();
@@ -153,7 +153,7 @@ impl Dwarf {
     /// The name in the table of symbols.
     fn symbol(&self, address: u64) -> Option<String> {
         let name = self.loader.find_symbol(address)?;
-        Some(addr2line::demangle_auto(name.into(), None).into_owned())
+        Some(names::demangled(name.to_owned()))
     }
 }
 
