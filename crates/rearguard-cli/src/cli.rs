@@ -104,7 +104,7 @@ pub(crate) enum Command {
             conflicts_with = "pending"
         )]
         report: Option<String>,
-        /// All that wait, oldest first, whenever their next try would be due.
+        /// All that wait in one store, oldest first, whenever their next try would be due; `--app` or `--store` where several have some.
         #[arg(long)]
         pending: bool,
         #[command(flatten)]
@@ -126,7 +126,7 @@ pub(crate) enum Command {
         /// Keeps so many of each store, the newest.
         #[arg(long, value_name = "N", group = "bound")]
         keep: Option<usize>,
-        /// Keeps so many bytes of each store, of the newest, such as 64MiB.
+        /// Keeps so many bytes of each store, of the newest, such as 64MiB; the newest itself always.
         #[arg(long, value_name = "SIZE", group = "bound")]
         bytes: Option<ByteSize>,
         /// Also what waits to be sent.
@@ -207,7 +207,7 @@ pub(crate) struct TargetArgs {
     /// Puts product, version and guid into the URL's query, where Crashpad's servers look for them.
     #[arg(long)]
     query: bool,
-    /// How long one report may take, such as 30d, 12h or 1h 30m.
+    /// How long one report may take, such as 90s or 5m; a day at most.
     #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration, default_value = "10m")]
     wait: Duration,
 }

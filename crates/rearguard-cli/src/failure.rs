@@ -3,6 +3,8 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use crate::terminal::harmless;
+
 /// The kinds of failure, by their exit status; 0 is success.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Kind {
@@ -36,7 +38,9 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Texts of others, such as a parser's, may have several lines.
-        let mut words = self.text.split_whitespace();
+        // What they quote may come from anybody, and nothing of it may steer a terminal.
+        let text = harmless(&self.text.replace(['\n', '\r'], " "));
+        let mut words = text.split_whitespace();
         f.write_str(words.next().unwrap_or("it failed"))?;
         words.try_for_each(|word| write!(f, " {word}"))
     }
@@ -57,5 +61,7 @@ mod tests {
     fn a_failure_is_one_line() {
         let failure = Failure::new(Kind::Unreadable, "x.dmp: no minidump:\n  header mismatch\n");
         assert_eq!(failure.to_string(), "x.dmp: no minidump: header mismatch");
+        let failure = Failure::new(Kind::Unreadable, "'\x1b]0;x\x07' is no file");
+        assert_eq!(failure.to_string(), "'\u{fffd}]0;x\u{fffd}' is no file");
     }
 }

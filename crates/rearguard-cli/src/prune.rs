@@ -3,8 +3,9 @@
 //! A report that another process has in hand stays, and so does one that waits to be sent, unless that is asked for.
 //! Each goes by one rename first, so that nobody ever sees a part of one.
 
-use std::fs::{self, File};
-use std::path::Path;
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
@@ -17,6 +18,9 @@ use crate::terminal::{harmless, show};
 
 /// The ending that the library gives to what is being removed; what of it is left is cleared away by the next guard.
 const REMOVED: &str = ".removed";
+
+/// What guards know together of a store's reports; see DELIVERY.md.
+const USAGE: &str = "usage";
 
 /// What is beyond them goes.
 #[derive(Clone, Copy, Debug)]
@@ -53,9 +57,7 @@ pub(crate) fn run(bounds: &Bounds, place: &Where, is_dry: bool) -> Result<(), Fa
     match &failed[..] {
         [] => Ok(()),
         [only] => Err(Failure::from(only.clone())),
-        [first, rest @ ..] => {
-            Err(Failure::from(format!("{first} (and {} others stay)", rest.len())))
-        }
+        [first, rest @ ..] => Err(Failure::from(format!("{first} (and {} others)", rest.len()))),
     }
 }
 
@@ -69,30 +71,42 @@ struct Sized<'e> {
     bytes: u64,
 }
 
+/// What stays of one store.
+#[derive(Default)]
+struct Kept {
+    store: PathBuf,
+    count: usize,
+    bytes: u64,
+    is_full: bool,
+}
+
 impl Bounds {
     /// What is beyond, the oldest first; `entries` are the newest first.
     fn beyond<'e>(&self, entries: &'e [Entry], now: SystemTime) -> Vec<Sized<'e>> {
-        let oldest = self.older_than.and_then(|age| now.checked_sub(age)).map(time_in_name);
+        // What is older than time itself is nothing.
+        let oldest = self.older_than.and_then(|age| now.checked_sub(age));
+        let oldest = oldest.filter(|time| *time > SystemTime::UNIX_EPOCH).map(time_in_name);
         let mut chosen = Vec::new();
-        // Each store for itself, the newest of it first.
-        let mut kept: Vec<(std::path::PathBuf, usize, u64)> = Vec::new();
+        let mut stores: Vec<Kept> = Vec::new();
         for entry in entries {
             let store = entry.store();
-            let index = kept.iter().position(|(known, ..)| *known == store).unwrap_or_else(|| {
-                kept.push((store, 0, 0));
-                kept.len() - 1
+            let index = stores.iter().position(|known| known.store == store).unwrap_or_else(|| {
+                stores.push(Kept { store, ..Kept::default() });
+                stores.len() - 1
             });
-            let Some((_, count, bytes)) = kept.get_mut(index) else { continue };
+            let Some(kept) = stores.get_mut(index) else { continue };
             let size = bytes_of(&entry.directory);
             let is_old = oldest.as_ref().is_some_and(|oldest| entry.name < *oldest);
-            let is_one_too_many = self.keep.is_some_and(|keep| *count >= keep);
-            let is_too_much = self.bytes.is_some_and(|most| bytes.saturating_add(size) > most);
+            let is_one_too_many = self.keep.is_some_and(|keep| kept.count >= keep);
+            // All that are older than one that has no room have none either, and the newest has always.
+            let is_too_much = |most| kept.bytes.saturating_add(size) > most && kept.count > 0;
+            kept.is_full |= self.bytes.is_some_and(is_too_much);
             let may_go = self.waiting || entry.stage == "completed";
-            if may_go && (is_old || is_one_too_many || is_too_much) {
+            if may_go && (is_old || is_one_too_many || kept.is_full) {
                 chosen.push(Sized { entry, bytes: size });
             } else {
-                *count += 1;
-                *bytes += size;
+                kept.count += 1;
+                kept.bytes += size;
             }
         }
         chosen.reverse();
@@ -112,14 +126,19 @@ fn bytes_of(directory: &Path) -> u64 {
 
 /// Removes a report whole, unless somebody has it in hand.
 fn remove(entry: &Entry) -> Result<(), String> {
-    let words = |error: std::io::Error| error.to_string();
+    let words = |error: std::io::Error| format!("it stays: {error}");
     let directory = File::open(&entry.directory).map_err(words)?;
     // As guards hold what they have in hand; the lock goes with the descriptor.
     flock(&directory, FlockOperation::NonBlockingLockExclusive)
-        .map_err(|_| "another process has it in hand".to_owned())?;
+        .map_err(|_| "it stays: another process has it in hand".to_owned())?;
     let rubbish = entry.store().join("tmp");
-    fs::create_dir_all(&rubbish).map_err(words)?;
+    DirBuilder::new().recursive(true).mode(0o700).create(&rubbish).map_err(words)?;
     let rubbish = rubbish.join(format!("{}{REMOVED}", entry.name));
+    // One that was interrupted before has left its beginning there.
+    let _ = fs::remove_dir_all(&rubbish);
     fs::rename(&entry.directory, &rubbish).map_err(words)?;
-    fs::remove_dir_all(&rubbish).map_err(words)
+    // What guards know together of number and bytes isn't so any more; without it they count anew.
+    let _ = fs::remove_file(entry.store().join(USAGE));
+    fs::remove_dir_all(&rubbish)
+        .map_err(|error| format!("it is removed, and {} is left: {error}", rubbish.display()))
 }

@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 use std::process::{Child, Command, Stdio};
 
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use rustix::termios::tcgetwinsize;
 
 use crate::failure::Failure;
@@ -94,6 +95,15 @@ fn written(text: &str) -> io::Result<()> {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         written => written,
     }
+}
+
+/// A bar for what takes a while, on standard error where that is a terminal.
+pub(crate) fn progress_bar(bytes: Option<u64>) -> ProgressBar {
+    // The template is a constant that is right; if it weren't, the default would do.
+    let style = ProgressStyle::with_template("{msg} [{bar:24}] {bytes} of {total_bytes}")
+        .unwrap_or_else(|_| ProgressStyle::default_bar())
+        .progress_chars("=> ");
+    ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()).with_style(style)
 }
 
 /// The pager that the user has chosen, else `less`, where the text is longer than the terminal.

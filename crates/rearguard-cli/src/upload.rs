@@ -5,14 +5,14 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::ProgressBar;
 use rearguard::{Consent, Progress, Rearguard, SentReport, Which};
 
 use crate::failure::{Failure, Kind};
 use crate::list::ID_CHARS;
 use crate::reports::choose::choose_report;
 use crate::reports::{Where, stores};
-use crate::terminal::{harmless, show};
+use crate::terminal::{harmless, progress_bar, show};
 
 /// The file by which a store's application tells collectors who it is; where it has none, the tool makes none.
 const INSTALLATION: &str = "installation";
@@ -27,25 +27,15 @@ pub(crate) struct Target {
     pub(crate) wait_max: Duration,
 }
 
-/// Sends one report, or all that wait.
+/// Sends one report, or all that wait in one store.
 pub(crate) fn run(report: Option<&str>, place: &Where, target: &Target) -> Result<(), Failure> {
-    let mut sent = Vec::new();
-    match report {
+    let sent = match report {
         Some(word) => {
             let entry = choose_report(word, place)?;
-            sent.extend(send(&entry.store(), Which::One(&entry.id), target)?);
+            send(&entry.store(), Which::One(&entry.id), target)?
         }
-        None => {
-            for store in stores(place)? {
-                // A store whose user has said no is no reason to leave out the others.
-                match send(&store, Which::Waiting, target) {
-                    Err(failure) if place.names_one() => return Err(failure),
-                    Err(failure) => eprintln!("rearguard: {failure}"),
-                    Ok(reports) => sent.extend(reports),
-                }
-            }
-        }
-    }
+        None => send(&the_store(place)?, Which::Waiting, target)?,
+    };
     if sent.is_empty() {
         return show(&format!("Nothing waits in {}.\n", harmless(&place.words())));
     }
@@ -54,6 +44,32 @@ pub(crate) fn run(report: Option<&str>, place: &Where, target: &Target) -> Resul
     match sent.iter().filter(|report| !report.is_delivered).count() {
         0 => Ok(()),
         left => Err(Failure::from(format!("{left} of {} reports were not delivered", sent.len()))),
+    }
+}
+
+/// The one store that is meant: each application has its own collector, and none has another's reports.
+fn the_store(place: &Where) -> Result<PathBuf, Failure> {
+    let stores = stores(place)?;
+    let waits = |store: &PathBuf| {
+        let waiting = ["new", "pending"].map(|stage| store.join(stage).read_dir());
+        waiting.into_iter().flatten().any(|mut listed| listed.next().is_some())
+    };
+    let mut waiting: Vec<PathBuf> = stores.iter().filter(|store| waits(store)).cloned().collect();
+    match (waiting.pop(), &waiting[..]) {
+        (Some(only), []) => Ok(only),
+        (Some(one), [other, ..]) => {
+            let text = format!(
+                "reports wait in {} stores, {} and {} among them: --app or --store says whose are meant",
+                waiting.len() + 1,
+                other.display(),
+                one.display()
+            );
+            Err(Failure::new(Kind::Usage, text))
+        }
+        (None, _) => stores.into_iter().next().ok_or_else(|| {
+            let text = format!("there is no store in {}", place.words());
+            Failure::new(Kind::NoSuchReport, text)
+        }),
     }
 }
 
@@ -81,23 +97,13 @@ fn send(store: &Path, which: Which<'_>, target: &Target) -> Result<Vec<SentRepor
     if !store.join(INSTALLATION).is_file() {
         sender = sender.without_installation_id();
     }
-    let bar = bar();
+    let bar = progress_bar(Some(0));
     let sent = sender.send_now(which, target.wait_max, &mut |progress| tell(&bar, progress));
     bar.finish_and_clear();
     sent.map_err(|error| {
         let kind = if error.is_setting() { Kind::Usage } else { Kind::Failed };
         Failure::new(kind, error.to_string())
     })
-}
-
-/// On standard error, where that is a terminal.
-fn bar() -> ProgressBar {
-    let style = "{msg} [{bar:24}] {bytes} of {total_bytes}";
-    // The template is a constant that is right; if it weren't, the default would do.
-    let style = ProgressStyle::with_template(style)
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-    ProgressBar::with_draw_target(Some(0), ProgressDrawTarget::stderr()).with_style(style)
 }
 
 fn tell(bar: &ProgressBar, progress: &Progress<'_>) {

@@ -124,19 +124,22 @@ impl Sender<'_> {
             // What isn't counted would be sent without end.
             return Sent::Waits;
         }
-        self.deliver(report, &mut back, &json, &|_, _| store.may_send(), now_ns).0
+        self.deliver(report, &mut back, &json, &|_, _| store.may_send(), false).0
     }
 
-    /// Posts a report whose try is counted, and notes what came of it; also in words.
+    /// Posts a report whose try is counted, and notes what came of it; also in words. Of one that `is_done` otherwise no guard makes another try, and that isn't noted either.
+    #[inline(always)]
     pub(crate) fn deliver(
         &self,
         report: &mut Report,
         back: &mut ReadBack,
         json: &[u8],
         may_send: &dyn Fn(usize, usize) -> bool,
-        now_ns: u64,
+        is_done: bool,
     ) -> (Sent, Text) {
-        let (store, now_s) = (self.store, now_ns / 1_000_000_000);
+        let store = self.store;
+        let now_ns = process::real_ns();
+        let now_s = now_ns / 1_000_000_000;
         fail_spots::pass("delivery-begun");
         let outcome = self.post(report, back, json, may_send);
         fail_spots::pass("delivery-answered");
@@ -161,7 +164,11 @@ impl Sender<'_> {
                     store.leave_alone(now_s.saturating_add(*after_s));
                 }
                 waiting = with_wait(reason, *after_s);
-                (Delivery::Pending(&waiting), Sent::Waits)
+                let left = match is_done {
+                    true => Delivery::Skipped(&waiting),
+                    false => Delivery::Pending(&waiting),
+                };
+                (left, Sent::Waits)
             }
         };
         let words = delivery.in_words();

@@ -298,18 +298,17 @@ impl Rearguard {
         self
     }
 
-    /// Takes this process's role.
-    ///
-    /// In the worker it makes the channel, starts the guard, arms the crash handler for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS, and returns within a fraction of a millisecond.
     /// Sends reports of the store to the collector, now and from this process, because a person asks for it: a button "send now", a tool. What the builder says of store, collector, consent, certificates, transport, query and installation holds; no guard is needed, and none is started.
     ///
     /// Each report has `wait_max` at most. Blocks; `progress` is called before each piece of a body, and a report that another process has in hand is left to it. Each try is counted and noted in the report, as a guard's is; limits and schedule are a guard's alone.
+    ///
+    /// libcurl is loaded for it, else the `curl` program is started; `progress` may be called from within libcurl, and must not panic. What no server took ends the call: the others are left, and told as such. One call at a time; a second waits.
     ///
     /// With the feature `send-now`.
     ///
     /// # Errors
     ///
-    /// A setting that can't be used, no collector, no consent, no such store, no report of that UUID.
+    /// A setting that can't be used, no collector, no consent (the variable `<APP>_NO_CRASH_UPLOAD` of this process is a no as well), no such store, no report of that UUID.
     /// What comes of each report is no error.
     #[cfg(feature = "send-now")]
     pub fn send_now(
@@ -321,6 +320,9 @@ impl Rearguard {
         sending::send_now(&self.settings, which, wait_max, progress)
     }
 
+    /// Takes this process's role.
+    ///
+    /// In the worker it makes the channel, starts the guard, arms the crash handler for SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGABRT, SIGTRAP and SIGSYS, and returns within a fraction of a millisecond.
     /// In the guard it never returns, nor in the first process with [`Topology::GuardFirst`].
     ///
     /// # Errors

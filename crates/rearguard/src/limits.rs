@@ -28,6 +28,10 @@ pub(crate) const EXEC_CHECK_MS: u32 = 20;
 /// How long the delivery may keep the guard, in milliseconds; the seed's figure. What isn't delivered stays pending.
 pub(crate) const DELIVERY_MS_MAX: u64 = 15_000;
 
+/// How long one report may take where somebody sends by hand, in seconds: a day, which every way to send can count.
+#[cfg(feature = "send-now")]
+pub(crate) const SEND_NOW_S_MAX: u64 = 86_400;
+
 /// How long a connection to the collector may take, in milliseconds.
 pub(crate) const CONNECT_MS_MAX: u64 = 5_000;
 

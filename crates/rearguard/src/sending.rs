@@ -1,16 +1,18 @@
 //! Sends what a store holds because a person asks for it now: from any process, without a guard and without regard to the schedule.
 //!
-//! A few short texts of each call stay in memory, as everything that a guard makes.
+//! What is handled of a report's metadata stays in memory, some ten kilobytes for each, as everything that a guard makes.
 //! What is sent, how it is locked and counted, and what an answer means, is what `delivery` does for guards too.
 
 use core::cell::RefCell;
 use core::time::Duration;
+use std::sync::{Mutex, PoisonError};
 
 use crate::delivery::{Sender, Sent, UNDER_WAY, note};
 use crate::error::Error;
 use crate::heap::{List, copied};
-use crate::hooks::Hooks;
+use crate::hooks::{ATTACH, Hooks, SAME_CRASH};
 use crate::launch::LaunchRecord;
+use crate::limits;
 use crate::metadata::{Delivery, FORBIDDEN, delivery_state, read_back};
 use crate::settings::Settings;
 use crate::store::{Report, Stage, Store, uuid_of};
@@ -71,15 +73,21 @@ pub(crate) fn send_now(
         None => process::default_store(&settings.name),
     };
     let path = path.ok_or_else(|| Error::setting("store", "there is no place for it"))?;
+    // libcurl is initialised by its first use, which only newer ones do safely for several threads at once.
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let reporting = settings.reporting();
     let refused = |reason| Error::refused(OPERATION, &path.display().to_string(), reason);
-    let store = Store::at(path, &settings.reporting).ok_or_else(|| refused("there is none"))?;
+    let store = Store::at(path, &reporting).ok_or_else(|| refused("there is none"))?;
     if !store.may_send() {
-        return Err(refused("its user hasn't agreed, or has withdrawn the consent"));
+        let reason =
+            "its user hasn't agreed, has withdrawn the consent, or forbids it by a variable";
+        return Err(refused(reason));
     }
     let record = LaunchRecord {
         collector: Some(collector.as_str().into()),
         certificates: copied(&settings.certificates),
-        reporting: settings.reporting,
+        reporting,
         ..LaunchRecord::default()
     };
     let chosen = match which {
@@ -91,7 +99,10 @@ pub(crate) fn send_now(
     {
         return Err(Error::refused("sending the report", uuid, "the store has none of this id"));
     }
-    let sending = Sending { store: &store, record: &record, hooks: settings.hooks, wait_max };
+    // What lies with a report goes with it, whatever this builder gives to reports of its own.
+    let hooks = Hooks { attach: Some(&ATTACH), same_crash: Some(&SAME_CRASH), ..settings.hooks };
+    let wait_max = wait_max.min(Duration::from_secs(limits::SEND_NOW_S_MAX));
+    let sending = Sending { store: &store, record: &record, hooks, wait_max };
     Ok(sending.all(&chosen, which, progress))
 }
 
@@ -104,6 +115,7 @@ struct Sending<'a> {
 }
 
 impl Sending<'_> {
+    /// Sends one after the other, until a server or the way to it wants a rest.
     fn all(
         &self,
         chosen: &List<(&'static str, Stage)>,
@@ -112,6 +124,7 @@ impl Sending<'_> {
     ) -> Vec<SentReport> {
         let count = chosen.len();
         let progress = RefCell::new(progress);
+        let mut is_over = false;
         let mut sent = Vec::new();
         for (index, (name, stage)) in chosen.into_iter().enumerate() {
             let id = uuid_of(name);
@@ -121,28 +134,52 @@ impl Sending<'_> {
                     progress(&Progress { id, place: index + 1, count, sent_bytes, whole_bytes });
                 }
             };
-            tell(0, 0);
-            let wait_ns = u64::try_from(self.wait_max.as_nanos()).unwrap_or(u64::MAX);
-            let deadline_ns = process::monotonic_ns().saturating_add(wait_ns);
-            let sender =
-                Sender { record: self.record, store: self.store, hooks: self.hooks, deadline_ns };
-            let (is_delivered, outcome) = match self.store.adopt((name, *stage)) {
-                Some(mut report) => send(&sender, &mut report, which, &tell),
-                None => left("another process has it in hand"),
+            let (outcome, words) = if is_over {
+                left("the one before found no server for it")
+            } else {
+                tell(0, 0);
+                match self.adopt((name, *stage)) {
+                    Ok(mut report) => send(&self.sender(), &mut report, which, &tell),
+                    Err(reason) => left(reason),
+                }
             };
-            sent.push(SentReport { id: id.to_owned(), is_delivered, outcome });
+            is_over |= outcome == Sent::Waits;
+            sent.push(SentReport {
+                id: id.to_owned(),
+                is_delivered: outcome == Sent::Accepted,
+                outcome: words,
+            });
         }
         sent
     }
+
+    /// For one report, whose time begins now.
+    fn sender(&self) -> Sender<'_> {
+        let wait_ns = u64::try_from(self.wait_max.as_nanos()).unwrap_or(u64::MAX);
+        let deadline_ns = process::monotonic_ns().saturating_add(wait_ns);
+        Sender { record: self.record, store: self.store, hooks: self.hooks, deadline_ns }
+    }
+
+    /// Takes a report that was listed a while ago: a guard may have moved it on since.
+    fn adopt(&self, (name, stage): (&'static str, Stage)) -> Result<Report, &'static str> {
+        let report = self.store.adopt((name, stage));
+        let now = self.store.named(uuid_of(name)).into_iter().next().map(|(_, stage)| stage);
+        match (report, now) {
+            (Some(report), Some(now)) if now == stage => Ok(report),
+            (None, Some(now)) if now == stage => Err("another process has it in hand"),
+            (_, Some(_)) => Err("a guard was faster"),
+            (_, None) => Err("it isn't there any more"),
+        }
+    }
 }
 
-/// Sends one report; whether a server has it, and in words what came of it.
+/// Sends one report, and says in words what came of it.
 fn send(
     sender: &Sender<'_>,
     report: &mut Report,
     which: Which<'_>,
     tell: &dyn Fn(usize, usize),
-) -> (bool, String) {
+) -> (Sent, String) {
     let store = sender.store;
     if store.make_durable(report).is_err() {
         return left("the disk doesn't take it");
@@ -159,7 +196,6 @@ fn send(
     if reason == FORBIDDEN {
         return left(FORBIDDEN);
     }
-    let is_completed = Store::is_completed(report);
     if which == Which::Waiting && !back.is_pending {
         return left("it doesn't wait any more");
     }
@@ -168,8 +204,8 @@ fn send(
     }
     back.tries.count += 1;
     // What lies with those that are done is never tried by a guard, and mustn't say that it waits.
-    let begun =
-        if is_completed { Delivery::Skipped(UNDER_WAY) } else { Delivery::Pending(UNDER_WAY) };
+    let is_done = Store::is_completed(report);
+    let begun = if is_done { Delivery::Skipped(UNDER_WAY) } else { Delivery::Pending(UNDER_WAY) };
     if !note(store, report, &json, begun, &back.tries) {
         return left("its try can't be noted, so it isn't sent");
     }
@@ -177,14 +213,11 @@ fn send(
         tell(sent_bytes, whole_bytes);
         store.may_send()
     };
-    let (sent, words) = sender.deliver(report, &mut back, &json, &may_send, process::real_ns());
-    if is_completed && sent == Sent::Waits {
-        note(store, report, &json, Delivery::Skipped(&words), &back.tries);
-    }
-    (sent == Sent::Accepted, words.into_string())
+    let (sent, words) = sender.deliver(report, &mut back, &json, &may_send, is_done);
+    (sent, words.into_string())
 }
 
 /// What isn't sent.
-fn left(reason: &str) -> (bool, String) {
-    (false, format!("not sent: {reason}"))
+fn left(reason: &str) -> (Sent, String) {
+    (Sent::Nothing, format!("not sent: {reason}"))
 }

@@ -9,11 +9,11 @@ use rearguard_crashpath::limits::{DUMP_WAIT_MS_DEFAULT, DUMP_WAIT_MS_MAX};
 use crate::config::MAIN_ROLE;
 use crate::config::RestartPolicy;
 use crate::error::Error;
-use crate::heap::List;
+use crate::heap::{List, PutText, Text};
 use crate::hooks::{self, Hooks};
 use crate::limits;
-use crate::reporting::Reporting;
-use crate::sys::front;
+use crate::reporting::{Consent, Reporting};
+use crate::sys::{front, process};
 
 /// Where the guard stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -124,6 +124,16 @@ impl Settings {
         }
     }
 
+    /// What was chosen about reports, unless the user's variable forbids to send any.
+    pub(crate) fn reporting(&self) -> Reporting {
+        let mut reporting = self.reporting;
+        if says_yes(&self.name, "_NO_CRASH_UPLOAD") {
+            reporting.consent = Consent::Denied;
+            reporting.is_forbidden = true;
+        }
+        reporting
+    }
+
     /// How long a crashed worker waits for its guard, in milliseconds.
     pub(crate) fn dump_wait_ms(&self) -> u32 {
         u32::try_from(self.dump_wait.as_millis()).unwrap_or(DUMP_WAIT_MS_MAX)
@@ -173,6 +183,17 @@ impl Settings {
         }
         Ok(())
     }
+}
+
+/// Whether a variable of the user's says yes: `<APP>` and an ending, the name in capitals, everything else an underscore.
+pub(crate) fn says_yes(name: &str, ending: &str) -> bool {
+    let mut variable = Text::new();
+    for character in name.chars() {
+        let is_usable = character.is_ascii_alphanumeric();
+        variable.put_char(if is_usable { character.to_ascii_uppercase() } else { '_' });
+    }
+    variable.put(ending);
+    process::variable(variable.as_bytes()).is_some_and(|value| value.as_slice() == b"1")
 }
 
 /// What there is to choose for an application without roles.

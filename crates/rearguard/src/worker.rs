@@ -17,9 +17,8 @@ use crate::heap::{List, PutText, Text, add, copied, kept, lossy};
 use crate::launch::{LIFE_NAME, Life, Succession, remove_single_use};
 use crate::limits;
 use crate::report_id::uuid_text;
-use crate::reporting::{Consent, Reporting};
 use crate::role::{self, Member};
-use crate::settings::{Settings, Topology};
+use crate::settings::{Settings, Topology, says_yes};
 use crate::store;
 use crate::sys::family::{self, Door, Tie};
 use crate::sys::front::{self, Front};
@@ -249,24 +248,13 @@ fn reason_to_stay_alone(
         if !is_absolute {
             return Some(Off::Privileged);
         }
-    } else if is_set(&variable_of(name, "_NO_CRASH_GUARD")) {
+    } else if says_yes(name, "_NO_CRASH_GUARD") {
         return Some(Off::OptedOut);
     }
     if status.is_traced {
         return Some(Off::Debugger);
     }
     (std::process::id() == 1 && topology == Topology::WorkerFirst).then_some(Off::PidOne)
-}
-
-/// `<APP>` and an ending, the name in capitals, everything else an underscore.
-fn variable_of(name: &str, ending: &str) -> Text {
-    let mut variable = Text::new();
-    for character in name.chars() {
-        let is_usable = character.is_ascii_alphanumeric();
-        variable.put_char(if is_usable { character.to_ascii_uppercase() } else { '_' });
-    }
-    variable.put(ending);
-    variable
 }
 
 /// Makes black box and launch record, starts the guard, arms the crash handler.
@@ -334,7 +322,7 @@ fn open_channel(
         role: worker.role,
         heads_family,
         store: &store.map(process::path_bytes).unwrap_or_default(),
-        reporting: reporting_of(settings),
+        reporting: settings.reporting(),
         succession: succession.as_ref(),
         block: *block,
         surroundings,
@@ -350,21 +338,6 @@ fn open_channel(
     note_foreground(black_box);
     record_panics(black_box);
     Ok(())
-}
-
-/// What was chosen about reports, unless the user's variable forbids to send any.
-fn reporting_of(settings: &Settings) -> Reporting {
-    let mut reporting = settings.reporting;
-    if is_set(&variable_of(&settings.name, "_NO_CRASH_UPLOAD")) {
-        reporting.consent = Consent::Denied;
-        reporting.is_forbidden = true;
-    }
-    reporting
-}
-
-/// Whether a variable of the user's says yes.
-fn is_set(variable: &str) -> bool {
-    process::variable(variable.as_bytes()).is_some_and(|value| value.as_slice() == b"1")
 }
 
 /// Installs the crash handler.

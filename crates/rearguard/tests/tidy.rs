@@ -102,7 +102,10 @@ const MODULE_EDGES: [(&str, &[&str]); 28] = [
     // A person's way to send: nobody's but the public face's.
     (
         "sending",
-        &["delivery", "error", "heap", "hooks", "launch", "metadata", "settings", "store", "sys"],
+        &[
+            "delivery", "error", "heap", "hooks", "launch", "limits", "metadata", "settings",
+            "store", "sys",
+        ],
     ),
     (
         "store",

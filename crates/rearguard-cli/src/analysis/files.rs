@@ -65,6 +65,12 @@ pub(super) fn served_path(name: &str, id: &str) -> PathBuf {
     [name, id, name].iter().collect()
 }
 
+/// Time stamp and size of an image as the tools of symbol servers write them, and as others do: the first eight digits in capitals, or in lower case.
+pub(super) fn stamps(id: &str) -> [String; 2] {
+    let (stamp, size) = id.split_at_checked(8).unwrap_or((id, ""));
+    [format!("{}{size}", stamp.to_ascii_uppercase()), id.to_owned()]
+}
+
 /// What is found by the identity of the code.
 fn by_code(module: &MinidumpModule, places: &SymbolPlaces) -> Found {
     let Some(wanted) = module.code_identifier().map(|id| id.to_string().to_ascii_lowercase())
@@ -75,11 +81,12 @@ fn by_code(module: &MinidumpModule, places: &SymbolPlaces) -> Found {
     let path = module.code_file().into_owned();
     let name = file_name(&path).to_owned();
     let mapped = PathBuf::from(&path);
-    let served = served_path(&name, &wanted);
+    let served = stamps(&wanted).map(|id| served_path(&name, &id));
     let by_id = by_build_id(&wanted, "");
     let named = places.directories.iter().flat_map(|directory| {
         let by_id = by_id.as_ref().map(|by_id| directory.join(by_id));
-        [directory.join(&name), directory.join(&served)].into_iter().chain(by_id)
+        let served = served.iter().map(|served| directory.join(served));
+        std::iter::once(directory.join(&name)).chain(served).chain(by_id).collect::<Vec<_>>()
     });
     for candidate in std::iter::once(mapped).filter(|path| path.is_absolute()).chain(named) {
         match identity(&candidate) {

@@ -9,20 +9,23 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use minidump::{MinidumpModule, MinidumpModuleList, Module};
 use ureq::Agent;
 
-use super::files::{Found, by_build_id, identity_of, served_path};
+use super::files::{Found, by_build_id, identity_of, served_path, stamps};
 use super::walk::Walked;
 use super::{SymbolPlaces, file_name, pdb};
 use crate::failure::{Failure, Kind};
+use crate::terminal::{harmless, progress_bar};
 
 /// Debug information of the largest programs of the field has some gigabytes.
 const FILE_BYTES_MAX: u64 = 8 << 30;
 
 /// Files that servers are asked for at one call of the tool; a program has some hundred libraries.
 const ASKED_MAX: usize = 1000;
+
+/// How much is read of a file at once.
+const PIECE_BYTES: usize = 64 * 1024;
 
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 const ANSWER_MAX: Duration = Duration::from_secs(60);
@@ -46,6 +49,8 @@ struct Told {
     silent: HashSet<String>,
     /// What was asked for already.
     asked: HashSet<String>,
+    /// Nothing can be written where files are kept.
+    has_no_place: bool,
 }
 
 impl SymbolPlaces {
@@ -116,24 +121,24 @@ impl Servers {
         let frames = stacks.iter().flat_map(Walked::frames);
         let used: HashSet<u64> =
             frames.filter_map(|frame| Some(frame.module.as_ref()?.base_address())).collect();
-        let agent = agent();
         let mut is_new = false;
         for (module, found) in modules.iter().zip(found) {
             if !used.contains(&module.base_address()) {
                 continue;
             }
             for wanted in wanted(module, found) {
-                is_new |= self.fetch_one(&agent, &wanted);
+                is_new |= self.fetch_one(&wanted);
             }
         }
         is_new
     }
 
-    fn fetch_one(&self, agent: &Agent, wanted: &Wanted) -> bool {
+    fn fetch_one(&self, wanted: &Wanted) -> bool {
         let target = self.cache.join(&wanted.path);
         {
-            let asked = &mut self.told.borrow_mut().asked;
-            if target.exists() || asked.len() >= ASKED_MAX || !asked.insert(wanted.url.clone()) {
+            let told = &mut *self.told.borrow_mut();
+            let is_asked = told.asked.len() >= ASKED_MAX || !told.asked.insert(wanted.url.clone());
+            if is_asked || told.has_no_place || (wanted.is_it)(&target) {
                 return false;
             }
         }
@@ -142,12 +147,17 @@ impl Servers {
                 continue;
             }
             let url = format!("{}/{}", server.trim_end_matches('/'), wanted.url);
-            match download(agent, &url, &target, &wanted.is_it) {
-                Ok(true) => return true,
-                Ok(false) => {}
-                Err(problem) => {
-                    eprintln!("rearguard: {url}: {problem}");
+            match download(&agent(server), &url, wanted, &target) {
+                Asked::Came => return true,
+                Asked::Lacks => {}
+                Asked::Silent(problem) => {
+                    eprintln!("rearguard: {}", harmless(&format!("{url}: {problem}")));
                     self.told.borrow_mut().silent.insert(server.clone());
+                }
+                Asked::NoPlace(problem) => {
+                    eprintln!("rearguard: symbols can't be kept: {}", harmless(&problem));
+                    self.told.borrow_mut().has_no_place = true;
+                    return false;
                 }
             }
         }
@@ -176,8 +186,10 @@ fn wanted(module: &MinidumpModule, found: &Found) -> Vec<Wanted> {
             Box::new(move |path: &Path| identity_of(path).as_ref() == Some(&id))
         };
         if is_image && found.binary.is_none() {
-            let path = served_path(&code_name, &id);
-            list.push(Wanted { url: url_of(&path), path, is_it: is_it(&id) });
+            for id_there in stamps(&id) {
+                let path = served_path(&code_name, &id_there);
+                list.push(Wanted { url: url_of(&path), path, is_it: is_it(&id) });
+            }
         } else if !is_image {
             let kinds =
                 [(!has_lines, "debuginfo", ".debug"), (found.binary.is_none(), "executable", "")];
@@ -228,7 +240,8 @@ fn url_of(path: &Path) -> String {
 
 /// Whether a name from a minidump can be one of a file, and of nothing else.
 fn is_plain(name: &str) -> bool {
-    !matches!(name, "" | "." | "..") && !name.contains(['/', '\\', '\0'])
+    let is_bad = |letter: char| matches!(letter, '/' | '\\') || letter.is_control();
+    !matches!(name, "" | "." | "..") && !name.contains(is_bad)
 }
 
 /// The identity in the first line of a `.sym` file: `MODULE os processor id name`.
@@ -241,8 +254,10 @@ fn sym_id(path: &Path) -> Option<String> {
     words.nth(2).map(str::to_owned)
 }
 
-fn agent() -> Agent {
+fn agent(server: &str) -> Agent {
     Agent::config_builder()
+        // A redirect mustn't lead to where anybody between can put another file in the place of this one.
+        .https_only(server.starts_with("https://"))
         .http_status_as_error(false)
         .timeout_connect(Some(CONNECT_MAX))
         .timeout_recv_response(Some(ANSWER_MAX))
@@ -257,47 +272,57 @@ fn agent() -> Agent {
         .into()
 }
 
-/// Fetches one file; false where the server hasn't the right one, and an error where it can't be asked again.
-fn download(
-    agent: &Agent,
-    url: &str,
-    target: &Path,
-    is_it: &dyn Fn(&Path) -> bool,
-) -> Result<bool, String> {
-    let mut response = agent.get(url).call().map_err(|error| error.to_string())?;
-    match response.status().as_u16() {
-        200 => {}
-        400..=499 => return Ok(false),
-        status => return Err(format!("the server answered {status}")),
-    }
-    let bytes = response.body().content_length();
-    if bytes.is_some_and(|bytes| bytes > FILE_BYTES_MAX) {
-        return Err(format!("a file of more than {} GiB", FILE_BYTES_MAX >> 30));
-    }
-    let place = |error: io::Error| format!("{}: {error}", target.display());
-    let directory = target.parent().unwrap_or(Path::new("."));
-    std::fs::create_dir_all(directory).map_err(place)?;
-    let mut file = tempfile::NamedTempFile::new_in(directory).map_err(place)?;
-    let bar = bar(url, bytes);
-    let body = response.body_mut().with_config().limit(FILE_BYTES_MAX).reader();
-    let copied = io::copy(&mut bar.wrap_read(body), &mut file).and_then(|_| file.flush());
-    bar.finish_and_clear();
-    copied.map_err(|error| error.to_string())?;
-    if !is_it(file.path()) {
-        return Ok(false);
-    }
-    file.persist(target).map_err(|error| place(error.error))?;
-    Ok(true)
+/// What came of asking a server for a file.
+enum Asked {
+    Came,
+    /// It hasn't the right one.
+    Lacks,
+    /// It can't be asked again.
+    Silent(String),
+    /// Nobody's file can be kept here.
+    NoPlace(String),
 }
 
-/// On standard error, where that is a terminal.
-fn bar(url: &str, bytes: Option<u64>) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg} [{bar:24}] {bytes} of {total_bytes}")
-        .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("=> ");
-    let bar = ProgressBar::with_draw_target(bytes, ProgressDrawTarget::stderr()).with_style(style);
-    bar.set_message(file_name(url).to_owned());
-    bar
+/// Fetches one file.
+fn download(agent: &Agent, url: &str, wanted: &Wanted, target: &Path) -> Asked {
+    let mut response = match agent.get(url).call() {
+        Ok(response) => response,
+        Err(error) => return Asked::Silent(error.to_string()),
+    };
+    match response.status().as_u16() {
+        200 => {}
+        404 | 410 => return Asked::Lacks,
+        status => return Asked::Silent(format!("the server answered {status}")),
+    }
+    let bytes = response.body().content_length();
+    let no_place = |error: io::Error| Asked::NoPlace(format!("{}: {error}", target.display()));
+    let directory = target.parent().unwrap_or(Path::new("."));
+    let made = std::fs::create_dir_all(directory);
+    let mut file = match made.and_then(|()| tempfile::NamedTempFile::new_in(directory)) {
+        Ok(file) => file,
+        Err(error) => return no_place(error),
+    };
+    let bar = progress_bar(bytes);
+    bar.set_message(harmless(file_name(url)));
+    let body = response.body_mut().with_config().limit(FILE_BYTES_MAX).reader();
+    let mut body = bar.wrap_read(body);
+    let mut piece = vec![0; PIECE_BYTES];
+    loop {
+        let got = match body.read(&mut piece) {
+            Ok(0) => break,
+            Ok(got) => got,
+            Err(error) => return Asked::Silent(error.to_string()),
+        };
+        if let Err(error) = file.write_all(piece.get(..got).unwrap_or_default()) {
+            return no_place(error);
+        }
+    }
+    bar.finish_and_clear();
+    if !(wanted.is_it)(file.path()) {
+        return Asked::Lacks;
+    }
+    let kept = file.as_file().sync_all().and_then(|()| Ok(file.persist(target)?));
+    kept.map_or_else(no_place, |_| Asked::Came)
 }
 
 #[cfg(test)]
@@ -307,7 +332,7 @@ mod tests {
     /// Goal: no name from a minidump leads out of the cache, or to another place of a server.
     #[test]
     fn names_stay_names() {
-        for name in ["", ".", "..", "a/b", "..\\x", "a\0"] {
+        for name in ["", ".", "..", "a/b", "..\\x", "a\0", "a\x1b"] {
             assert!(!is_plain(name), "{name:?}");
         }
         assert!(is_plain("lib a.so") && is_plain("..."));

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::fs::File;
+use std::path::PathBuf;
 
 use addr2line::Loader;
 use minidump::{MinidumpModule, Module};
@@ -18,7 +19,13 @@ pub(super) struct Symbols {
 }
 
 /// The debug information of one module.
-enum Source {
+struct Source {
+    /// The file.
+    path: PathBuf,
+    kind: Kind,
+}
+
+enum Kind {
     /// DWARF, or a table of symbols alone.
     Dwarf(Box<Dwarf>),
     Pdb(Box<pdb::Lines>),
@@ -46,15 +53,19 @@ impl Symbols {
     }
 
     /// Where a module's symbols came from, or why it has none.
-    pub(super) fn state(&self, base: u64, found: &Found) -> String {
-        let Found { binary, debug, pdb, other, has_identity } = found;
-        match (self.modules.contains_key(&base), debug.as_ref().or(pdb.as_ref()), binary, other) {
-            (true, Some(path), _, _) => format!("lines from {}", path.display()),
-            (true, None, Some(path), _) => {
-                format!("names from {}, which has no lines", path.display())
+    ///
+    /// `is_told`: Breakpad's symbols named functions of it during the walk.
+    pub(super) fn state(&self, base: u64, found: &Found, is_told: bool) -> String {
+        match (self.modules.get(&base), &found.other) {
+            (Some(source), _) if source.has_lines() => {
+                format!("lines from {}", source.path.display())
             }
-            (_, _, _, Some(path)) => format!("none: {} is another build", path.display()),
-            _ if !has_identity => "none: the dump doesn't tell which build it is".to_owned(),
+            _ if is_told => "functions and lines from Breakpad's symbols".to_owned(),
+            (Some(source), _) => {
+                format!("names from {}, which has no lines", source.path.display())
+            }
+            (None, Some(path)) => format!("none: {} is another build", path.display()),
+            _ if !found.has_identity => "none: the dump doesn't tell which build it is".to_owned(),
             _ => "none: no file of this build is here".to_owned(),
         }
     }
@@ -69,7 +80,8 @@ impl Symbols {
         let source = base.and_then(|base| self.modules.get(&base));
         let has_lines = source.is_some_and(Source::has_lines);
         let mut frames = source.map(|source| source.frames(&bare)).unwrap_or_default();
-        if frames.is_empty() {
+        // A stripped file knows what it exports, and Breakpad's symbols know everything.
+        if frames.is_empty() || !has_lines && frame.function_name.is_some() {
             frames = told(frame, &bare);
         }
         for frame in &mut frames {
@@ -85,26 +97,27 @@ impl Source {
         if let (None, Some(path)) = (&found.debug, &found.pdb)
             && let Some(lines) = pdb::Lines::open(path)
         {
-            return Some(Source::Pdb(Box::new(lines)));
+            return Some(Source { path: path.clone(), kind: Kind::Pdb(Box::new(lines)) });
         }
         // Without lines there are still the names that every library exports.
         let path = found.debug.as_ref().or(found.binary.as_ref())?;
         let first = open(path).and_then(first_address)?;
         let loader = Loader::new(path).ok()?;
-        Some(Source::Dwarf(Box::new(Dwarf { loader, has_lines: found.debug.is_some(), first })))
+        let dwarf = Dwarf { loader, has_lines: found.debug.is_some(), first };
+        Some(Source { path: path.clone(), kind: Kind::Dwarf(Box::new(dwarf)) })
     }
 
     fn has_lines(&self) -> bool {
-        match self {
-            Source::Dwarf(dwarf) => dwarf.has_lines,
-            Source::Pdb(_) => true,
+        match &self.kind {
+            Kind::Dwarf(dwarf) => dwarf.has_lines,
+            Kind::Pdb(_) => true,
         }
     }
 
     fn frames(&self, bare: &Frame) -> Vec<Frame> {
-        match self {
-            Source::Dwarf(dwarf) => dwarf.frames(bare),
-            Source::Pdb(lines) => lines.frames(bare),
+        match &self.kind {
+            Kind::Dwarf(dwarf) => dwarf.frames(bare),
+            Kind::Pdb(lines) => lines.frames(bare),
         }
     }
 }

@@ -128,12 +128,12 @@ impl Reading<'_> {
             .bytes()
             .chunks_exact(8)
             .map(|word| word.first_chunk().map_or(0, |word| u64::from_le_bytes(*word)));
-        let addresses = (far.base_address()..).step_by(8);
         let in_code = |(_, word): &(u64, u64)| self.modules.module_at_address(*word).is_some();
         let mut best: Option<CallStack> = None;
-        for (address, word) in addresses.zip(words).filter(in_code).take(CANDIDATES_MAX) {
+        let behind = (1_u64..).map(|count| far.base_address().wrapping_add(count * 8));
+        for (stack, word) in behind.zip(words).filter(in_code).take(CANDIDATES_MAX) {
             // The call is before the address to which it returns.
-            let context = at(context.clone(), word - 1, address + 8)?;
+            let context = at(context.clone(), word.wrapping_sub(1), stack)?;
             let stack = self.walk_one(thread, context, Some(far), index, provider);
             let known = stack.frames.iter().skip(1);
             let known = known.take_while(|frame| frame.trust == FrameTrust::CallFrameInfo).count();

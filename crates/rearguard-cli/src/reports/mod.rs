@@ -31,11 +31,6 @@ pub(crate) struct Where {
 }
 
 impl Where {
-    /// Whether one store is meant, by its directory or by its application.
-    pub(crate) fn names_one(&self) -> bool {
-        self.store.is_some() || self.app.is_some()
-    }
-
     /// Where is looked, for whoever finds nothing there.
     pub(crate) fn words(&self) -> String {
         if let Some(store) = &self.store {

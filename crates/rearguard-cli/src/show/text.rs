@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read};
+use std::ptr;
 
 use bytesize::ByteSize;
 
@@ -26,8 +27,11 @@ const SAME_FRAMES_MIN: usize = 4;
 /// Lines of the log's end, unless everything is asked for.
 const LOG_LINES_MAX: usize = 20;
 
-/// Bytes of a line of source that are read; longer ones were made by programs.
+/// Bytes of a line of source that are shown; longer ones were made by programs.
 const SOURCE_LINE_MAX: usize = 400;
+
+/// Bytes of a source file that are read.
+const SOURCE_BYTES_MAX: u64 = 16 << 20;
 
 /// A line of a stack.
 enum Row {
@@ -175,7 +179,9 @@ impl Page {
                 continue;
             }
             match row {
-                Row::Frame(at) => self.frame(*at, &frames[*at], own == Some(&frames[*at])),
+                Row::Frame(at) => {
+                    self.frame(*at, &frames[*at], own.is_some_and(|own| ptr::eq(own, &frames[*at])))
+                }
                 Row::Same(times) => {
                     let remark = format!("       … and {times} times more the same …");
                     let remark = self.look.paint(Style::Faint, &remark);
@@ -415,8 +421,10 @@ fn short(file: &str) -> &str {
 fn source_line(file: &str, line: u32) -> Option<String> {
     let at = usize::try_from(line).ok()?.checked_sub(1)?;
     let path = std::path::Path::new(file);
-    path.metadata().ok().filter(std::fs::Metadata::is_file)?;
-    let text = BufReader::new(File::open(path).ok()?).lines().nth(at)?.ok()?;
+    // The name may be anybody's choice: what has no length, as what the kernel makes up, isn't read, and nothing is read without end.
+    path.metadata().ok().filter(|metadata| metadata.is_file() && metadata.len() > 0)?;
+    let source = File::open(path).ok()?.take(SOURCE_BYTES_MAX);
+    let text = BufReader::new(source).lines().nth(at)?.ok()?;
     let text = text.trim_end();
     (!text.is_empty() && text.len() <= SOURCE_LINE_MAX).then(|| text.to_owned())
 }

@@ -5,6 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use rearguard_cli::collector::Collector;
+use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -67,6 +68,24 @@ impl Desk {
         // The guard puts a report that a server has aside a moment after the answer.
         self.wait_for(|report| report["id"] == *id && report["stage"] == "completed");
         id
+    }
+
+    /// Waits until so many reports wait, and nobody has one in hand.
+    pub(crate) fn wait_for_count(&self, count: usize) {
+        let deadline = Instant::now() + PATIENCE;
+        let is_free = |path: PathBuf| {
+            let directory = std::fs::File::open(path).unwrap();
+            flock(directory, FlockOperation::NonBlockingLockExclusive).is_ok()
+        };
+        loop {
+            let listed = std::fs::read_dir(self.store().join("pending")).unwrap();
+            let free = listed.filter(|entry| is_free(entry.as_ref().unwrap().path())).count();
+            if free == count {
+                return;
+            }
+            assert!(Instant::now() < deadline, "{free} of {count} reports");
+            std::thread::yield_now();
+        }
     }
 
     /// Waits until the list has such a report, and returns it.

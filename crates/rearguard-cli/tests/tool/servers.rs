@@ -187,10 +187,10 @@ fn a_server_that_fails_is_told() {
     let crash = Stripped::crash();
     let path = format!("/buildid/{}/debuginfo", crash.id);
     let broken = Server::start(HashMap::new(), 500);
-    let nobody = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let server = Server::start(HashMap::from([(path, crash.debug.clone())]), 404);
-    let nobody = format!("http://{nobody}");
-    let arguments = ["--server", &broken.url(), "--server", &nobody, "--server", &server.url()];
+    // Nobody listens there.
+    let nobody = "http://127.0.0.1:9";
+    let arguments = ["--server", &broken.url(), "--server", nobody, "--server", &server.url()];
     let (said, shown) = crash.show(&arguments);
     assert!(said.code == 0 && bug(&shown).is_some(), "{}", said.err);
     assert_eq!(broken.asked().len(), 1);
@@ -213,6 +213,11 @@ fn pdb_and_sym_files_come_from_a_symbol_server() {
     let file = object::read::pe::PeFile64::parse(&*image).unwrap();
     let info = file.pdb_info().unwrap().unwrap();
     let id = served_id(&info.guid(), info.age());
+    // The image by its time stamp in capitals, as symstore has it.
+    let headers = file.nt_headers();
+    let stamp = headers.file_header.time_date_stamp.get(object::LittleEndian);
+    let size = headers.optional_header.size_of_image.get(object::LittleEndian);
+    let exe = format!("/bug.exe/{stamp:08X}{size:x}/bug.exe");
     let sym = format!(
         "MODULE windows x86_64 {id} bug.pdb\nFILE 0 served.rs\nFUNC 1000 fff 0 from_sym\n1000 fff 42 0\n"
     );
@@ -222,7 +227,8 @@ fn pdb_and_sym_files_come_from_a_symbol_server() {
         let dump = desk.path("crash.dmp");
         fs::write(&dump, crash_of(&image)).unwrap();
         let path = format!("/bug.pdb/{id}/{name}");
-        let server = Server::start(HashMap::from([(path.clone(), bytes)]), 404);
+        let files = [(path.clone(), bytes), (exe.clone(), image.clone())];
+        let server = Server::start(HashMap::from(files), 404);
         let arguments = ["show", dump.to_str().unwrap(), "--json", "--server", &server.url()];
         let mut command = desk.command(&arguments);
         let said =
@@ -230,8 +236,16 @@ fn pdb_and_sym_files_come_from_a_symbol_server() {
         assert_eq!((said.code, said.err.as_str()), (0, ""));
         let shown: Value = serde_json::from_str(&said.out).unwrap();
         assert!(server.asked().contains(&path), "{:?}", server.asked());
+        assert!(server.asked().contains(&exe), "{:?}", server.asked());
+        let kept = desk.path("cache/rearguard/symbols").join(exe.trim_start_matches('/'));
+        assert_eq!(fs::read(kept).unwrap(), image);
+        let symbols = shown["minidump"]["modules"][0]["symbols"].as_str().unwrap();
+        assert!(symbols.contains(if is_pdb { "lines from" } else { "Breakpad" }), "{symbols}");
         if is_pdb {
-            assert_eq!(frames_of(&shown), frames_in_source());
+            let frames = frames_of(&shown);
+            assert_eq!(frames[..2], frames_in_source());
+            // The image has the unwind tables, by which the caller is found.
+            assert_eq!((frames.len(), frames[2].0.as_str()), (3, "begin"));
         } else {
             let frame = &shown["minidump"]["threads"][0]["frames"][0];
             assert_eq!(

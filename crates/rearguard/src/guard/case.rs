@@ -439,8 +439,9 @@ impl Case {
     /// What is to become of the report; written with it from its first moment, since another guard may find it in any.
     fn planned_delivery(&self) -> Delivery<'static> {
         match (&self.record.collector, self.record.reporting.consent) {
-            _ if !is_delivered(&self.metadata) => Delivery::Skipped("neither a crash nor a panic"),
+            // First: whoever sends by hand must know of it.
             _ if self.record.reporting.is_forbidden => Delivery::Skipped(FORBIDDEN),
+            _ if !is_delivered(&self.metadata) => Delivery::Skipped("neither a crash nor a panic"),
             (None, _) => Delivery::Pending("no collector is set"),
             (Some(_), Consent::Denied) => Delivery::Pending("no consent"),
             (Some(_), Consent::Ask) => Delivery::Pending("the user has not said yes"),

@@ -178,13 +178,19 @@ impl Store {
         Store { root: self.root, reserved: None, reporting: self.reporting, unclean_ends: 0 }
     }
 
-    /// A store that is there already, for a process that makes nothing in it.
+    /// A store that is there already, for a process that has no report of its own: nothing is reserved or swept, and no room is made, which is for guards, who know the application's limits.
     #[cfg(feature = "send-now")]
     pub(crate) fn at(root: &'static Path, reporting: &Reporting) -> Option<Store> {
+        let reporting = Reporting {
+            reports_max: u64::MAX,
+            bytes_max: u64::MAX,
+            age_s_max: u64::MAX,
+            ..*reporting
+        };
         file::is_directory(below(root, Stage::Pending.directory())).then_some(Store {
             root,
             reserved: None,
-            reporting: *reporting,
+            reporting,
             unclean_ends: 0,
         })
     }

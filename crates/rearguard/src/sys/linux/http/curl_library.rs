@@ -1,4 +1,4 @@
-//! libcurl, loaded in the guard only, and only when there is something to send.
+//! libcurl, loaded in a guard, or where somebody sends by hand, and only when there is something to send.
 //!
 //! The names and numbers are libcurl's stable ABI (curl/curl.h); it is soname 4 since 2006.
 
@@ -185,7 +185,7 @@ unsafe extern "C" fn receive_header(
 
 pub(super) fn post(post: &Post<'_>) -> Answer {
     let Some(curl) = load() else { return Answer::NoBackEnd };
-    // SAFETY: no conditions; a second global initialisation can't happen in this process.
+    // SAFETY: a guard has one thread that sends, and who sends by hand holds a lock. An application that uses libcurl itself has made libcurl's global initialisation before, or a libcurl since 7.84, which makes it safely.
     let easy = unsafe { (curl.init)() };
     if easy.is_null() {
         return Answer::NoBackEnd;

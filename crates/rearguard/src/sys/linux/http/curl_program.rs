@@ -47,7 +47,8 @@ pub(super) fn post(post: &Post<'_>) -> Answer {
     }
     match (wait(pid), output) {
         (_, Some(output)) if has_enough => parse(&output),
-        (Some(0), Some(output)) => parse(&output),
+        // Of an end that nobody could tell, as where the application waits for any child, the answer tells.
+        (Some(0) | None, Some(output)) => parse(&output),
         (Some(NOT_FOUND), _) => Answer::NoBackEnd,
         (_, None) if !(post.may_send)(0, 0) => Answer::Failed(owned(WITHDRAWN)),
         (_, None) => Answer::Failed(owned("curl did not end in time")),
@@ -165,14 +166,15 @@ fn read_output(
     }
 }
 
-/// Reaps the program, whose output has ended or which has been killed.
+/// Reaps the program, whose output has ended or which has been killed: its exit status, -1 for a signal, `None` where somebody else has reaped it.
 fn wait(pid: i32) -> Option<i32> {
     let mut status = 0;
     loop {
         // SAFETY: the pointer refers to a living number.
         let done = unsafe { libc::waitpid(pid, &raw mut status, 0) };
         if done == pid {
-            return libc::WIFEXITED(status).then(|| libc::WEXITSTATUS(status));
+            let is_exit = libc::WIFEXITED(status);
+            return Some(if is_exit { libc::WEXITSTATUS(status) } else { -1 });
         }
         if process::last_errno() != libc::EINTR {
             return None;
