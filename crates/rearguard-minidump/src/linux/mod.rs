@@ -248,7 +248,7 @@ pub(crate) struct Place<'p> {
 struct Shared {
     /// From the one that stops to the one that reads.
     first: Handover<First>,
-    /// The same way: the threads were told to stop.
+    /// The same way: threads were told to stop, and some may not have.
     is_called: AtomicBool,
     /// The other way.
     target: Handover<Target>,
