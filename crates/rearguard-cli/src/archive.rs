@@ -23,12 +23,11 @@ const IMPORTED: &str = "rearguard-imported";
 const FILES_MAX: usize = 256;
 
 /// Bytes of all files of a report that is imported.
-const BYTES_MAX: u64 = 4 << 30;
+const BYTES_MAX: u64 = 256 << 20;
 
 /// Writes a report into one new file; returns how many bytes that has.
 pub(crate) fn export(entry: &Entry, target: &Path) -> Result<u64, Failure> {
-    let problem =
-        |error: io::Error| Failure::from(format!("{}: {}", target.display(), error.kind()));
+    let problem = |error: io::Error| Failure::from(format!("{}: {error}", target.display()));
     // What is there already is somebody's, and a part of an archive is no use.
     if target.exists() {
         return Err(Failure::from(format!("{}: it is there already", target.display())));

@@ -32,6 +32,9 @@ pub(crate) enum Frames {
     Never,
 }
 
+/// Characters of an application's name and version, and of how it ended: one long name mustn't cost all others their columns.
+const CELL_CHARS_MAX: usize = 32;
+
 /// Columns of the table that are always there: id, time, application, end.
 const COLUMNS_MIN: usize = 4;
 
@@ -125,7 +128,16 @@ fn in_words(lines: &[Line], left_out: usize, places: &str, look: Look) -> String
         .map(|column| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0))
         .collect();
     let taken = |widths: &[usize]| widths.iter().map(|width| width + 2).sum::<usize>();
-    // A narrow terminal does without the size, then without the state.
+    // A narrow terminal does without the number of tries, then without the size, then without the state.
+    if taken(&widths) > look.width + 2 {
+        let mut width = 0;
+        for row in &mut rows {
+            let state = row[4].split(", ").next().unwrap_or_default().to_owned();
+            width = width.max(state.chars().count());
+            row[4] = state;
+        }
+        widths[4] = width;
+    }
     while widths.len() > COLUMNS_MIN && taken(&widths) > look.width + 2 {
         widths.pop();
     }
@@ -185,6 +197,7 @@ fn row(line: &Line) -> [String; 7] {
     };
     let text = |path: &[&str]| harmless(metadata.text(path).unwrap_or("-"));
     let version = format!("{} {}", text(&["application"]), text(&["version"]));
+    let bounded = |text: &str| cut(text, CELL_CHARS_MAX);
     let role = metadata.text(&["role"]).filter(|role| *role != "main");
     let application =
         role.map_or_else(|| version.clone(), |role| format!("{version} ({})", harmless(role)));
@@ -196,8 +209,8 @@ fn row(line: &Line) -> [String; 7] {
     [
         id,
         when(metadata),
-        application,
-        harmless(&metadata.end()),
+        bounded(&application),
+        bounded(&harmless(&metadata.end())),
         state(metadata, line.entry.stage),
         size,
         harmless(&place.unwrap_or_default()),
@@ -218,7 +231,9 @@ pub(crate) fn state(metadata: &Metadata, stage: &str) -> String {
         return "kept, and not sent".to_owned();
     }
     match metadata.number(&["delivery", "tries"]) {
-        Some(tries) if tries > 0 && state == "pending" => format!("{state}, {tries} tries"),
+        Some(tries) if tries > 0 && state == "pending" => {
+            format!("{state}, {tries} {}", if tries == 1 { "try" } else { "tries" })
+        }
         _ => state,
     }
 }
@@ -295,12 +310,12 @@ mod tests {
     fn the_table_fits_its_terminal() {
         let look = |width| Look { has_colours: false, width };
         let narrow = "\
-ID        WHEN (UTC)        APPLICATION               END
-d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18
+ID        WHEN (UTC)        APPLICATION               END              STATE
+d34f2513  2026-11-28 20:20  editor 1.2.0              SIGSEGV at 0x18  pending
           editor::document::save (document.rs:120)
-29372ed0  2026-11-27 08:00  editor 1.2.0 (index\u{fffd}[2J)  panic
+29372ed0  2026-11-27 08:00  editor 1.2.0 (index\u{fffd}[2J)  panic            uploaded
           src/index.rs:8:5
-aaaa0000  -                 -                         unreadable
+aaaa0000  -                 -                         unreadable       pending
           x.json: it is no JSON object
 ";
         assert_eq!(in_words(&lines(), 0, "", look(80)), narrow);

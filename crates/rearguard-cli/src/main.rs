@@ -60,7 +60,8 @@ fn run(command: Command) -> Result<(), Failure> {
             let entry = choose_report(&report, &place.into())?;
             let bytes = archive::export(&entry, &file)?;
             let (id, size) = (&entry.id, bytesize::ByteSize(bytes));
-            terminal::show(&format!("{}: report {id}, {size}\n", file.display()))
+            let file = terminal::harmless(&file.display().to_string());
+            terminal::show(&format!("{file}: report {id}, {size}\n"))
         }
         Command::Import { file, place } => {
             let id = archive::import(&file, &place.into())?;

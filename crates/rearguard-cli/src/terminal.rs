@@ -11,6 +11,9 @@ use crate::failure::Failure;
 /// The width where none is told.
 const WIDTH_DEFAULT: usize = 80;
 
+/// The width of what no person looks at.
+const WIDTH_MAX: usize = 10_000;
+
 /// What a piece of text is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Style {
@@ -41,10 +44,12 @@ impl Look {
         let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
         let told = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok());
         let measured = || tcgetwinsize(&stdout).ok().map(|size| usize::from(size.ws_col));
-        let width = told.or_else(|| measured().filter(|_| is_terminal));
+        let told = told.filter(|width| *width > 0);
+        // A program that reads it has no use for lines that are cut.
+        let default = if is_terminal { WIDTH_DEFAULT } else { WIDTH_MAX };
         Look {
             has_colours: is_terminal && !is_refused && !is_dumb,
-            width: width.filter(|width| *width > 0).unwrap_or(WIDTH_DEFAULT),
+            width: told.or_else(|| measured().filter(|_| is_terminal)).unwrap_or(default),
         }
     }
 

@@ -157,7 +157,8 @@ impl Sender<'_> {
                 (Delivery::Refused { status: *status, answer }, Sent::Refused)
             }
             Outcome::Retry { reason, after_s } => {
-                let backoff_s = self.record.reporting.retry_s << (tries.count - 1).min(16);
+                let backoff_s =
+                    self.record.reporting.retry_s << tries.count.saturating_sub(1).min(16);
                 let wait_s = after_s.unwrap_or(0).max(backoff_s).min(limits::RETRY_AFTER_S_MAX);
                 tries.next_s = now_s.saturating_add(wait_s);
                 if let Some(after_s) = after_s {

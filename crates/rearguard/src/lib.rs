@@ -300,7 +300,7 @@ impl Rearguard {
 
     /// Sends reports of the store to the collector, now and from this process, because a person asks for it: a button "send now", a tool. What the builder says of store, collector, consent, certificates, transport, query and installation holds; no guard is needed, and none is started.
     ///
-    /// Each report has `wait_max` at most. Blocks; `progress` is called before each piece of a body, and a report that another process has in hand is left to it. Each try is counted and noted in the report, as a guard's is; limits and schedule are a guard's alone.
+    /// Each report has `wait_max` at most. Blocks; `progress` is called before each piece of a body, and a report that another process has in hand is left to it. Each try is noted in the report, as a guard's is; limits, schedule and the number of tries are a guard's alone.
     ///
     /// libcurl is loaded for it, else the `curl` program is started; `progress` may be called from within libcurl, and must not panic. What no server took ends the call: the others are left, and told as such. One call at a time; a second waits.
     ///

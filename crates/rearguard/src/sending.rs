@@ -202,7 +202,7 @@ fn send(
     if let Some(same_crash) = sender.hooks.same_crash {
         back.tries.repeats = (same_crash.repeats)(store, report);
     }
-    back.tries.count += 1;
+    // Not counted: the tries are a guard's, and a person's must not use them up.
     // What lies with those that are done is never tried by a guard, and mustn't say that it waits.
     let is_done = Store::is_completed(report);
     let begun = if is_done { Delivery::Skipped(UNDER_WAY) } else { Delivery::Pending(UNDER_WAY) };

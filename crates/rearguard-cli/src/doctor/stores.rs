@@ -4,12 +4,13 @@ use std::fs;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
-use rustix::fs::statvfs;
+use rustix::fs::{Access, statvfs};
 use rustix::process::geteuid;
 
 use super::Finding;
 use crate::failure::Failure;
 use crate::reports::{Where, entries, state_directory, stores};
+use crate::terminal::harmless;
 
 /// Room that ten large reports take.
 const FREE_BYTES_MIN: u64 = 128 << 20;
@@ -24,6 +25,7 @@ pub(super) fn all(place: &Where, fix: bool) -> Result<Vec<Finding>, Failure> {
         findings.push(rights(store, fix));
         findings.push(room(store));
         findings.extend(aside(store));
+        findings.extend(waiting(store));
     }
     let count = entries(place)?.len();
     findings.push(Finding::good("reports", format!("{count}, stores: {}", found.len())));
@@ -51,7 +53,7 @@ fn empty(fix: bool) -> Finding {
         }
     }
     let directory = states.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    match rustix::fs::access(directory, rustix::fs::Access::WRITE_OK) {
+    match rustix::fs::access(directory, Access::WRITE_OK) {
         Ok(()) => Finding::good(
             SUBJECT,
             format!("none yet; applications make theirs below {}", states.display()),
@@ -99,14 +101,42 @@ fn rights(store: &Path, fix: bool) -> Finding {
             "rearguard doctor --fix, or chmod 700",
         );
     }
-    match rustix::fs::access(store, rustix::fs::Access::WRITE_OK) {
-        Ok(()) => Finding::good(SUBJECT, format!("{shown} is yours alone")),
-        Err(error) => Finding::bad(
-            SUBJECT,
-            format!("{shown} can't be written to: {error}"),
-            "a read-only file system, or rights that are missing",
-        ),
+    // A report goes through all of these.
+    let places = ["", "tmp", "new", "pending", "completed"].map(|name| store.join(name));
+    let needed = Access::WRITE_OK | Access::EXEC_OK;
+    for place in places.iter().filter(|place| place.exists()) {
+        if let Err(error) = rustix::fs::access(place, needed) {
+            return Finding::bad(
+                SUBJECT,
+                format!("{} can't be written to: {error}", place.display()),
+                "a read-only file system, or rights that are missing (chmod 700)",
+            );
+        }
     }
+    Finding::good(SUBJECT, format!("{shown} is yours alone"))
+}
+
+/// Whether reports wait, and why none is sent.
+fn waiting(store: &Path) -> Option<Finding> {
+    const SUBJECT: &str = "delivery";
+    let shown = store.display();
+    if store.join("consent-withdrawn").exists() {
+        return Some(Finding::weak(
+            SUBJECT,
+            format!("{shown}: the user has withdrawn the consent, so nothing is sent"),
+            "the application asks again, and tells the answer by set_consent(true)",
+        ));
+    }
+    let place = Where { store: Some(store.to_owned()), app: None };
+    let waiting: Vec<_> =
+        entries(&place).ok()?.into_iter().filter(|it| it.stage == "pending").collect();
+    let newest = waiting.first()?.metadata().ok()?;
+    let reason = newest.text(&["delivery", "reason"]).unwrap_or("no reason is noted").to_owned();
+    Some(Finding::weak(
+        SUBJECT,
+        format!("{shown}: {} wait; the newest: {}", waiting.len(), harmless(&reason)),
+        "a guard tries again at the next start; rearguard upload --pending sends now",
+    ))
 }
 
 fn room(store: &Path) -> Finding {
@@ -139,7 +169,7 @@ fn aside(store: &Path) -> Option<Finding> {
     (count > 0).then(|| {
         Finding::weak(
             "put aside",
-            format!("{count} things in {} are no whole reports", store.join("aside").display()),
+            format!("{count} in {}: no whole reports", store.join("aside").display()),
             "look at them; nothing of it is ever removed by a guard",
         )
     })

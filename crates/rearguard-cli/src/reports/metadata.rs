@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::failure::{Failure, Kind};
 
+/// The newest layout that is known; see DELIVERY.md.
+const SCHEMA_MAX: u64 = 2;
+
 /// The metadata of one report.
 #[derive(Clone, Debug)]
 pub(crate) struct Metadata(Value);
@@ -15,7 +18,13 @@ pub(crate) struct Metadata(Value);
 impl Metadata {
     pub(crate) fn parse(bytes: &[u8], path: &Path) -> Result<Metadata, Failure> {
         match serde_json::from_slice(bytes) {
-            Ok(value @ Value::Object(_)) => Ok(Metadata(value)),
+            Ok(value @ Value::Object(_)) => match value.get("schema").and_then(Value::as_u64) {
+                Some(schema) if schema > SCHEMA_MAX => {
+                    let reason = format!("its schema {schema} is newer than this tool");
+                    Err(unreadable(path, &reason))
+                }
+                _ => Ok(Metadata(value)),
+            },
             Ok(_) => Err(unreadable(path, "it is no JSON object")),
             Err(error) => Err(unreadable(path, &error.to_string())),
         }
@@ -70,13 +79,15 @@ impl Metadata {
     /// How it ended, in a few words: `SIGSEGV at 0x18`, `exit code 3`, `panic`.
     pub(crate) fn end(&self) -> String {
         let class = self.text(&["exit", "class"]).unwrap_or("unknown");
-        if self.at(&["panic"]).is_some_and(Value::is_object) {
-            return "panic".to_owned();
-        }
         let signal =
             self.text(&["exit", "signal"]).or_else(|| self.text(&["crash", "signal_name"]));
         let value = self.number(&["exit", "value"]);
+        let has_panicked = self.at(&["panic"]).is_some_and(Value::is_object);
         match (class, signal, value) {
+            // By Rust's exit code for it, or by an abort.
+            ("code", _, Some(101)) if has_panicked => "panic".to_owned(),
+            ("crash", Some("SIGABRT"), _) if has_panicked => "panic".to_owned(),
+            ("code", _, Some(code)) if has_panicked => format!("exit code {code} after a panic"),
             ("code", _, Some(code)) => format!("exit code {code}"),
             ("crash", Some(signal), _) => match self.text(&["crash", "address"]) {
                 Some(address) if has_address(signal) => format!("{signal} at {address}"),
@@ -131,6 +142,10 @@ mod tests {
             ),
             (r#"{"exit":{"class":"code","value":3}}"#, "exit code 3"),
             (r#"{"exit":{"class":"code","value":101},"panic":{"message":"x"}}"#, "panic"),
+            (
+                r#"{"exit":{"class":"code","value":3},"panic":{"message":"x"}}"#,
+                "exit code 3 after a panic",
+            ),
             (r#"{"exit":{"class":"killed","value":9,"signal":"SIGKILL"}}"#, "killed by SIGKILL"),
             (r#"{"exit":[1]}"#, "unknown"),
         ] {

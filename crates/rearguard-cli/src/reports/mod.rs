@@ -7,6 +7,7 @@ pub(crate) mod choose;
 pub(crate) mod metadata;
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use crate::failure::{Failure, Kind};
@@ -73,7 +74,9 @@ impl Entry {
 
     /// The minidump, if there is one.
     pub(crate) fn dump(&self) -> Option<PathBuf> {
-        Some(self.dump_path()).filter(|path| path.is_file())
+        // A link may lead to anything.
+        let is_file = |path: &PathBuf| fs::symlink_metadata(path).is_ok_and(|it| it.is_file());
+        Some(self.dump_path()).filter(is_file)
     }
 
     /// Where the minidump is, if there is one.
@@ -118,7 +121,7 @@ pub(crate) fn entries(place: &Where) -> Result<Vec<Entry>, Failure> {
 /// The directories of the stores; an error where one was named that is none.
 pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
     if let Some(store) = &place.store {
-        return if is_store(store) {
+        return if is_store(store)? {
             Ok(vec![store.clone()])
         } else {
             let text = format!("{}: no store of reports", store.display());
@@ -127,21 +130,36 @@ pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
     }
     if let Some(app) = &place.app {
         let store = default_store(app)?;
-        return if is_store(&store) {
+        return if is_store(&store)? {
             Ok(vec![store])
         } else {
             let text = format!("{app}: there is no store {}", store.display());
             Err(Failure::new(Kind::NoSuchReport, text))
         };
     }
-    let Ok(apps) = fs::read_dir(needed_state_directory()?) else { return Ok(Vec::new()) };
-    let mut found: Vec<PathBuf> = apps
-        .flatten()
-        .map(|app| app.path().join("crashes"))
-        .filter(|path| is_store(path))
-        .collect();
+    let states = needed_state_directory()?;
+    let apps = match fs::read_dir(&states) {
+        Ok(apps) => apps,
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            return Err(unreadable(&states, &error));
+        }
+        Err(_) => return Ok(Vec::new()),
+    };
+    let mut found = Vec::new();
+    for path in apps.flatten().map(|app| app.path().join("crashes")) {
+        match is_store(&path) {
+            Ok(true) => found.push(path),
+            Ok(false) => {}
+            // Somebody else's doesn't hide one's own.
+            Err(failure) => eprintln!("rearguard: {failure}"),
+        }
+    }
     found.sort();
     Ok(found)
+}
+
+fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
+    Failure::new(Kind::Unreadable, format!("{}: {error}", path.display()))
 }
 
 /// Where applications keep their state, each in a directory of its name.
@@ -162,8 +180,13 @@ pub(crate) fn default_store(app: &str) -> Result<PathBuf, Failure> {
     Ok(needed_state_directory()?.join(app).join("crashes"))
 }
 
-fn is_store(path: &Path) -> bool {
-    path.join("pending").is_dir()
+/// Whether a directory is a store; an error where nobody may look.
+fn is_store(path: &Path) -> Result<bool, Failure> {
+    match fs::metadata(path.join("pending")) {
+        Ok(metadata) => Ok(metadata.is_dir()),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(unreadable(path, &error)),
+        Err(_) => Ok(false),
+    }
 }
 
 fn add_entries(
@@ -174,11 +197,8 @@ fn add_entries(
     let listed = match fs::read_dir(directory) {
         Ok(listed) => listed,
         // The guard makes each when it first needs it.
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => {
-            let text = format!("{}: {error}", directory.display());
-            return Err(Failure::new(Kind::Unreadable, text));
-        }
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(unreadable(directory, &error)),
     };
     for item in listed.flatten() {
         let Ok(name) = item.file_name().into_string() else { continue };

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Read};
 use std::ptr;
+use std::time::SystemTime;
 
 use bytesize::ByteSize;
 
@@ -45,10 +46,13 @@ struct Page {
     out: String,
     look: Look,
     extent: Extent,
+    /// When the program's file was written, if it is here.
+    built: Option<SystemTime>,
 }
 
 pub(super) fn of(story: &Story, extent: Extent, look: Look) -> String {
-    let mut page = Page { out: String::new(), look, extent };
+    let built = story.analysis.as_ref().and_then(built);
+    let mut page = Page { out: String::new(), look, extent, built };
     page.headline(story);
     if let Some(analysis) = &story.analysis {
         page.crash(analysis);
@@ -57,8 +61,8 @@ pub(super) fn of(story: &Story, extent: Extent, look: Look) -> String {
     if let Some(metadata) = &story.metadata {
         page.report(metadata, story.stage.unwrap_or_default());
     }
+    page.annotations(story);
     if let Some(analysis) = &story.analysis {
-        page.annotations(story, analysis);
         page.list("What the minidump's writer could not do", &analysis.soft_errors);
         page.modules(analysis);
     }
@@ -66,9 +70,23 @@ pub(super) fn of(story: &Story, extent: Extent, look: Look) -> String {
 }
 
 pub(super) fn crash(analysis: &Analysis, look: Look) -> String {
-    let mut page = Page { out: String::new(), look, extent: Extent::default() };
+    let extent = Extent::default();
+    let mut page = Page { out: String::new(), look, extent, built: built(analysis) };
     page.crash(analysis);
     page.out
+}
+
+/// When the main executable was written.
+fn built(analysis: &Analysis) -> Option<SystemTime> {
+    modified(&analysis.modules.first()?.path)
+}
+
+fn modified(path: &str) -> Option<SystemTime> {
+    std::fs::metadata(path).ok()?.modified().ok()
+}
+
+fn is_newer(file: &str, than: SystemTime) -> bool {
+    modified(file).is_some_and(|time| time > than)
 }
 
 impl Page {
@@ -111,7 +129,11 @@ impl Page {
                     harmless(message)
                 ));
             }
-            if story.analysis.is_none() {
+            if let Some(problem) = &story.problem
+                && story.analysis.is_none()
+            {
+                self.line(&format!("its minidump can't be read: {problem}"));
+            } else if story.analysis.is_none() {
                 let reason = metadata
                     .text(&["minidump_error"])
                     .map_or_else(String::new, |reason| format!(": {}", harmless(reason)));
@@ -244,6 +266,12 @@ impl Page {
             self.line(&format!("       at {place}"));
             if is_the_one && let Some(source) = source_line(file, line) {
                 self.line(&format!("       {line} | {}", harmless(&source)));
+                if self.built.is_some_and(|built| is_newer(file, built)) {
+                    let remark =
+                        "       (the file is newer than the program, so this may be another line)";
+                    let remark = self.look.paint(Style::Faint, remark);
+                    self.line(&remark);
+                }
             }
         } else if frame.function.is_some() && frame.module.is_some() {
             let place = self.look.paint(Style::Faint, &module);
@@ -346,10 +374,10 @@ impl Page {
     }
 
     /// Those of the metadata, else those of the minidump.
-    fn annotations(&mut self, story: &Story, analysis: &Analysis) {
+    fn annotations(&mut self, story: &Story) {
         let of_report = story.metadata.as_ref().map(Metadata::annotations).unwrap_or_default();
-        let of_dump =
-            analysis.annotations.iter().map(|(key, value)| (key.as_str(), value.as_str()));
+        let of_dump = story.analysis.iter().flat_map(|analysis| &analysis.annotations);
+        let of_dump = of_dump.map(|(key, value)| (key.as_str(), value.as_str()));
         let all: Vec<(&str, &str)> =
             if of_report.is_empty() { of_dump.collect() } else { of_report };
         if all.is_empty() {
@@ -385,13 +413,16 @@ impl Page {
             return;
         }
         // What explains missing names is worth a line of its own.
-        let main = analysis.modules.first().filter(|module| module.symbols.starts_with("none"));
+        let lacks = |symbols: &str| symbols.starts_with("none") || symbols.starts_with("names");
+        let main = analysis.modules.first().filter(|module| lacks(&module.symbols));
         if let Some(module) = main {
-            let remark = format!(
-                "\nNo symbols for {}: {}",
-                harmless(&module.path),
-                harmless(&module.symbols["none: ".len()..])
-            );
+            let path = harmless(&module.path);
+            let remark = match module.symbols.strip_prefix("none: ") {
+                Some(reason) => format!("\nNo symbols for {path}: {}", harmless(reason)),
+                None => format!(
+                    "\nNo lines for {path}: it was stripped, and no debug information of this build is here"
+                ),
+            };
             let remark = self.look.paint(Style::Faint, &remark);
             self.line(&remark);
         }

@@ -272,7 +272,7 @@ fn the_doctor_looks_and_mends() {
     // The state of one machine is another's failure, but it is one line then.
     assert!(matches!(after.code, 0 | 1) && after.err.lines().count() <= 1, "{}", after.err);
     fs::create_dir_all(desk.store().join("aside/rubbish")).unwrap();
-    assert!(desk.ask(&["doctor"]).out.contains("put aside: 1 things"));
+    assert!(desk.ask(&["doctor"]).out.contains("put aside: 1 in "));
 }
 
 /// Goal: completions and man pages know every command.

@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -35,7 +36,8 @@ impl Desk {
         let directory = self.store().join(stage).join(format!("{time}-{id}"));
         fs::create_dir_all(&directory).unwrap();
         fs::create_dir_all(self.store().join("pending")).unwrap();
-        fs::write(directory.join(format!("{id}.dmp")), vec![0; bytes]).unwrap();
+        fs::write(directory.join(format!("{id}.dmp")), vec![0; bytes - 2]).unwrap();
+        fs::write(directory.join(format!("{id}.json")), "{}").unwrap();
         directory
     }
 }
@@ -65,7 +67,8 @@ fn what_waits_is_sent_at_once() {
     assert!(submission.minidump().is_some_and(|dump| dump.bytes.starts_with(b"MDMP")));
     let after = desk.wait_for(|report| report["stage"] == "completed");
     let delivery = &after["metadata"]["delivery"];
-    assert_eq!((&delivery["state"], &delivery["tries"]), (&"uploaded".into(), &2.into()));
+    // The try was a person's, and not one of those that a guard has.
+    assert_eq!((&delivery["state"], &delivery["tries"]), (&"uploaded".into(), &1.into()));
     assert_eq!(delivery["attempts"].as_array().unwrap().len(), 2, "{delivery}");
     let said = desk.upload("--pending", &collector);
     assert_eq!(said.code, 0);
@@ -171,6 +174,44 @@ fn a_report_is_sent_whole() {
     assert_eq!(submission.file("app.log").unwrap().bytes, b"the end of a log");
     let after = desk.wait_for(|report| report["stage"] == "completed");
     assert_eq!(after["metadata"]["delivery"]["repeats"], 3);
+}
+
+/// Goal: a link in the place of a minidump leads nowhere: what it points to is neither sent nor shown.
+#[test]
+fn a_link_is_no_minidump() {
+    let desk = Desk::new();
+    let report = desk.crash_answered(Answer::status(503), "answered 503");
+    let dump =
+        Path::new(report["directory"].as_str().unwrap()).join(format!("{}.dmp", id(&report)));
+    fs::remove_file(&dump).unwrap();
+    fs::write(desk.path("secret"), "a secret").unwrap();
+    std::os::unix::fs::symlink(desk.path("secret"), &dump).unwrap();
+    let collector = Collector::start(Script::default()).unwrap();
+    assert_eq!(desk.upload("--pending", &collector).code, 0);
+    let [submission] = &collector.submissions()[..] else { panic!("one request") };
+    assert!(submission.minidump().is_none());
+    assert!(submission.files().all(|file| file.bytes != b"a secret"));
+    assert_eq!(desk.ask(&["open", "latest"]).code, 3);
+}
+
+/// Goal: a store that may not be looked into is told, and is not taken for an empty one.
+#[test]
+fn a_store_without_rights_is_told() {
+    let desk = Desk::new();
+    desk.put("pending", "20200101T000000.000000Z", 1, 10);
+    fs::set_permissions(desk.store(), fs::Permissions::from_mode(0o0)).unwrap();
+    // The administrator may look into everything.
+    if fs::read_dir(desk.store()).is_err() {
+        for arguments in [&["list"][..], &["prune", "--keep", "1"], &["doctor"]] {
+            let said = desk.ask(arguments);
+            assert!(said.code == 4 && said.err.contains("Permission denied"), "{}", said.err);
+        }
+    }
+    fs::set_permissions(desk.store(), fs::Permissions::from_mode(0o700)).unwrap();
+    let doctor = desk.ask(&["doctor"]);
+    assert!(doctor.out.contains("1 wait; the newest"), "{}", doctor.out);
+    fs::write(desk.store().join("consent-withdrawn"), "").unwrap();
+    assert!(desk.ask(&["doctor"]).out.contains("has withdrawn the consent"));
 }
 
 /// Goal: one that its guard had not made durable yet is sent as well, and none has to make room for it: how much is kept is the application's choice.

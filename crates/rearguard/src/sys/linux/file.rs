@@ -142,7 +142,8 @@ pub(crate) fn read_end(path: &Path, bytes_max: usize) -> Result<List<u8>, i32> {
 /// Reads a file to its end, or `bytes_max` of it.
 pub(crate) fn read(path: &Path, bytes_max: usize) -> Result<List<u8>, i32> {
     crate::heap::with_frame_pointer();
-    let file = open(path, libc::O_RDONLY)?;
+    // A link in a store could lead to anything, and what is read there may be sent.
+    let file = open(path, libc::O_RDONLY | libc::O_NOFOLLOW)?;
     let mut content = List::new();
     loop {
         let filled = content.len();
