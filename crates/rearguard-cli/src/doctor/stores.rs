@@ -132,9 +132,13 @@ fn waiting(store: &Path) -> Option<Finding> {
         entries(&place).ok()?.into_iter().filter(|it| it.stage == "pending").collect();
     let newest = waiting.first()?.metadata().ok()?;
     let reason = newest.text(&["delivery", "reason"]).unwrap_or("no reason is noted").to_owned();
+    let how_many = match waiting.len() {
+        1 => "1 report waits".to_owned(),
+        count => format!("{count} reports wait"),
+    };
     Some(Finding::weak(
         SUBJECT,
-        format!("{shown}: {} wait; the newest: {}", waiting.len(), harmless(&reason)),
+        format!("{shown}: {how_many}; the newest: {}", harmless(&reason)),
         "a guard tries again at the next start; rearguard upload --pending sends now",
     ))
 }

@@ -209,7 +209,7 @@ fn a_store_without_rights_is_told() {
     }
     fs::set_permissions(desk.store(), fs::Permissions::from_mode(0o700)).unwrap();
     let doctor = desk.ask(&["doctor"]);
-    assert!(doctor.out.contains("1 wait; the newest"), "{}", doctor.out);
+    assert!(doctor.out.contains("1 report waits; the newest"), "{}", doctor.out);
     fs::write(desk.store().join("consent-withdrawn"), "").unwrap();
     assert!(desk.ask(&["doctor"]).out.contains("has withdrawn the consent"));
 }
