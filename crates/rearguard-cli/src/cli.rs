@@ -112,7 +112,7 @@ pub(crate) enum Command {
         #[command(flatten)]
         target: TargetArgs,
     },
-    /// Removes reports that are beyond a bound: too old, too many, too large together.
+    /// Removes reports of one store that are beyond a bound: too old, too many, too large together.
     ///
     /// The oldest go first. Reports that wait to be sent stay, unless `--waiting` is given.
     #[command(
@@ -123,10 +123,10 @@ pub(crate) enum Command {
         /// Removes what is older, such as 30d, 12h or 1h 30m.
         #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration, group = "bound")]
         older_than: Option<Duration>,
-        /// Keeps so many of each store, the newest.
+        /// Keeps so many, the newest.
         #[arg(long, value_name = "N", group = "bound")]
         keep: Option<usize>,
-        /// Keeps so many bytes of each store, of the newest, such as 64MiB; the newest itself always.
+        /// Keeps so many bytes, of the newest, such as 64MiB; the newest itself always.
         #[arg(long, value_name = "SIZE", group = "bound")]
         bytes: Option<ByteSize>,
         /// Also what waits to be sent.

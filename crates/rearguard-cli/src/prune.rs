@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use bytesize::ByteSize;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, Kind};
 use crate::list::ID_CHARS;
 use crate::reports::{Entry, Where, entries};
 use crate::terminal::{harmless, show};
@@ -26,9 +26,7 @@ const USAGE: &str = "usage";
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bounds {
     pub(crate) older_than: Option<Duration>,
-    /// Of each store.
     pub(crate) keep: Option<usize>,
-    /// The same.
     pub(crate) bytes: Option<u64>,
     /// Also what waits to be sent.
     pub(crate) waiting: bool,
@@ -37,6 +35,17 @@ pub(crate) struct Bounds {
 /// Removes what is beyond the bounds, or says what it would remove.
 pub(crate) fn run(bounds: &Bounds, place: &Where, is_dry: bool) -> Result<(), Failure> {
     let entries = entries(place)?;
+    let mut stores: Vec<PathBuf> = entries.iter().map(Entry::store).collect();
+    stores.sort();
+    stores.dedup();
+    // Nobody means all applications' by saying nothing.
+    if let [one, other, ..] = &stores[..] {
+        let (count, one, other) = (stores.len(), one.display(), other.display());
+        let text = format!(
+            "there are {count} stores, {one} and {other} among them: --app or --store says which is meant"
+        );
+        return Err(Failure::new(Kind::Usage, text));
+    }
     let chosen = bounds.beyond(&entries, SystemTime::now());
     let mut text = String::new();
     let (mut count, mut bytes, mut failed) = (0, 0_u64, Vec::new());
@@ -71,15 +80,6 @@ struct Sized<'e> {
     bytes: u64,
 }
 
-/// What stays of one store.
-#[derive(Default)]
-struct Kept {
-    store: PathBuf,
-    count: usize,
-    bytes: u64,
-    is_full: bool,
-}
-
 impl Bounds {
     /// What is beyond, the oldest first; `entries` are the newest first.
     fn beyond<'e>(&self, entries: &'e [Entry], now: SystemTime) -> Vec<Sized<'e>> {
@@ -87,26 +87,20 @@ impl Bounds {
         let oldest = self.older_than.and_then(|age| now.checked_sub(age));
         let oldest = oldest.filter(|time| *time > SystemTime::UNIX_EPOCH).map(time_in_name);
         let mut chosen = Vec::new();
-        let mut stores: Vec<Kept> = Vec::new();
+        let (mut kept, mut kept_bytes, mut is_full) = (0_usize, 0_u64, false);
         for entry in entries {
-            let store = entry.store();
-            let index = stores.iter().position(|known| known.store == store).unwrap_or_else(|| {
-                stores.push(Kept { store, ..Kept::default() });
-                stores.len() - 1
-            });
-            let Some(kept) = stores.get_mut(index) else { continue };
             let size = bytes_of(&entry.directory);
             let is_old = oldest.as_ref().is_some_and(|oldest| entry.name < *oldest);
-            let is_one_too_many = self.keep.is_some_and(|keep| kept.count >= keep);
+            let is_one_too_many = self.keep.is_some_and(|keep| kept >= keep);
             // All that are older than one that has no room have none either, and the newest has always.
-            let is_too_much = |most| kept.bytes.saturating_add(size) > most && kept.count > 0;
-            kept.is_full |= self.bytes.is_some_and(is_too_much);
+            let is_too_much = |most| kept_bytes.saturating_add(size) > most && kept > 0;
+            is_full |= self.bytes.is_some_and(is_too_much);
             let may_go = self.waiting || entry.stage == "completed";
-            if may_go && (is_old || is_one_too_many || kept.is_full) {
+            if may_go && (is_old || is_one_too_many || is_full) {
                 chosen.push(Sized { entry, bytes: size });
             } else {
-                kept.count += 1;
-                kept.bytes += size;
+                kept += 1;
+                kept_bytes += size;
             }
         }
         chosen.reverse();

@@ -250,6 +250,7 @@ fn each_application_has_its_collector() {
     let collector = Collector::start(Script::default()).unwrap();
     let arguments = ["upload", "--pending", "--collector", &collector.url()];
     refused(&desk.tool(&arguments), 2, "reports wait in 2 stores");
+    refused(&desk.tool(&["prune", "--keep", "0", "--waiting"]), 2, "there are 2 stores");
     assert!(collector.submissions().is_empty());
     let wrong = ["upload", "--pending", "--collector", "ftp://x/", "--app", "one"];
     refused(&desk.tool(&wrong), 2, "collector");
