@@ -178,7 +178,6 @@ impl<'c> Freeze<'c> {
             for held in group.iter_mut().rev().filter(|held| held.hold == Hold::Seized) {
                 self.wait_stop(held, deadline, alarm.is_some());
             }
-            self.shared.is_called.store(false, Ordering::Relaxed);
             for held in &group {
                 insert_sorted(&mut self.known, held.tid);
                 heap::add(&mut self.held, *held);

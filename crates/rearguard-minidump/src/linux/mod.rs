@@ -248,7 +248,7 @@ pub(crate) struct Place<'p> {
 struct Shared {
     /// From the one that stops to the one that reads.
     first: Handover<First>,
-    /// The same way: threads were told to stop, and some may not have.
+    /// The same way: the threads were told to stop.
     is_called: AtomicBool,
     /// The other way.
     target: Handover<Target>,
@@ -335,7 +335,7 @@ fn describe(snapshot: &mut Snapshot, place: &Place<'_>, shared: &Shared) -> List
     heap::reserve(&mut names, tids.len());
     for tid in tids {
         if shared.is_called.load(Ordering::Relaxed) {
-            // They have to run to stop, and nobody else lets them on this processor.
+            // They have to run to stop, and again once they are let go; nobody else lets them on this processor.
             sys::yield_now();
         }
         heap::add(&mut names, name(proc, *tid, &mut snapshot.strings));
