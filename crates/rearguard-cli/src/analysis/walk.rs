@@ -120,7 +120,7 @@ impl Reading<'_> {
         let mappings = self.mappings.as_ref()?;
         let mapping = mappings.memory_info_at_address(near.base_address())?.memory_range()?;
         let behind = |memory: &UnifiedMemory<'_, '_>| {
-            memory.base_address() >= near_end && mapping.contains(memory.base_address())
+            memory.base_address() > near_end && mapping.contains(memory.base_address())
         };
         let far = self.memory.iter().filter(behind).max_by_key(|memory| memory.base_address())?;
         let context = self.context(thread, Some(thread.raw.thread_id))?;
