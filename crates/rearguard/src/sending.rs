@@ -68,10 +68,7 @@ pub(crate) fn send_now(
     let Some(collector) = &settings.collector else {
         return Err(Error::setting("collector", "there is none to send to"));
     };
-    let path = match &settings.store {
-        Some(path) => process::absolute(path),
-        None => process::default_store(&settings.name),
-    };
+    let path = settings.store_path();
     let path = path.ok_or_else(|| Error::setting("store", "there is no place for it"))?;
     // libcurl is initialised by its first use, which only newer ones do safely for several threads at once.
     static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
@@ -162,13 +159,11 @@ impl Sending<'_> {
 
     /// Takes a report that was listed a while ago: a guard may have moved it on since.
     fn adopt(&self, (name, stage): (&'static str, Stage)) -> Result<Report, &'static str> {
-        let report = self.store.adopt((name, stage));
-        let now = self.store.named(uuid_of(name)).into_iter().next().map(|(_, stage)| stage);
-        match (report, now) {
-            (Some(report), Some(now)) if now == stage => Ok(report),
-            (None, Some(now)) if now == stage => Err("another process has it in hand"),
-            (_, Some(_)) => Err("a guard was faster"),
-            (_, None) => Err("it isn't there any more"),
+        match self.store.take(name) {
+            None => Err("it isn't there any more"),
+            Some((report, _)) if report.stage() != stage => Err("a guard was faster"),
+            Some((_, false)) => Err("another process has it in hand"),
+            Some((report, true)) => Ok(report),
         }
     }
 }
@@ -204,7 +199,7 @@ fn send(
     }
     // Not counted: the tries are a guard's, and a person's must not use them up.
     // What lies with those that are done is never tried by a guard, and mustn't say that it waits.
-    let is_done = Store::is_completed(report);
+    let is_done = report.stage() == Stage::Completed;
     let begun = if is_done { Delivery::Skipped(UNDER_WAY) } else { Delivery::Pending(UNDER_WAY) };
     if !note(store, report, &json, begun, &back.tries) {
         return left("its try can't be noted, so it isn't sent");

@@ -1,6 +1,6 @@
 //! What the application chose, checked once: the builder's values in the form that worker and guard work with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rearguard_crashpath::limits::{DUMP_WAIT_MS_DEFAULT, DUMP_WAIT_MS_MAX};
@@ -121,6 +121,14 @@ impl Settings {
             #[cfg(feature = "roles")]
             notice: None,
             fail_spot: None,
+        }
+    }
+
+    /// The store's absolute path; `None` where there is no place for one.
+    pub(crate) fn store_path(&self) -> Option<&'static Path> {
+        match &self.store {
+            Some(path) => process::absolute(path),
+            None => process::default_store(&self.name),
         }
     }
 

@@ -391,11 +391,7 @@ fn is_owner(black_box: &BlackBox) -> bool {
 
 /// The store's absolute path. The guard makes it and tries it, off the application's way.
 fn choose_store(settings: &Settings, worker: &mut Worker) -> Option<&'static Path> {
-    let chosen = match &settings.store {
-        Some(path) => process::absolute(path),
-        None => process::default_store(&settings.name),
-    };
-    let Some(path) = chosen else {
+    let Some(path) = settings.store_path() else {
         worker.store_error = Some(Error::refused(
             "choosing the store",
             "",

@@ -149,6 +149,12 @@ impl Report {
         self.stage == Stage::New
     }
 
+    /// Where it is on its way.
+    #[cfg(feature = "send-now")]
+    pub(crate) fn stage(&self) -> Stage {
+        self.stage
+    }
+
     /// Its directory's name, which begins with its time.
     pub(crate) fn name(&self) -> &str {
         self.name
@@ -207,12 +213,6 @@ impl Store {
             }
         }
         found
-    }
-
-    /// Whether a report is where nothing of it waits any more.
-    #[cfg(feature = "send-now")]
-    pub(crate) fn is_completed(report: &Report) -> bool {
-        report.stage == Stage::Completed
     }
 
     /// Whether the user's answer allows that a report leaves this machine.
@@ -325,13 +325,19 @@ impl Store {
 
     /// Finds a report that an earlier guard of the same crash has finished writing. It is given with its lock if it still waits and nobody else has it in hand.
     pub(crate) fn find(&self, real_ns: u64, uuid: &'static str) -> Option<(Report, bool)> {
-        let name = report_name(real_ns, uuid).leak();
+        let (report, is_held) = self.take(report_name(real_ns, uuid).leak())?;
+        let is_ours = is_held && report.stage != Stage::Completed;
+        Some((report, is_ours))
+    }
+
+    /// Takes a report by its name, wherever it is now, and says whether this process alone has it in hand then.
+    pub(crate) fn take(&self, name: &'static str) -> Option<(Report, bool)> {
         let is_there = |stage: &Stage| file::is_directory(self.path(*stage, name));
         let stage = Stage::ALL.into_iter().find(is_there)?;
         let lock = file::try_lock(self.path(stage, name));
         // Who had the lock before may have moved it on.
-        let is_ours = lock.is_some() && stage != Stage::Completed && is_there(&stage);
-        Some((Report { uuid, name, stage, _lock: lock }, is_ours))
+        let is_held = lock.is_some() && is_there(&stage);
+        Some((Report { uuid: uuid_of(name), name, stage, _lock: lock }, is_held))
     }
 
     /// What waits in the store, oldest first: reports of guards that were ended before they were done, and those that no server has taken yet. What is no report is set aside.
