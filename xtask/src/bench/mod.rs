@@ -133,7 +133,9 @@ fn measure_store(
 ) {
     println!("a store of {} reports", store::REPORTS);
     let places = [directory.join("store-empty"), directory.join("store-full")];
-    if let Err(problem) = store::fill(&places[1]) {
+    // Up to one below its limit.
+    let full_store = places[1].join("store");
+    if let Err(problem) = store::fill(&full_store, store::REPORTS - 1, b"{}", Some(b"MDMP")) {
         return problems.push(problem);
     }
     let full = format!("crash -> guard has stored and left, {} reports there", store::REPORTS);

@@ -15,16 +15,21 @@ pub(super) const REPORTS: u32 = 10_000;
 /// How long a guard may take, in seconds.
 const GUARD_S_MAX: i64 = 30;
 
-/// Fills a store with old reports up to one below its limit.
-pub(super) fn fill(place: &Path) -> Result<(), String> {
-    for number in 0..REPORTS - 1 {
-        let uuid = format!("00000000-0000-4000-8000-{number:012}");
+/// Fills a store with so many old reports, which have these metadata and this minidump, if any.
+pub(super) fn fill(
+    store: &Path,
+    count: u32,
+    metadata: &[u8],
+    dump: Option<&[u8]>,
+) -> Result<(), String> {
+    for number in 0..count {
+        let uuid = format!("{number:08}-0000-4000-8000-000000000000");
         let (hour, minute, second) = (number / 3600, number / 60 % 60, number % 60);
         let name = format!("20260101T{hour:02}{minute:02}{second:02}.000000Z-{uuid}");
-        let directory = place.join("store/completed").join(name);
+        let directory = store.join("completed").join(name);
         let made = fs::create_dir_all(&directory).and_then(|()| {
-            fs::write(directory.join(format!("{uuid}.json")), b"{}")?;
-            fs::write(directory.join(format!("{uuid}.dmp")), b"MDMP")
+            fs::write(directory.join(format!("{uuid}.json")), metadata)?;
+            dump.map_or(Ok(()), |dump| fs::write(directory.join(format!("{uuid}.dmp")), dump))
         });
         made.map_err(|error| format!("{}: {error}", directory.display()))?;
     }

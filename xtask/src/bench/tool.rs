@@ -11,13 +11,12 @@ use std::time::Instant;
 use rustix::fs::{Advice, fadvise};
 use serde_json::Value;
 
+use super::store::{self, REPORTS};
 use super::{prepare, process};
 use crate::shell;
 
 /// Threads beside the main one.
 const THREADS: &str = "200";
-
-const REPORTS: u32 = 10_000;
 
 /// Measures and prints.
 pub(crate) fn run(runs: usize) -> Result<(), String> {
@@ -63,7 +62,8 @@ pub(crate) fn run(runs: usize) -> Result<(), String> {
     }
     let metadata = fs::read(entry.join(format!("{id}.json"))).map_err(|error| error.to_string())?;
     let many = place.join("many");
-    fill(&many, &metadata)?;
+    fs::create_dir_all(many.join("pending")).map_err(|error| error.to_string())?;
+    store::fill(&many, REPORTS, &metadata, None)?;
     for (what, arguments) in [
         ("list", &["list", "--store"][..]),
         ("list --all", &["list", "--all", "--store"]),
@@ -108,19 +108,4 @@ fn forget(path: &Path) -> Result<(), String> {
 
 fn size(path: &Path) -> u64 {
     fs::metadata(path).map_or(0, |metadata| metadata.len())
-}
-
-/// A store of many reports with the same metadata.
-fn fill(store: &Path, metadata: &[u8]) -> Result<(), String> {
-    fs::create_dir_all(store.join("pending")).map_err(|error| error.to_string())?;
-    for number in 0..REPORTS {
-        let uuid = format!("{number:08x}-0000-4000-8000-000000000000");
-        let (hour, minute, second) = (number / 3600, number / 60 % 60, number % 60);
-        let name = format!("20260101T{hour:02}{minute:02}{second:02}.000000Z-{uuid}");
-        let directory = store.join("completed").join(name);
-        let made = fs::create_dir_all(&directory)
-            .and_then(|()| fs::write(directory.join(format!("{uuid}.json")), metadata));
-        made.map_err(|error| format!("{}: {error}", directory.display()))?;
-    }
-    Ok(())
 }
