@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use rearguard_cli::collector::Collector;
+use rearguard_cli::collector::{Collector, Script};
 use rustix::fs::{FlockOperation, flock};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -57,17 +57,18 @@ impl Desk {
         self.tool(&[arguments, &place[..]].concat())
     }
 
-    /// A worker that dies of the demo's bug, and comes back; returns the report's id once it is delivered.
-    pub(crate) fn crash(&self, collector: &Collector) -> String {
-        let store = self.store();
-        let before = collector.submissions().len();
+    /// A desk on which a worker has died of the demo's bug and come back, and the id of its report, which is delivered.
+    pub(crate) fn crashed() -> (Desk, String) {
+        let desk = Desk::new();
+        let collector = Collector::start(Script::default()).unwrap();
+        let store = desk.store();
         // In the first life its input is at its end, so it goes on to the bug at once.
-        self.command(&["demo-worker", store.to_str().unwrap(), &collector.url()]).output().unwrap();
-        let submissions = collector.wait_for(before + 1, PATIENCE).unwrap();
-        let id = submissions[before].report_id().unwrap().to_owned();
+        desk.command(&["demo-worker", store.to_str().unwrap(), &collector.url()]).output().unwrap();
+        let submissions = collector.wait_for(1, PATIENCE).unwrap();
+        let id = submissions[0].report_id().unwrap().to_owned();
         // The guard puts a report that a server has aside a moment after the answer.
-        self.wait_for(|report| report["id"] == *id && report["stage"] == "completed");
-        id
+        desk.wait_for(|report| report["id"] == *id && report["stage"] == "completed");
+        (desk, id)
     }
 
     /// Waits until so many reports wait, and nobody has one in hand.

@@ -19,9 +19,7 @@ fn line_of(file: &str, text: &str) -> u64 {
 /// Goal: a real crash is shown with its function, file, line and the source itself; as text, as JSON, by beginning and by file.
 #[test]
 fn a_crash_is_shown_to_the_line() {
-    let desk = Desk::new();
-    let collector = Collector::start(Script::default()).unwrap();
-    let id = desk.crash(&collector);
+    let (desk, id) = Desk::crashed();
     let line = line_of("src/demo/bug.rs", "lines.write_volatile(0)");
     let shown = desk.ask(&["show", "latest"]);
     assert_eq!((shown.code, shown.err.as_str()), (0, ""));
@@ -96,9 +94,7 @@ fn another_build_is_not_used() {
 /// Goal: a report goes through one file to another machine, and nothing that isn't a report comes in.
 #[test]
 fn a_report_is_exported_and_imported() {
-    let desk = Desk::new();
-    let collector = Collector::start(Script::default()).unwrap();
-    let id = desk.crash(&collector);
+    let (desk, id) = Desk::crashed();
     let archive = desk.path("crash.tar.gz");
     let archive = archive.to_str().unwrap();
     let exported = desk.ask(&["export", &id, archive]);
@@ -156,9 +152,7 @@ fn bad_input_is_one_line() {
 /// Goal: a minidump that was cut or damaged anywhere costs one line at most, and never a panic or a hang.
 #[test]
 fn damaged_minidumps_are_survived() {
-    let desk = Desk::new();
-    let collector = Collector::start(Script::default()).unwrap();
-    let id = desk.crash(&collector);
+    let (desk, id) = Desk::crashed();
     let good = fs::read(desk.ask(&["open", &id]).out.trim_end()).unwrap();
     let damaged = desk.path("damaged.dmp");
     let mut state = 0x9e37_79b9_7f4a_7c15_u64;
@@ -188,9 +182,7 @@ fn damaged_minidumps_are_survived() {
 /// Goal: what is left of a minidump that was cut is shown, and that it was cut is told.
 #[test]
 fn a_cut_minidump_is_told() {
-    let desk = Desk::new();
-    let collector = Collector::start(Script::default()).unwrap();
-    let id = desk.crash(&collector);
+    let (desk, id) = Desk::crashed();
     let mut bytes = fs::read(desk.ask(&["open", &id]).out.trim_end()).unwrap();
     bytes.truncate(bytes.len() - 100);
     fs::write(desk.path("cut.dmp"), bytes).unwrap();
@@ -296,9 +288,7 @@ fn completions_and_man_pages_are_made() {
 /// Goal: functions, files and lines are those that binutils finds by itself, through inlining, for every frame of the program's.
 #[test]
 fn lines_are_those_of_addr2line() {
-    let desk = Desk::new();
-    let collector = Collector::start(Script::default()).unwrap();
-    let id = desk.crash(&collector);
+    let (desk, id) = Desk::crashed();
     let frames = readers::shown(&desk.ask(&["show", &id, "--json"]).out, "rearguard").unwrap();
     assert!(frames.iter().filter(|frame| frame.line > 0).count() >= 6, "{frames:#?}");
     let program = Path::new(env!("CARGO_BIN_EXE_rearguard"));
