@@ -13,7 +13,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use tar::{Archive, Builder, EntryType, Header};
 
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::reports::{Entry, STAGES, Where, default_store, id_of};
 
 /// The application under whose name imported reports are kept, where no store is named.
@@ -75,9 +75,7 @@ pub(crate) fn import(source: &Path, place: &Where) -> Result<String, Failure> {
         }
     }
     imported.map_err(|reason| match reason {
-        Problem::Archive(reason) => {
-            Failure::new(Kind::Unreadable, format!("{}: {reason}", source.display()))
-        }
+        Problem::Archive(reason) => Failure::unreadable(source, reason),
         Problem::Store(reason) => Failure::from(reason),
     })
 }

@@ -1,6 +1,7 @@
 //! What ends the tool without success: one line, and an exit status that scripts can tell apart.
 
 use std::fmt;
+use std::path::Path;
 use std::process::ExitCode;
 
 use crate::terminal::harmless;
@@ -28,6 +29,11 @@ pub(crate) struct Failure {
 impl Failure {
     pub(crate) fn new(kind: Kind, text: impl Into<String>) -> Failure {
         Failure { kind, text: text.into() }
+    }
+
+    /// A file that isn't what it should be, or isn't there, and why.
+    pub(crate) fn unreadable(path: &Path, reason: impl fmt::Display) -> Failure {
+        Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()))
     }
 
     pub(crate) fn exit_code(&self) -> ExitCode {

@@ -9,14 +9,11 @@ use serde_json::{Value, json};
 use crate::analysis::{Depth, Frame, SymbolPlaces, analyse, file_name};
 use crate::failure::Failure;
 use crate::reports::metadata::Metadata;
-use crate::reports::{Entry, Where, entries};
+use crate::reports::{Entry, ID_CHARS, Where, entries};
 use crate::terminal::{Look, Style, cut, harmless, show};
 
 /// The layout's number in the JSON; it changes when a reader has to.
 const SCHEMA: u32 = 1;
-
-/// Characters of an id that are shown; twice as many reports as a store keeps have different ones.
-pub(crate) const ID_CHARS: usize = 8;
 
 /// How long the minidumps of a table are looked into where nobody has asked for it: a list is there at once.
 const FRAMES_MAX: Duration = Duration::from_millis(100);
@@ -178,7 +175,7 @@ fn in_words(lines: &[Line], left_out: usize, places: &str, look: Look) -> String
 }
 
 fn row(line: &Line) -> [String; 7] {
-    let id = line.entry.id.chars().take(ID_CHARS).collect();
+    let id = line.entry.short_id().to_owned();
     let size =
         if line.bytes == 0 { "-".to_owned() } else { format!("{} KiB", line.bytes.div_ceil(1024)) };
     let metadata = match &line.metadata {

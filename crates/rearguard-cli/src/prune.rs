@@ -5,15 +5,14 @@
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::fs::DirBuilderExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use bytesize::ByteSize;
 use rustix::fs::{FlockOperation, flock};
 
-use crate::failure::{Failure, Kind};
-use crate::list::ID_CHARS;
-use crate::reports::{Entry, Where, entries};
+use crate::failure::Failure;
+use crate::reports::{Entry, Where, entries, only_one};
 use crate::terminal::{harmless, show};
 
 /// The ending that the library gives to what is being removed; what of it is left is cleared away by the next guard.
@@ -35,25 +34,15 @@ pub(crate) struct Bounds {
 /// Removes what is beyond the bounds, or says what it would remove.
 pub(crate) fn run(bounds: &Bounds, place: &Where, is_dry: bool) -> Result<(), Failure> {
     let entries = entries(place)?;
-    let mut stores: Vec<PathBuf> = entries.iter().map(Entry::store).collect();
-    stores.sort();
-    stores.dedup();
-    // Nobody means all applications' by saying nothing.
-    if let [one, other, ..] = &stores[..] {
-        let (count, one, other) = (stores.len(), one.display(), other.display());
-        let text = format!(
-            "there are {count} stores, {one} and {other} among them: --app or --store says which is meant"
-        );
-        return Err(Failure::new(Kind::Usage, text));
-    }
+    only_one(entries.iter().map(Entry::store).collect(), "there are")?;
     let chosen = bounds.beyond(&entries, SystemTime::now());
     let mut text = String::new();
     let (mut count, mut bytes, mut failed) = (0, 0_u64, Vec::new());
     for Sized { entry, bytes: size } in chosen {
         match if is_dry { Ok(()) } else { remove(entry) } {
             Ok(()) => {
-                let id = entry.id.get(..ID_CHARS).unwrap_or(&entry.id);
-                text.push_str(&format!("{id}  {}  {}\n", entry.stage, ByteSize(size)));
+                let (id, stage) = (entry.short_id(), entry.stage);
+                text.push_str(&format!("{id}  {stage}  {}\n", ByteSize(size)));
                 count += 1;
                 bytes += size;
             }

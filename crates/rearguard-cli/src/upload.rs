@@ -9,9 +9,8 @@ use indicatif::ProgressBar;
 use rearguard::{Consent, Progress, Rearguard, SentReport, Which};
 
 use crate::failure::{Failure, Kind};
-use crate::list::ID_CHARS;
 use crate::reports::choose::choose_report;
-use crate::reports::{Where, stores};
+use crate::reports::{Where, only_one, short_id, stores};
 use crate::terminal::{harmless, progress_bar, show};
 
 /// The file by which a store's application tells collectors who it is; where it has none, the tool makes none.
@@ -49,33 +48,20 @@ pub(crate) fn run(report: Option<&str>, place: &Where, target: &Target) -> Resul
 
 /// The one store that is meant: each application has its own collector, and none has another's reports.
 fn the_store(place: &Where) -> Result<PathBuf, Failure> {
-    let stores = stores(place)?;
     let waits = |store: &PathBuf| {
         let waiting = ["new", "pending"].map(|stage| store.join(stage).read_dir());
         waiting.into_iter().flatten().any(|mut listed| listed.next().is_some())
     };
-    let mut waiting: Vec<PathBuf> = stores.iter().filter(|store| waits(store)).cloned().collect();
-    match (waiting.pop(), &waiting[..]) {
-        (Some(only), []) => Ok(only),
-        (Some(one), [other, ..]) => {
-            let text = format!(
-                "reports wait in {} stores, {} and {} among them: --app or --store says whose are meant",
-                waiting.len() + 1,
-                other.display(),
-                one.display()
-            );
-            Err(Failure::new(Kind::Usage, text))
-        }
-        (None, _) => stores.into_iter().next().ok_or_else(|| {
-            let text = format!("there is no store in {}", place.words());
-            Failure::new(Kind::NoSuchReport, text)
-        }),
-    }
+    let (waiting, idle): (Vec<PathBuf>, Vec<PathBuf>) = stores(place)?.into_iter().partition(waits);
+    let store = only_one(waiting, "reports wait in")?.or_else(|| idle.into_iter().next());
+    store.ok_or_else(|| {
+        let text = format!("there is no store in {}", place.words());
+        Failure::new(Kind::NoSuchReport, text)
+    })
 }
 
 fn line(report: &SentReport) -> String {
-    let id = report.id.get(..ID_CHARS).unwrap_or(&report.id);
-    format!("{id}  {}\n", harmless(&report.outcome))
+    format!("{}  {}\n", short_id(&report.id), harmless(&report.outcome))
 }
 
 fn send(store: &Path, which: Which<'_>, target: &Target) -> Result<Vec<SentReport>, Failure> {
@@ -107,7 +93,7 @@ fn send(store: &Path, which: Which<'_>, target: &Target) -> Result<Vec<SentRepor
 }
 
 fn tell(bar: &ProgressBar, progress: &Progress<'_>) {
-    let id = progress.id.get(..ID_CHARS).unwrap_or(progress.id);
+    let id = short_id(progress.id);
     bar.set_message(format!("{} of {}: {id}", progress.place, progress.count));
     bar.set_length(progress.whole_bytes as u64);
     bar.set_position(progress.sent_bytes as u64);

@@ -48,7 +48,7 @@ fn pdb_of(
     let path = module.debug_file()?;
     let wanted = module.debug_identifier()?.breakpad().to_string();
     let name = file_name(&path).to_owned();
-    if !name.to_ascii_lowercase().ends_with(".pdb") {
+    if !ends_with(&name, ".pdb") {
         return None;
     }
     let served = served_path(&name, &wanted);
@@ -58,6 +58,11 @@ fn pdb_of(
         .flat_map(|directory| [directory.join(&name), directory.join(&served)]);
     let beside = binary.and_then(Path::parent).map(|directory| directory.join(&name));
     named.chain(beside).find(|path| pdb::identity(path).as_ref() == Some(&wanted))
+}
+
+/// Whether a file's name has an ending, in whatever case.
+pub(super) fn ends_with(name: &str, ending: &str) -> bool {
+    name.to_ascii_lowercase().ends_with(ending)
 }
 
 /// Where a symbol server has a file: below its name and its identity.

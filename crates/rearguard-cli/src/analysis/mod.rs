@@ -25,8 +25,9 @@ use minidump::{
 };
 use minidump_unwind::{CallStack, FrameTrust, StackFrame};
 
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use files::{Found, look_for};
+pub(crate) use symbols::Origin;
 use symbols::Symbols;
 use walk::Walked;
 
@@ -150,7 +151,7 @@ pub(crate) struct ModuleView {
     pub(crate) size: u64,
     pub(crate) id: Option<String>,
     /// Where symbols came from, or why there are none.
-    pub(crate) symbols: String,
+    pub(crate) symbols: Origin,
 }
 
 impl Analysis {
@@ -171,8 +172,7 @@ pub(crate) fn analyse(
     places: &SymbolPlaces,
     depth: Depth,
 ) -> Result<Analysis, Failure> {
-    let unreadable =
-        |reason: String| Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()));
+    let unreadable = |reason: String| Failure::unreadable(path, reason);
     let metadata = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?;
     if !metadata.is_file() || metadata.len() > DUMP_BYTES_MAX {
         return Err(unreadable("no minidump: not a file, or beyond all sizes".to_owned()));

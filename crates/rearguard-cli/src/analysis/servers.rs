@@ -11,11 +11,13 @@ use std::time::Duration;
 
 use minidump::{MinidumpModule, MinidumpModuleList, Module};
 use ureq::Agent;
+use ureq::tls::{RootCerts, TlsConfig};
 
-use super::files::{Found, by_build_id, identity_of, served_path, stamps};
+use super::files::{Found, by_build_id, ends_with, identity_of, served_path, stamps};
 use super::walk::Walked;
 use super::{SymbolPlaces, file_name, pdb};
 use crate::failure::{Failure, Kind};
+use crate::reports::user_directory;
 use crate::terminal::{harmless, progress_bar};
 
 /// Debug information of the largest programs of the field has some gigabytes.
@@ -37,15 +39,23 @@ const DEBUGINFOD_URLS: &str = "DEBUGINFOD_URLS";
 /// The servers that are asked, in this order, and what is known of them.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Servers {
-    urls: Vec<String>,
+    servers: Vec<Server>,
     /// Where files are kept.
     cache: PathBuf,
     told: RefCell<Told>,
 }
 
+#[derive(Clone, Debug)]
+struct Server {
+    /// Without a slash at its end.
+    url: String,
+    /// Its connections, which serve for several files.
+    agent: Agent,
+}
+
 #[derive(Clone, Debug, Default)]
 struct Told {
-    /// Servers that can't be reached: none is asked twice for that.
+    /// The URLs of servers that can't be reached: none is asked twice for that.
     silent: HashSet<String>,
     /// What was asked for already.
     asked: HashSet<String>,
@@ -84,17 +94,31 @@ impl SymbolPlaces {
         if cache.is_dir() {
             self.directories.push(cache.clone());
         }
-        self.servers = Servers { urls, cache, told: RefCell::default() };
+        let servers = urls.iter().map(|url| Server::new(url)).collect();
+        self.servers = Servers { servers, cache, told: RefCell::default() };
         Ok(self)
     }
 }
 
 /// Where fetched symbols are kept.
 fn cache() -> Option<PathBuf> {
-    let absolute =
-        |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let caches = absolute("XDG_CACHE_HOME").or_else(|| Some(absolute("HOME")?.join(".cache")))?;
-    Some(caches.join("rearguard/symbols"))
+    Some(user_directory("XDG_CACHE_HOME", ".cache")?.join("rearguard/symbols"))
+}
+
+impl Server {
+    fn new(url: &str) -> Server {
+        let tls = TlsConfig::builder().root_certs(RootCerts::PlatformVerifier).build();
+        let config = Agent::config_builder()
+            // A redirect mustn't lead to where anybody between can put another file in the place of this one.
+            .https_only(url.starts_with("https://"))
+            .http_status_as_error(false)
+            .timeout_connect(Some(CONNECT_MAX))
+            .timeout_recv_response(Some(ANSWER_MAX))
+            .timeout_global(Some(WHOLE_MAX))
+            .user_agent(concat!("rearguard/", env!("CARGO_PKG_VERSION")))
+            .tls_config(tls);
+        Server { url: url.trim_end_matches('/').to_owned(), agent: config.build().into() }
+    }
 }
 
 /// A file that a server may have.
@@ -115,7 +139,7 @@ impl Servers {
         found: &[Found],
         stacks: &[Walked],
     ) -> bool {
-        if self.urls.is_empty() {
+        if self.servers.is_empty() {
             return false;
         }
         let frames = stacks.iter().flat_map(Walked::frames);
@@ -142,17 +166,17 @@ impl Servers {
                 return false;
             }
         }
-        for server in &self.urls {
-            if self.told.borrow().silent.contains(server) {
+        for server in &self.servers {
+            if self.told.borrow().silent.contains(&server.url) {
                 continue;
             }
-            let url = format!("{}/{}", server.trim_end_matches('/'), wanted.url);
-            match download(&agent(server), &url, wanted, &target) {
+            let url = format!("{}/{}", server.url, wanted.url);
+            match download(&server.agent, &url, wanted, &target) {
                 Asked::Came => return true,
                 Asked::Lacks => {}
                 Asked::Silent(problem) => {
                     eprintln!("rearguard: {}", harmless(&format!("{url}: {problem}")));
-                    self.told.borrow_mut().silent.insert(server.clone());
+                    self.told.borrow_mut().silent.insert(server.url.clone());
                 }
                 Asked::NoPlace(problem) => {
                     eprintln!("rearguard: symbols can't be kept: {}", harmless(&problem));
@@ -175,11 +199,8 @@ fn wanted(module: &MinidumpModule, found: &Found) -> Vec<Wanted> {
     if !is_plain(&code_name) || debug_name.as_ref().is_some_and(|name| !is_plain(name)) {
         return list;
     }
-    let is_pdb =
-        debug_name.as_ref().is_some_and(|name| name.to_ascii_lowercase().ends_with(".pdb"));
-    let is_image = is_pdb
-        || code_name.to_ascii_lowercase().ends_with(".exe")
-        || code_name.to_ascii_lowercase().ends_with(".dll");
+    let is_pdb = debug_name.as_ref().is_some_and(|name| ends_with(name, ".pdb"));
+    let is_image = is_pdb || ends_with(&code_name, ".exe") || ends_with(&code_name, ".dll");
     if let Some(id) = code_id.filter(|id| id.bytes().all(|byte| byte.is_ascii_hexdigit())) {
         let is_it = |id: &str| -> Box<dyn Fn(&Path) -> bool> {
             let id = id.to_owned();
@@ -252,24 +273,6 @@ fn sym_id(path: &Path) -> Option<String> {
     let mut words = beginning.split_ascii_whitespace();
     (words.next()? == "MODULE").then_some(())?;
     words.nth(2).map(str::to_owned)
-}
-
-fn agent(server: &str) -> Agent {
-    Agent::config_builder()
-        // A redirect mustn't lead to where anybody between can put another file in the place of this one.
-        .https_only(server.starts_with("https://"))
-        .http_status_as_error(false)
-        .timeout_connect(Some(CONNECT_MAX))
-        .timeout_recv_response(Some(ANSWER_MAX))
-        .timeout_global(Some(WHOLE_MAX))
-        .user_agent(concat!("rearguard/", env!("CARGO_PKG_VERSION")))
-        .tls_config(
-            ureq::tls::TlsConfig::builder()
-                .root_certs(ureq::tls::RootCerts::PlatformVerifier)
-                .build(),
-        )
-        .build()
-        .into()
 }
 
 /// What came of asking a server for a file.

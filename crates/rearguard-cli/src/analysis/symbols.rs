@@ -1,6 +1,7 @@
 //! From instructions to functions, files and lines, by the debug information of local files: DWARF here, PDB in a file of its own.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::fs::File;
 use std::path::PathBuf;
 
@@ -38,8 +39,32 @@ struct Dwarf {
     first: u64,
 }
 
-impl std::fmt::Debug for Symbols {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+/// Where a module's symbols came from.
+#[derive(Debug)]
+pub(crate) enum Origin {
+    /// A file with functions and lines.
+    Lines(PathBuf),
+    /// A `.sym` file.
+    Breakpad,
+    /// A file that was stripped, and has the names that it exports.
+    Names(PathBuf),
+    /// Nowhere, and why.
+    None(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Lines(path) => write!(f, "lines from {}", path.display()),
+            Origin::Breakpad => f.write_str("functions and lines from Breakpad's symbols"),
+            Origin::Names(path) => write!(f, "names from {}, which has no lines", path.display()),
+            Origin::None(reason) => write!(f, "none: {reason}"),
+        }
+    }
+}
+
+impl fmt::Debug for Symbols {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Symbols").field("modules", &self.modules.len()).finish()
     }
 }
@@ -55,18 +80,16 @@ impl Symbols {
     /// Where a module's symbols came from, or why it has none.
     ///
     /// `is_told`: Breakpad's symbols named functions of it during the walk.
-    pub(super) fn state(&self, base: u64, found: &Found, is_told: bool) -> String {
+    pub(super) fn state(&self, base: u64, found: &Found, is_told: bool) -> Origin {
         match (self.modules.get(&base), &found.other) {
-            (Some(source), _) if source.has_lines() => {
-                format!("lines from {}", source.path.display())
+            (Some(source), _) if source.has_lines() => Origin::Lines(source.path.clone()),
+            _ if is_told => Origin::Breakpad,
+            (Some(source), _) => Origin::Names(source.path.clone()),
+            (None, Some(path)) => Origin::None(format!("{} is another build", path.display())),
+            _ if !found.has_identity => {
+                Origin::None("the dump doesn't tell which build it is".to_owned())
             }
-            _ if is_told => "functions and lines from Breakpad's symbols".to_owned(),
-            (Some(source), _) => {
-                format!("names from {}, which has no lines", source.path.display())
-            }
-            (None, Some(path)) => format!("none: {} is another build", path.display()),
-            _ if !found.has_identity => "none: the dump doesn't tell which build it is".to_owned(),
-            _ => "none: no file of this build is here".to_owned(),
+            _ => Origin::None("no file of this build is here".to_owned()),
         }
     }
 

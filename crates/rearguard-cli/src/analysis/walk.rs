@@ -134,12 +134,11 @@ impl Reading<'_> {
         for (stack, word) in behind.zip(words).filter(in_code).take(CANDIDATES_MAX) {
             // The call is before the address to which it returns.
             let context = at(context.clone(), word.wrapping_sub(1), stack)?;
-            let stack = self.walk_one(thread, context, Some(far), index, provider);
+            let mut stack = self.walk_one(thread, context, Some(far), index, provider);
             let known = stack.frames.iter().skip(1);
             let known = known.take_while(|frame| frame.trust == FrameTrust::CallFrameInfo).count();
             let before = best.as_ref().map_or(0, |best| best.frames.len());
             if known + 1 > before {
-                let mut stack = stack;
                 stack.frames.truncate(known + 1);
                 best = Some(stack);
             }

@@ -9,7 +9,7 @@ use rustix::process::geteuid;
 
 use super::Finding;
 use crate::failure::Failure;
-use crate::reports::{Where, entries, state_directory, stores};
+use crate::reports::{Entry, Where, entries, state_directory, stores};
 use crate::terminal::harmless;
 
 /// Room that ten large reports take.
@@ -21,13 +21,17 @@ pub(super) fn all(place: &Where, fix: bool) -> Result<Vec<Finding>, Failure> {
     if found.is_empty() {
         findings.push(empty(fix));
     }
+    let mut listed = Vec::new();
     for store in &found {
         findings.push(rights(store, fix));
         findings.push(room(store));
         findings.extend(aside(store));
-        findings.extend(waiting(store));
+        let reports = entries(&Where { store: Some(store.clone()), app: None });
+        findings.extend(reports.as_ref().ok().and_then(|reports| waiting(store, reports)));
+        listed.push(reports.map(|reports| reports.len()));
     }
-    let count = entries(place)?.len();
+    // What can't be listed is told once all that can be mended is.
+    let count: usize = listed.into_iter().sum::<Result<usize, Failure>>()?;
     findings.push(Finding::good("reports", format!("{count}, stores: {}", found.len())));
     Ok(findings)
 }
@@ -117,7 +121,7 @@ fn rights(store: &Path, fix: bool) -> Finding {
 }
 
 /// Whether reports wait, and why none is sent.
-fn waiting(store: &Path) -> Option<Finding> {
+fn waiting(store: &Path, entries: &[Entry]) -> Option<Finding> {
     const SUBJECT: &str = "delivery";
     let shown = store.display();
     if store.join("consent-withdrawn").exists() {
@@ -127,9 +131,7 @@ fn waiting(store: &Path) -> Option<Finding> {
             "the application asks again, and tells the answer by set_consent(true)",
         ));
     }
-    let place = Where { store: Some(store.to_owned()), app: None };
-    let waiting: Vec<_> =
-        entries(&place).ok()?.into_iter().filter(|it| it.stage == "pending").collect();
+    let waiting: Vec<&Entry> = entries.iter().filter(|entry| entry.stage == "pending").collect();
     let newest = waiting.first()?.metadata().ok()?;
     let reason = newest.text(&["delivery", "reason"]).unwrap_or("no reason is noted").to_owned();
     let how_many = match waiting.len() {

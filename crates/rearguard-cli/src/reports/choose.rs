@@ -89,8 +89,8 @@ pub(crate) fn choose_report(word: &str, place: &Where) -> Result<Entry, Failure>
 fn file(path: &Path) -> Result<Chosen, Failure> {
     match std::fs::metadata(path) {
         Ok(metadata) if metadata.is_file() => Ok(Chosen::File(path.to_owned())),
-        Ok(_) => Err(Failure::new(Kind::Unreadable, format!("{}: not a file", path.display()))),
-        Err(error) => Err(Failure::new(Kind::Unreadable, format!("{}: {error}", path.display()))),
+        Ok(_) => Err(Failure::unreadable(path, "not a file")),
+        Err(error) => Err(Failure::unreadable(path, error)),
     }
 }
 

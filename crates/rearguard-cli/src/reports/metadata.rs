@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 
 /// The newest layout that is known; see DELIVERY.md.
 const SCHEMA_MAX: u64 = 2;
@@ -21,12 +21,12 @@ impl Metadata {
             Ok(value @ Value::Object(_)) => match value.get("schema").and_then(Value::as_u64) {
                 Some(schema) if schema > SCHEMA_MAX => {
                     let reason = format!("its schema {schema} is newer than this tool");
-                    Err(unreadable(path, &reason))
+                    Err(Failure::unreadable(path, reason))
                 }
                 _ => Ok(Metadata(value)),
             },
-            Ok(_) => Err(unreadable(path, "it is no JSON object")),
-            Err(error) => Err(unreadable(path, &error.to_string())),
+            Ok(_) => Err(Failure::unreadable(path, "it is no JSON object")),
+            Err(error) => Err(Failure::unreadable(path, error)),
         }
     }
 
@@ -115,10 +115,6 @@ pub(crate) const MOMENTS: [(&str, &str); 7] = [
     ("full_exit", "the worker's process is gone"),
     ("restarted", "the next worker is started"),
 ];
-
-fn unreadable(path: &Path, reason: &str) -> Failure {
-    Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()))
-}
 
 #[cfg(test)]
 mod tests {

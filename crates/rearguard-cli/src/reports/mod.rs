@@ -13,6 +13,9 @@ use std::path::{Path, PathBuf};
 use crate::failure::{Failure, Kind};
 use metadata::Metadata;
 
+/// Characters of an id that are shown; twice as many reports as a store keeps have different ones.
+pub(crate) const ID_CHARS: usize = 8;
+
 /// The places of whole reports, in the order of a report's life.
 pub(crate) const STAGES: [&str; 3] = ["new", "pending", "completed"];
 
@@ -55,6 +58,11 @@ pub(crate) struct Entry {
 }
 
 impl Entry {
+    /// As much of its id as is shown.
+    pub(crate) fn short_id(&self) -> &str {
+        short_id(&self.id)
+    }
+
     /// The report whose directory this is.
     pub(crate) fn of_directory(path: &Path) -> Option<Entry> {
         // A link or a dot at the end hides the name.
@@ -90,19 +98,22 @@ impl Entry {
     }
 }
 
+/// As much of an id as is shown.
+pub(crate) fn short_id(id: &str) -> &str {
+    id.get(..ID_CHARS).unwrap_or(id)
+}
+
 /// Reads a file that has at most so many bytes.
 pub(crate) fn read(path: &Path, bytes_max: u64) -> Result<Vec<u8>, Failure> {
-    let problem = |reason: &dyn std::fmt::Display| {
-        Failure::new(Kind::Unreadable, format!("{}: {reason}", path.display()))
-    };
-    let metadata = fs::metadata(path).map_err(|error| problem(&error))?;
+    let metadata = fs::metadata(path).map_err(|error| Failure::unreadable(path, error))?;
     if !metadata.is_file() {
-        return Err(problem(&"not a file"));
+        return Err(Failure::unreadable(path, "not a file"));
     }
     if metadata.len() > bytes_max {
-        return Err(problem(&format!("{} bytes, more than {bytes_max}", metadata.len())));
+        let reason = format!("{} bytes, more than {bytes_max}", metadata.len());
+        return Err(Failure::unreadable(path, reason));
     }
-    fs::read(path).map_err(|error| problem(&error))
+    fs::read(path).map_err(|error| Failure::unreadable(path, error))
 }
 
 /// All reports that are meant, the newest first.
@@ -124,8 +135,7 @@ pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
         return if is_store(store)? {
             Ok(vec![store.clone()])
         } else {
-            let text = format!("{}: no store of reports", store.display());
-            Err(Failure::new(Kind::Unreadable, text))
+            Err(Failure::unreadable(store, "no store of reports"))
         };
     }
     if let Some(app) = &place.app {
@@ -141,7 +151,7 @@ pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
     let apps = match fs::read_dir(&states) {
         Ok(apps) => apps,
         Err(error) if error.kind() == ErrorKind::PermissionDenied => {
-            return Err(unreadable(&states, &error));
+            return Err(Failure::unreadable(&states, error));
         }
         Err(_) => return Ok(Vec::new()),
     };
@@ -158,15 +168,30 @@ pub(crate) fn stores(place: &Where) -> Result<Vec<PathBuf>, Failure> {
     Ok(found)
 }
 
-fn unreadable(path: &Path, error: &std::io::Error) -> Failure {
-    Failure::new(Kind::Unreadable, format!("{}: {error}", path.display()))
+/// The only one of these stores, if there is any; an error where there are several: nobody means all applications' by saying nothing.
+///
+/// `what` says what there is in each of them.
+pub(crate) fn only_one(mut stores: Vec<PathBuf>, what: &str) -> Result<Option<PathBuf>, Failure> {
+    stores.sort();
+    stores.dedup();
+    let [one, other, ..] = &stores[..] else { return Ok(stores.pop()) };
+    let (count, one, other) = (stores.len(), one.display(), other.display());
+    let text = format!(
+        "{what} {count} stores, {one} and {other} among them: --app or --store says which is meant"
+    );
+    Err(Failure::new(Kind::Usage, text))
 }
 
 /// Where applications keep their state, each in a directory of its name.
 pub(crate) fn state_directory() -> Option<PathBuf> {
+    user_directory("XDG_STATE_HOME", ".local/state")
+}
+
+/// A directory of the user's by the XDG Base Directory Specification: what the variable says, else its place in the home.
+pub(crate) fn user_directory(variable: &str, below_home: &str) -> Option<PathBuf> {
     let absolute =
         |name| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    absolute("XDG_STATE_HOME").or_else(|| Some(absolute("HOME")?.join(".local/state")))
+    absolute(variable).or_else(|| Some(absolute("HOME")?.join(below_home)))
 }
 
 fn needed_state_directory() -> Result<PathBuf, Failure> {
@@ -184,7 +209,9 @@ pub(crate) fn default_store(app: &str) -> Result<PathBuf, Failure> {
 fn is_store(path: &Path) -> Result<bool, Failure> {
     match fs::metadata(path.join("pending")) {
         Ok(metadata) => Ok(metadata.is_dir()),
-        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(unreadable(path, &error)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => {
+            Err(Failure::unreadable(path, error))
+        }
         Err(_) => Ok(false),
     }
 }
@@ -198,7 +225,7 @@ fn add_entries(
         Ok(listed) => listed,
         // The guard makes each when it first needs it.
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(unreadable(directory, &error)),
+        Err(error) => return Err(Failure::unreadable(directory, error)),
     };
     for item in listed.flatten() {
         let Ok(name) = item.file_name().into_string() else { continue };

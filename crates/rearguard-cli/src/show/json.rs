@@ -44,7 +44,7 @@ fn analysis(analysis: &Analysis) -> Value {
             "base": format!("{:#x}", module.base),
             "size": module.size,
             "id": module.id,
-            "symbols": module.symbols,
+            "symbols": module.symbols.to_string(),
         })).collect::<Vec<Value>>(),
         "annotations": analysis.annotations.iter().cloned().map(|(key, value)| (key, Value::from(value))).collect::<serde_json::Map<String, Value>>(),
         "soft_errors": analysis.soft_errors,

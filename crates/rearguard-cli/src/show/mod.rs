@@ -6,7 +6,7 @@ mod text;
 use std::path::Path;
 
 use crate::analysis::{Analysis, Depth, SymbolPlaces, analyse};
-use crate::failure::{Failure, Kind};
+use crate::failure::Failure;
 use crate::reports::Where;
 use crate::reports::choose::{Chosen, choose};
 use crate::reports::metadata::Metadata;
@@ -88,8 +88,7 @@ fn read(word: &str, place: &Where, symbols: &SymbolPlaces) -> Result<Story, Fail
 fn cut(path: &Path, analysis: &Analysis) -> Option<Failure> {
     let missing = analysis.missing_bytes;
     (missing > 0).then(|| {
-        let text =
-            format!("{}: the minidump was cut: {missing} bytes of it are missing", path.display());
-        Failure::new(Kind::Unreadable, text)
+        let reason = format!("the minidump was cut: {missing} bytes of it are missing");
+        Failure::unreadable(path, reason)
     })
 }

@@ -9,7 +9,7 @@ use std::time::SystemTime;
 use bytesize::ByteSize;
 
 use super::{Extent, Story};
-use crate::analysis::{Analysis, Frame, Thread};
+use crate::analysis::{Analysis, Frame, Origin, Thread};
 use crate::reports::metadata::Metadata;
 use crate::terminal::{Look, Style, cut, harmless};
 
@@ -407,25 +407,23 @@ impl Page {
                 self.line(&format!(
                     "      build {}; {}",
                     module.id.as_deref().unwrap_or("unknown"),
-                    harmless(&module.symbols)
+                    harmless(&module.symbols.to_string())
                 ));
             }
             return;
         }
         // What explains missing names is worth a line of its own.
-        let lacks = |symbols: &str| symbols.starts_with("none") || symbols.starts_with("names");
-        let main = analysis.modules.first().filter(|module| lacks(&module.symbols));
-        if let Some(module) = main {
-            let path = harmless(&module.path);
-            let remark = match module.symbols.strip_prefix("none: ") {
-                Some(reason) => format!("\nNo symbols for {path}: {}", harmless(reason)),
-                None => format!(
-                    "\nNo lines for {path}: it was stripped, and no debug information of this build is here"
-                ),
-            };
-            let remark = self.look.paint(Style::Faint, &remark);
-            self.line(&remark);
-        }
+        let Some(module) = analysis.modules.first() else { return };
+        let path = harmless(&module.path);
+        let remark = match &module.symbols {
+            Origin::Lines(_) | Origin::Breakpad => return,
+            Origin::None(reason) => format!("\nNo symbols for {path}: {}", harmless(reason)),
+            Origin::Names(_) => format!(
+                "\nNo lines for {path}: it was stripped, and no debug information of this build is here"
+            ),
+        };
+        let remark = self.look.paint(Style::Faint, &remark);
+        self.line(&remark);
     }
 }
 
@@ -530,7 +528,7 @@ mod tests {
                 base: 0x4000,
                 size: 4096,
                 id: None,
-                symbols: "none: no file of this build is here".to_owned(),
+                symbols: Origin::None("no file of this build is here".to_owned()),
             }],
             annotations: Vec::new(),
             soft_errors: vec!["stop thread 9: error number 110".to_owned()],
